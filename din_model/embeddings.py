@@ -1,0 +1,117 @@
+"""Embedding tables whose training cost is that of the rows in the batch, not of the vocabulary.
+
+The tables are buffers, not parameters: neither autograd nor DDP ever sees one whole. A training
+batch looks every distinct row up once, as a leaf of its own; din_model.optim updates those rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from din_model.features import FIRST_ID, PADDING, UNKNOWN, FeatureSpec
+
+ITEM_BIAS = "item_bias"
+
+
+@dataclass(frozen=True)
+class Touched:
+    """The distinct rows of a table that a batch read: ``leaf.grad`` is theirs after backward."""
+
+    table: str
+    rows: Tensor  # [U] int64, ascending
+    leaf: Tensor  # [U, d]
+
+
+class EmbeddingTables(nn.Module):
+    """One table a vocabulary (and one of width 1 for the item bias).
+
+    ``row_of[vocabulary][id]`` says which row an id reads. Ids seen too seldom in training, and ids
+    newer than the model, read the unknown row, which is trained by the former.
+    """
+
+    def __init__(self, spec: FeatureSpec, row_of: dict[str, Tensor], item_bias: bool) -> None:
+        super().__init__()
+        self.vocabulary = {name: name for name in spec.dimensions}
+        dimensions = dict(spec.dimensions)
+        if item_bias:
+            self.vocabulary[ITEM_BIAS] = spec[spec.item].vocabulary
+            dimensions[ITEM_BIAS] = 1
+        for name in spec.dimensions:
+            self.register_buffer(f"{name}__row_of", row_of[name])
+        for name, dimension in dimensions.items():
+            rows = int(row_of[self.vocabulary[name]].max()) + 1
+            self.register_buffer(f"{name}__weight", torch.empty(rows, dimension))
+        self.touched: list[Touched] = []
+
+    def weight(self, table: str) -> Tensor:
+        """The table [rows, d]."""
+        return self.get_buffer(f"{table}__weight")
+
+    def row_of(self, vocabulary: str) -> Tensor:
+        """The row of each id [ids]."""
+        return self.get_buffer(f"{vocabulary}__row_of")
+
+    def reset_parameters(self, std: float) -> None:
+        for table in self.vocabulary:
+            weight = self.weight(table)
+            if table == ITEM_BIAS:
+                nn.init.zeros_(weight)
+            else:
+                nn.init.normal_(weight, std=std)
+            weight[PADDING] = 0
+
+    def forward(self, requests: Sequence[tuple[str, Tensor]]) -> list[Tensor]:
+        """(table, ids [n]) -> embeddings [n, d], for each request.
+
+        In training, ``touched`` then holds one leaf a table.
+        """
+        if not self.training:
+            return [F.embedding(self._rows(t, ids), self.weight(t)) for t, ids in requests]
+        self.touched, found = [], [torch.empty(0)] * len(requests)
+        for table in dict.fromkeys(table for table, _ in requests):
+            mine = [i for i, (t, _) in enumerate(requests) if t == table]
+            ids = [requests[i][1] for i in mine]
+            rows, inverse = torch.unique(self._rows(table, torch.cat(ids)), return_inverse=True)
+            leaf = self.weight(table)[rows].requires_grad_()
+            self.touched.append(Touched(table, rows, leaf))
+            for i, part in zip(mine, inverse.split([len(x) for x in ids]), strict=True):
+                found[i] = F.embedding(part, leaf)
+        return found
+
+    def _rows(self, table: str, ids: Tensor) -> Tensor:
+        row_of = self.row_of(self.vocabulary[table])
+        known = torch.where(ids < len(row_of), ids, UNKNOWN)
+        return row_of[known].long()
+
+
+def assign_rows(examples: np.ndarray, min_count: int, before: Tensor | None = None) -> Tensor:
+    """Give a row to every id that occurs often enough, in the order of ids.
+
+    Args:
+        examples: how many examples hold each id, indexed by id.
+        min_count: an id that fewer hold reads the unknown row.
+        before: rows of an earlier model; they stay, and new rows come after them.
+
+    Returns:
+        row_of [ids] int32.
+    """
+    row_of = np.full(max(len(examples), FIRST_ID), UNKNOWN, np.int32)
+    row_of[PADDING] = PADDING
+    following = FIRST_ID
+    if before is not None:
+        row_of = np.r_[before.numpy(), row_of[len(before) :]].astype(np.int32)
+        following = int(before.max()) + 1
+    often = np.flatnonzero((examples >= max(min_count, 1)) & (row_of[: len(examples)] == UNKNOWN))
+    often = often[often >= FIRST_ID]
+    row_of[often] = following + np.arange(len(often), dtype=np.int32)
+    return torch.from_numpy(row_of)
+
+
+def examples_of_rows(examples: np.ndarray, row_of: Tensor) -> Tensor:
+    """Sum the counts of the ids that share a row: the n_j of the regulariser [rows] float32."""
+    rows = row_of.numpy()[: len(examples)]
+    return torch.from_numpy(np.bincount(rows, examples, int(row_of.max()) + 1).astype(np.float32))

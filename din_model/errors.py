@@ -1,0 +1,8 @@
+"""The one exception for what a person can put right: bad input, bad configuration, a missing model."""
+
+
+class InputError(Exception):
+    """One line that names the file, key or column, the count, and the way out.
+
+    The jobs print it without a stack trace and exit with a non-zero status.
+    """

@@ -1,0 +1,40 @@
+"""Pictures of a run, for MLflow."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from din_model.metrics import Calibration
+
+
+def training_curve(losses: Sequence[tuple[int, float]], base_rate_loss: float) -> Figure:
+    """Loss against step, with the loss of always saying the click rate."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*zip(*losses, strict=True), label="training loss")
+    axes.axhline(base_rate_loss, color="grey", linestyle="--", label="base rate, judging day")
+    axes.set(xlabel="step", ylabel="log loss (nats)", title="Training")
+    axes.legend()
+    return figure
+
+
+def calibration_curve(buckets: Sequence[Calibration]) -> Figure:
+    """Mean score against click rate, a point a bucket of equal rows."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    top = max(max(b.score, b.rate) for b in buckets)
+    axes.plot([0, top], [0, top], color="grey", linestyle="--", label="perfect")
+    axes.plot([b.score for b in buckets], [b.rate for b in buckets], marker="o", label="buckets")
+    axes.set(xlabel="mean score", ylabel="click rate", title="Calibration on the judging day")
+    axes.legend()
+    return figure
+
+
+def score_histogram(scores: np.ndarray) -> Figure:
+    """How the scores of a night are spread."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(scores, bins=50)
+    axes.set(xlabel="score", ylabel="candidates", title="Scores")
+    return figure

@@ -1,0 +1,187 @@
+"""Runs, models and versions in MLflow; the only place that talks to it.
+
+Stages are gone from MLflow: ``champion`` is an alias, moved by the nightly gate and by rollback, and
+by nothing else. A name like ``models:/din@champion`` is resolved to a version once, and the version
+is what is used and recorded.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from din_model.config import Section, expand
+from din_model.errors import InputError
+
+CHAMPION = "champion"
+FINGERPRINT = "fingerprint"
+BEFORE = "champion_before"
+
+
+@dataclass(frozen=True)
+class TrackingConfig(Section):
+    """Where runs and models go.
+
+    ``uri``: the environment's MLFLOW_TRACKING_URI wins; without either, SQLite in the store.
+    """
+
+    model: str = "din"
+    experiment: str = "din"
+    uri: str | None = None
+
+
+def connect(config: TrackingConfig, store_url: str) -> str:
+    """Point MLflow at its server or file; return a line that says how to look at it."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or (expand(config.uri) if config.uri else None)
+    if uri is None:
+        if not store_url.startswith("file://"):
+            raise InputError("tracking.uri: name a server; SQLite needs a store on local disk")
+        Path(store_url.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
+        uri = f"sqlite:///{store_url.removeprefix('file://')}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient()
+    if client.get_experiment_by_name(config.experiment) is None:
+        # With SQLite the artifacts lie beside it; a server knows its own place.
+        place = f"{store_url}/mlartifacts" if uri.startswith("sqlite") else None
+        client.create_experiment(config.experiment, artifact_location=place)
+    mlflow.set_experiment(config.experiment)
+    return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else uri
+
+
+@contextmanager
+def run(name: str, tags: dict[str, str], settings: dict[str, Any]) -> Iterator[None]:
+    """One MLflow run (nested, inside another), with the resolved configuration."""
+    nested = mlflow.active_run() is not None
+    with mlflow.start_run(run_name=name, tags=tags, nested=nested):
+        mlflow.log_dict(settings, "settings.json")
+        mlflow.log_params({k: str(v)[:500] for k, v in _flat(settings).items() if v is not None})
+        yield
+
+
+def log_metrics(metrics: dict[str, float], step: int | None = None) -> None:
+    """Log what is a number; nan says nothing and is left out."""
+    numbers = {k: float(v) for k, v in metrics.items() if v == v}
+    mlflow.log_metrics(numbers, step=step)
+
+
+def log_figure(figure: Any, name: str) -> None:
+    mlflow.log_figure(figure, f"plots/{name}.png")
+
+
+def log_dict(data: dict[str, Any], name: str) -> None:
+    mlflow.log_dict(data, f"{name}.json")
+
+
+def find(model: str, fingerprint: str) -> int | None:
+    """The version that was made of the same data, configuration and seed, if there is one."""
+    found = _client().search_model_versions(f"name = '{model}'")
+    same = [int(v.version) for v in found if v.tags.get(FINGERPRINT) == fingerprint]
+    return min(same, default=None)
+
+
+def register(model: str, folder: Path, fingerprint: str, tags: dict[str, str]) -> int:
+    """Log a model's folder in the active run and register it; return its version."""
+    client = _client()
+    info = mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(Path(__file__).with_name("pyfunc.py")),
+        artifacts={"model": str(folder)},
+        pip_requirements=["din-pipeline"],
+    )
+    try:
+        client.create_registered_model(model, description="Deep Interest Network, click probability")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    active = mlflow.active_run()
+    version = client.create_model_version(
+        model,
+        source=info.model_uri,
+        run_id=active.info.run_id if active else None,
+        tags=tags | {FINGERPRINT: fingerprint},
+        model_id=info.model_id,
+    )
+    return int(version.version)
+
+
+def champion(model: str) -> int | None:
+    """The version that the alias points to."""
+    try:
+        return int(_client().get_model_version_by_alias(model, CHAMPION).version)
+    except MlflowException:
+        return None
+
+
+def resolve(model: str, wanted: str | None) -> int:
+    """Turn None (the champion), ``7``, ``@alias`` or ``models:/NAME/7`` into a version.
+
+    Raises:
+        InputError: there is no such model, version or alias.
+    """
+    text = (wanted or f"@{CHAMPION}").removeprefix(f"models:/{model}").removeprefix("/")
+    try:
+        if text.startswith("@"):
+            return int(_client().get_model_version_by_alias(model, text[1:]).version)
+        return int(_client().get_model_version(model, text).version)
+    except MlflowException:
+        raise InputError(
+            f"no model {model!r} with {'alias ' if text[0] == '@' else 'version '}{text.strip('@')}"
+            f" at {mlflow.get_tracking_uri()}: train and gate one with jobs.nightly, or set"
+            " tracking.model"
+        ) from None
+
+
+def download(model: str, version: int) -> Path:
+    """Fetch a version; return the folder that din_model.artefact reads."""
+    path = mlflow.artifacts.download_artifacts(f"models:/{model}/{version}")
+    return Path(path) / "artifacts" / "model" if (Path(path) / "artifacts" / "model").exists() else _only(path)
+
+
+def promote(model: str, version: int) -> None:
+    """Make a version the champion, remembering the one before."""
+    client, before = _client(), champion(model)
+    if before == version:
+        return
+    client.set_model_version_tag(model, str(version), BEFORE, str(before or ""))
+    client.set_registered_model_alias(model, CHAMPION, str(version))
+
+
+def rollback(model: str) -> tuple[int, int]:
+    """Give the title back to the champion before; return (from, to).
+
+    Raises:
+        InputError: there is no champion, or none before it.
+    """
+    current = resolve(model, None)
+    before = _client().get_model_version(model, str(current)).tags.get(BEFORE)
+    if not before:
+        raise InputError(f"{model!r} version {current} has no champion before it to go back to")
+    _client().set_registered_model_alias(model, CHAMPION, before)
+    return current, int(before)
+
+
+def _client() -> MlflowClient:
+    return MlflowClient()
+
+
+def _only(path: str) -> Path:
+    return next(Path(path).rglob("model.json")).parent
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,279 @@
+"""Builds one date: raw logs -> vocabulary, state(D), examples(D) and their counts, each published.
+
+The order is the safety: what a later step needs is published before it, and the counts, which pin
+the examples they were taken from, come last. A date is built when they match; a job killed earlier
+leaves yesterday's answer standing and is simply run again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+from typing import Any, Literal
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from din_model.config import Section
+from din_model.errors import InputError
+from din_model.features import PADDING, FeatureSpec
+from din_model.progress import console, stage
+from pipelines import counts
+from pipelines.dataset import Manifest, Store
+from pipelines.history import attach_history
+from pipelines.ingest import days_between, fingerprint, start_of
+from pipelines.logs import DAY, Logs
+from pipelines.negatives import NegativesConfig, sample_negatives
+from pipelines.ranking import exactly_by, with_rank
+from pipelines.split import SplitConfig, roles
+from pipelines.state import advance, as_behaviours
+from pipelines.vocabulary import encode, grow, keys_of, open_vocabulary
+
+EXAMPLES, HOLDOUT, STATE, QUARANTINE = "examples", "holdout", "state", "quarantine"
+
+
+@dataclass(frozen=True)
+class BuildConfig(Section):
+    """How examples are written.
+
+    ``shards``: the number of files is a multiple of it, so that so many ranks get equal shares.
+    ``max_broken``: the share of broken rows (repeats apart) above which nothing is published.
+    """
+
+    shards: int = 4
+    rows_per_file: int = 50_000
+    seed: int = 2019
+    max_broken: float = 0.01
+    negatives: NegativesConfig | None = None
+
+
+def is_built(store: Store, day: date) -> bool:
+    """Whether everything of a date is published and belongs together."""
+    examples, counted = store.manifest(EXAMPLES, day), store.manifest(counts.NAME, day)
+    state = store.manifest(STATE, day)
+    if not (examples and counted and state):
+        return False
+    return bool(counted.facts["examples"] == examples.id and counted.facts["state"] == state.id)
+
+
+def build_day(
+    logs: Logs, store: Store, config: BuildConfig, split: SplitConfig, day: date
+) -> Manifest:
+    """Build and publish one date; return the manifest of its examples.
+
+    Raises:
+        InputError: what the logs lack, too many broken rows, or counts that do not reconcile.
+    """
+    spark, spec = logs.spark, logs.spec
+    parent, first = _parent(store, spec, day)
+    facts = {"spec": spec.to_json(), "spec_hash": spec.hash, "parent": parent.id if parent else None}
+
+    with stage(f"{day} read logs") as report:
+        shown = logs.impressions(day, day).persist()
+        done = logs.behaviours(first, day).persist()
+        marked = {"impressions": shown, "behaviours": done}
+        if logs.sources.clicks:
+            marked["clicks"] = logs.clicks(day, day)
+        funnel = {name: _reasons(rows) for name, rows in marked.items()}
+        report.rows = sum(funnel["impressions"].values())
+        report.note = _quarantined(funnel)
+    _quarantine(store, day, marked, funnel, config.max_broken)
+    facts |= {"funnel": funnel, "inputs": fingerprint(spark, [shown, done])}
+
+    with stage(f"{day} vocabulary") as report:
+        keys = [keys_of(_good(shown), spec.features), _behaviour_keys(_good(done), spec)]
+        if older := _days_before(logs, first, day):
+            # A cold build gives the ids that the same days would have given one by one.
+            keys.append(keys_of(_good(logs.impressions(*older)), spec.features))
+        part = grow(store, day, reduce(DataFrame.unionByName, keys))
+        vocabulary, facts["next_id"] = open_vocabulary(spark, store)
+        report.rows, report.note = sum(part.facts["new"].values()), "new keys"
+
+    seen = encode(_good(shown), spec.features, vocabulary)
+    mirrored = [f for f in spec.side("item", "user") if f.name in done.columns]
+    behaviours = encode(_good(done), mirrored, vocabulary).persist()
+    state = store.read(spark, [parent]) if parent else None
+    with stage(f"{day} state") as report:
+        rows = advance(state, behaviours, spec, start_of(day + DAY, spec.time_zone))
+        new_state = store.publish(STATE, day, rows, facts)
+        report.rows, report.note = new_state.rows, "users"
+
+    if state is not None:
+        past = as_behaviours(state.join(seen.select(spec.user).distinct(), spec.user, "left_semi"), spec)
+        behaviours = behaviours.unionByName(past, allowMissingColumns=True)
+    facts["state"] = new_state.id
+    published = {}
+    for role, rows in roles(seen, spec, split).items():
+        if config.negatives:
+            rows = _with_negatives(rows, behaviours, logs, vocabulary, facts["next_id"], config, day)
+        with stage(f"{day} {role}") as report:
+            cutoff = F.lit(start_of(day, spec.time_zone)) if spec.cutoff == "day" else F.col("time")
+            targets = _numeric(rows.withColumn("cutoff", cutoff), spec)
+            published[role] = _publish_examples(store, role, day, targets, behaviours, spec, config, facts)
+            report.rows = published[role].rows
+    if split.by == "date" and published[EXAMPLES].rows != _in_order(funnel, config):
+        raise InputError(
+            f"{day}: {funnel['impressions'].get('good', 0)} good impressions, but"
+            f" {published[EXAMPLES].rows} examples: nothing may be lost"
+        )
+    with stage(f"{day} counts") as report:
+        rows = counts.count_ids(store.read(spark, [published[EXAMPLES]]), spec)
+        pins = {"examples": published[EXAMPLES].id, "state": new_state.id}
+        report.rows = store.publish(counts.NAME, day, rows, pins).rows
+    for frame in (shown, done, behaviours):
+        frame.unpersist()
+    _tell_stale(store, day)
+    return published[EXAMPLES]
+
+
+def _parent(store: Store, spec: FeatureSpec, day: date) -> tuple[Manifest | None, date | None]:
+    """The newest state before ``day``, and the first day that it does not hold."""
+    before = [d for d in store.dates(STATE) if d < day]
+    if not before:
+        return None, None
+    parent = store.manifest(STATE, before[-1])
+    assert parent is not None
+    if parent.facts["spec_hash"] != spec.hash:
+        raise InputError(
+            f"{store.url}/{STATE}: the state of {before[-1]} was built with another spec"
+            f" ({parent.facts['spec_hash']}, now {spec.hash}): use another store.path, or put"
+            " features and history back"
+        )
+    return parent, before[-1] + DAY
+
+
+def _days_before(logs: Logs, first: date | None, day: date) -> tuple[date | None, date] | None:
+    """The span of days before ``day`` whose impressions no vocabulary has seen."""
+    start = first or (logs.since if logs.sources.impressions.dated else None)
+    if start is not None and start >= day:
+        return None
+    return start, day - DAY
+
+
+def _good(marked: DataFrame) -> DataFrame:
+    return marked.where("reason is null").drop("reason", "raw")
+
+
+def _behaviour_keys(behaviours: DataFrame, spec: FeatureSpec) -> DataFrame:
+    return keys_of(behaviours, [f for f in spec.features if f.name in behaviours.columns])
+
+
+def _reasons(marked: DataFrame) -> dict[str, int]:
+    """Rows by reason; 'good' for those without."""
+    counted = marked.groupBy(F.coalesce("reason", F.lit("good")).alias("reason")).count()
+    return {reason: count for reason, count in sorted(map(tuple, counted.collect()))}
+
+
+def _quarantined(funnel: dict[str, dict[str, int]]) -> str:
+    total = sum(n for reasons in funnel.values() for why, n in reasons.items() if why != "good")
+    return f"{total:,} quarantined" if total else ""
+
+
+def _quarantine(
+    store: Store, day: date, marked: dict[str, DataFrame], funnel: dict[str, Any], limit: float
+) -> None:
+    """Publish the broken rows, then stop if they are too many, or if nothing else is there."""
+    bad = [
+        rows.where("reason is not null").select(F.lit(name).alias("source"), "reason", "raw")
+        for name, rows in marked.items()
+    ]
+    rows = reduce(DataFrame.unionByName, bad).coalesce(1)
+    manifest = store.publish(QUARANTINE, day, rows, {"funnel": funnel})
+    for name, reasons in funnel.items():
+        broken = {w: n for w, n in reasons.items() if w != "good" and not w.startswith("repeated")}
+        total = sum(reasons.values())
+        if sum(broken.values()) > limit * total:
+            worst = max(broken, key=lambda why: broken[why])
+            raise InputError(
+                f"sources.{name}: {sum(broken.values())} of {total} rows of {day} are broken, mostly"
+                f" '{worst}' ({broken[worst]}); build.max_broken is {limit}; the rows lie in"
+                f" {store.urls(manifest)[0] if manifest.files else store.url}"
+            )
+    if not funnel["impressions"].get("good"):
+        raise InputError(f"sources.impressions: no impressions on {day}")
+
+
+def _in_order(funnel: dict[str, dict[str, int]], config: BuildConfig) -> int:
+    drawn = config.negatives.per_positive if config.negatives else 0
+    return funnel["impressions"]["good"] * (1 + drawn)
+
+
+def _with_negatives(
+    rows: DataFrame, behaviours: DataFrame, logs: Logs, vocabulary: DataFrame,
+    next_id: dict[str, int], config: BuildConfig, day: date,
+) -> DataFrame:  # fmt: skip
+    """Positives and, for each, items that the user never touched, with those items' attributes."""
+    spec, drawn = logs.spec, config.negatives
+    assert drawn is not None
+    item = spec[spec.item]
+    others = [f for f in spec.side("item") if f is not item]
+    touched = behaviours.select(spec.user, spec.item)
+    negatives = sample_negatives(rows, touched, spec, drawn, next_id[item.vocabulary])
+    if others:
+        table = encode(logs.items([item, *others], day), [item, *others], vocabulary)
+        negatives = negatives.drop(*[f.name for f in others]).join(table, spec.item, "left")
+        negatives = negatives.fillna(1, [f.name for f in others if not f.is_list])
+    return rows.unionByName(negatives)
+
+
+def _numeric(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
+    """Exactly the columns of an example, numeric and never null; lists padded, with lengths."""
+    optional = [c for c in ("weight", "reference") if c in rows.columns]
+    columns = [F.col("example_id"), F.col("time"), F.col("cutoff")]
+    columns += [F.col(c).cast("float").alias(c) for c in ("label", *optional)]
+    for f in spec.features:
+        if f.is_list:
+            filler = F.array_repeat(F.lit(PADDING), f.max_length)
+            columns.append(F.slice(F.concat(f.name, filler), 1, f.max_length).alias(f.name))
+            columns.append(F.size(f.name).alias(f"{f.name}__length"))
+        else:
+            columns.append(F.col(f.name).cast("int").alias(f.name))
+    return rows.select(*columns)
+
+
+def _publish_examples(
+    store: Store, name: str, day: date, targets: DataFrame, behaviours: DataFrame,
+    spec: FeatureSpec, config: BuildConfig, facts: dict[str, Any],
+) -> Manifest:  # fmt: skip
+    """Order by a seeded hash, attach histories, write files of equal rows."""
+    shuffled = F.xxhash64("example_id", F.lit(config.seed))
+    ranked = with_rank(targets, shuffled, "example_id", "time", spec.item, name="_rank").persist()
+    rows = ranked.count()
+    if rows == 0:
+        raise InputError(f"{name} of {day}: no rows are left after the split")
+    shards = config.shards
+    files = min(rows, shards * -(-rows // (shards * config.rows_per_file)))
+    placed = ranked.withColumn("_file", F.expr(f"cast(_rank * {files} div {rows} as int)"))
+    examples = attach_history(placed, behaviours, spec)
+    examples = exactly_by(examples, "_file", files).sortWithinPartitions("_rank")
+
+    def check(manifest: Manifest) -> None:
+        sizes: Sequence[int] = [f.rows for f in manifest.files]
+        if sum(sizes) != rows or len(sizes) != files or max(sizes) - min(sizes) > 1:
+            raise InputError(f"{name} of {day}: {rows} rows in {files} files meant, got {sizes}")
+        if any(f.row_groups != 1 for f in manifest.files):
+            raise InputError(f"{name} of {day}: a file has more than one row group: lower rows_per_file")
+
+    manifest = store.publish(name, day, examples.drop("_rank", "_file"), facts, check)
+    ranked.unpersist()
+    return manifest
+
+
+def _tell_stale(store: Store, day: date) -> None:
+    """Say which later dates were built upon a run that is no longer the published one."""
+    stale, changed = [], {day}
+    for later in store.manifests(STATE):
+        when = date.fromisoformat(later.date)
+        for before in sorted(changed):
+            current = store.manifest(STATE, before)
+            pinned = later.facts["parent"]
+            on_it = pinned and pinned.startswith(f"{STATE}/{before}/")
+            if when > before and on_it and (pinned != (current and current.id) or before in stale):
+                stale.append(when)
+                changed.add(when)
+    if stale:
+        listed = ", ".join(str(d) for d in stale)
+        console.print(f"  built upon the superseded state, build again if {day} changed: {listed}")
+
+
+__all__ = ["BuildConfig", "build_day", "days_between", "is_built"]

@@ -1,0 +1,186 @@
+"""Where tables lie and how they are published; nothing else in the project knows a path.
+
+A data set is ``NAME/date=D/run=R/*.parquet`` with one ``_manifest.json`` a date. A job writes a
+fresh hidden run folder, checks it, shows it, and then replaces the manifest: readers of the
+manifest see the old day or the new one, never a part. On local disk and HDFS the replacement is a
+rename, on object stores one PUT; both are atomic. The superseded run folder is hidden afterwards
+(``_run=…``), so that a plain ``spark.read.parquet`` sees one run a date too.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+from pyspark.sql import DataFrame, SparkSession
+
+from din_model.config import Section, expand
+from din_model.errors import InputError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StoreConfig(Section):
+    """The root folder of everything the pipeline writes; any address that Spark and fsspec know."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a run; ``path`` is relative to the run folder, sizes in rows and bytes."""
+
+    path: str
+    rows: int
+    bytes: int
+    row_groups: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is published of a data set for one date.
+
+    ``facts`` holds what the writer knows: spec hash, vocabulary sizes, parents, counts, rates.
+    """
+
+    name: str
+    date: str
+    run: str
+    files: tuple[DataFile, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def rows(self) -> int:
+        return sum(f.rows for f in self.files)
+
+    @property
+    def id(self) -> str:
+        """What a child pins: data set, date and run."""
+        return f"{self.name}/{self.date}/{self.run}"
+
+
+class Store:
+    """All data sets below one root folder."""
+
+    def __init__(self, root: str) -> None:
+        self.fs, self.base = url_to_fs(expand(root))
+        # Without a scheme Spark would ask the cluster's default file system, and fsspec this disk.
+        self.url = expand(root) if "://" in root else f"file://{self.base}"
+
+    def manifest(self, name: str, day: date) -> Manifest | None:
+        """Return what is published for the date, or None.
+
+        Raises:
+            InputError: a manifest of another format version, or one that cannot be read.
+        """
+        path = f"{self.base}/{name}/date={day}/_manifest.json"
+        try:
+            data = json.loads(self.fs.cat_file(path))
+            if data["format_version"] != FORMAT_VERSION:
+                raise InputError(
+                    f"{path}: format version {data['format_version']}, this release reads"
+                    f" {FORMAT_VERSION}: build the date again"
+                )
+            files = tuple(DataFile(**f) for f in data.pop("files"))
+            data.pop("rows"), data.pop("bytes")
+            return Manifest(**data, files=files)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a manifest ({error}): build the date again") from None
+
+    def require(self, name: str, day: date, way_out: str) -> Manifest:
+        """Return the manifest of a date that must be there; ``way_out`` says what to run if not."""
+        manifest = self.manifest(name, day)
+        if manifest is None:
+            raise InputError(f"{self.url}/{name}: nothing published for {day}; {way_out}")
+        return manifest
+
+    def dates(self, name: str) -> list[date]:
+        """The published dates of a data set, in order."""
+        found = self.fs.glob(f"{self.base}/{name}/date=*/_manifest.json")
+        return sorted(date.fromisoformat(path.split("/date=")[1][:10]) for path in found)
+
+    def manifests(self, name: str) -> list[Manifest]:
+        """The manifests of all published dates, in order."""
+        return [m for day in self.dates(name) if (m := self.manifest(name, day))]
+
+    def urls(self, manifest: Manifest) -> list[str]:
+        """Full address of each file, in the manifest's order."""
+        folder = f"{self.url}/{manifest.name}/date={manifest.date}/run={manifest.run}"
+        return [f"{folder}/{file.path}" for file in manifest.files]
+
+    def read(self, spark: SparkSession, manifests: Sequence[Manifest]) -> DataFrame:
+        """The rows of published runs, and of them alone."""
+        return spark.read.parquet(*[url for m in manifests for url in self.urls(m)])
+
+    def publish(
+        self,
+        name: str,
+        day: date,
+        rows: DataFrame | None,
+        facts: dict[str, Any],
+        check: Callable[[Manifest], None] = lambda manifest: None,
+    ) -> Manifest:
+        """Write ``rows`` (None: a record without rows), check them, and let readers see them.
+
+        ``check`` raises where the written files are not what they must be; then yesterday's
+        answer stands, and the hidden folder is removed.
+        """
+        run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        folder = f"{self.base}/{name}/date={day}"
+        hidden = f"{folder}/_run={run}"
+        try:
+            files: tuple[DataFile, ...] = ()
+            if rows is not None:
+                writer = rows.write.option("compression", "zstd")
+                # Petastorm deals out row groups, so a file is one: never flushed by size.
+                writer = writer.option("parquet.block.size", str(1 << 30))
+                writer.parquet(f"{self.url}/{name}/date={day}/_run={run}")
+                files = self._files(hidden)
+            manifest = Manifest(name, str(day), run, files, facts)
+            check(manifest)
+        except BaseException:
+            if self.fs.exists(hidden):
+                self.fs.rm(hidden, recursive=True)
+            raise
+        if rows is not None:
+            self.fs.mv(hidden, f"{folder}/run={run}", recursive=True)
+        self._replace(f"{folder}/_manifest.json", _to_json(manifest))
+        for path in self.fs.glob(f"{folder}/run=*"):
+            if not path.endswith(run):
+                self.fs.mv(path, path.replace("/run=", "/_run="), recursive=True)
+        return manifest
+
+    def _files(self, folder: str) -> tuple[DataFile, ...]:
+        def measure(path: str) -> DataFile:
+            with self.fs.open(path, "rb") as file:
+                footer = pq.ParquetFile(file).metadata
+            size, relative = self.fs.size(path), path.removeprefix(f"{folder}/")
+            return DataFile(relative, footer.num_rows, size, footer.num_row_groups)
+
+        with ThreadPoolExecutor(8) as pool:
+            files = list(pool.map(measure, sorted(self.fs.glob(f"{folder}/*.parquet"))))
+        # Spark writes one file without rows where there is nothing to write; readers need a schema.
+        return tuple(f for f in files if f.rows) or tuple(files[:1])
+
+    def _replace(self, path: str, text: str) -> None:
+        self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if self.fs.protocol in ("s3", "gs", "abfs") or "s3" in self.fs.protocol:
+            self.fs.pipe_file(path, text.encode())
+            return
+        draft = f"{path}.{secrets.token_hex(3)}"
+        self.fs.pipe_file(draft, text.encode())
+        self.fs.mv(draft, path)
+
+
+def _to_json(manifest: Manifest) -> str:
+    sums = {"rows": manifest.rows, "bytes": sum(f.bytes for f in manifest.files)}
+    return json.dumps(asdict(manifest) | sums, indent=1, sort_keys=True)

@@ -1,0 +1,216 @@
+"""The logs as the pipeline means them: impressions with labels, behaviours, candidates.
+
+Follows ingest: clicks are attributed to impressions, attributes are joined from the side tables,
+repeats are marked. Every function returns good and broken rows together, told apart by ``reason``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from din_model.config import duration, microseconds
+from din_model.errors import InputError
+from din_model.features import Feature, FeatureSpec
+from pipelines.ingest import Source, SourcesConfig, days_between, read, start_of, typed
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Logs:
+    """The sources of one run, and the contract they are read by.
+
+    ``since``: the first date of the logs; dated ones are never asked for an earlier day.
+    """
+
+    spark: SparkSession
+    sources: SourcesConfig
+    spec: FeatureSpec
+    since: date | None
+
+    def impressions(self, first: date | None, last: date) -> DataFrame:
+        """What was shown: the features, time, label, weight, reference, example_id.
+
+        ``first`` None means from the beginning, as in every method here.
+        """
+        source, spec = self.sources.impressions, self.spec
+        raw = self._read(source, "impressions", first, last)
+        numbers = [c for c in (spec.weight, spec.reference) if c]
+        numbers += [] if self.sources.clicks else [spec.label]
+        own = self._own(raw, spec.features)
+        span = self._span(source, first, last)
+        rows = typed(raw, source, "impressions", spec, own, spec.key, numbers, span)
+        keys = [f"key_{i}" for i in range(len(spec.key))]
+        if self.sources.clicks:
+            clicked = self.clicks(first, last).where("reason is null").select(*keys).distinct()
+            rows = rows.join(clicked.withColumn("label", F.lit(1.0)), keys, "left")
+            rows = rows.fillna(0.0, ["label"])
+        else:
+            rows = rows.withColumnRenamed(spec.label, "label")
+            wrong = F.when(~F.col("label").isin(0.0, 1.0), f"{spec.label} is neither 0 nor 1")
+            rows = rows.withColumn("reason", F.coalesce("reason", wrong))
+        for canonical, column in (("weight", spec.weight), ("reference", spec.reference)):
+            rows = rows.withColumnRenamed(column, canonical) if column else rows
+        if keys:
+            rows = _mark_repeats(rows, keys, "impression")
+        identity = keys or [spec.user, spec.item, "time"]
+        rows = rows.withColumn("example_id", F.xxhash64(*identity)).drop(*keys)
+        return self._with_attributes(rows, spec.features, last)
+
+    def clicks(self, first: date | None, last: date) -> DataFrame:
+        """The clicks that may label the impressions of these days: key_0 … and time.
+
+        They lie in the days themselves and, where those are there already, in the days after that
+        the attribution window reaches into. Later clicks are not looked at: labels are final.
+        """
+        source, spec = self.sources.clicks, self.spec
+        assert source is not None
+        if not spec.key:
+            raise InputError("sources.clicks: clicks are matched by features.key; set it")
+        raw = self._read(source, "clicks", first, last)
+        window = duration(self.sources.attribution_window)
+        if source.dated and window:
+            later = days_between(last + DAY, last + DAY + window)
+            extra = read(self.spark, source, "clicks", later, optional=True)
+            raw = raw if extra is None else raw.unionByName(extra)
+        start, end = self._span(source, first, last)
+        span = (start, end + microseconds(self.sources.attribution_window))
+        return typed(raw, source, "clicks", spec, [], keys=spec.key, span=span)
+
+    def behaviours(self, first: date | None, last: date) -> DataFrame:
+        """What users did: the user, ``kind`` (index into spec.histories), time, item features.
+
+        Raises:
+            InputError: a kind that the spec does not know; a dated log asked for its beginning
+                where ``history.since`` does not say when that was.
+        """
+        kinds = [history.kind for history in self.spec.histories]
+        frames = []
+        for i, source in enumerate(self.sources.behaviours):
+            if source.kind not in kinds:
+                raise InputError(
+                    f"sources.behaviours.{i}: kind {source.kind!r} is not in history.kinds"
+                )
+            kind = kinds.index(source.kind)
+            fields = self.spec.histories[kind].fields.values()
+            mirrored = [self.spec[name] for name in fields]
+            if source.origin == "impressions":
+                shown = self.impressions(first, last).where("reason is null and label = 1")
+                delay = microseconds(source.label_delay or "0s")
+                rows = shown.withColumn("time", F.col("time") + delay)
+                empty = F.lit(None).cast("string")
+                rows = rows.withColumns({"reason": empty, "raw": empty})
+            else:
+                name = f"behaviours.{i}"
+                raw = self._read(source, name, first, last)
+                own = self._own(raw, [self.spec[self.spec.user], *mirrored])
+                span = self._span(source, first, last)
+                rows = typed(raw, source, name, self.spec, own, span=span)
+                rows = self._with_attributes(rows, mirrored, last)
+            names = [self.spec.user, *[f.name for f in mirrored], "time", "reason", "raw"]
+            frames.append(rows.select(F.lit(kind).cast("byte").alias("kind"), *names))
+        union = frames[0]
+        for frame in frames[1:]:
+            union = union.unionByName(frame, allowMissingColumns=True)
+        return _mark_repeats(union, [self.spec.user, "kind", "time", self.spec.item], "behaviour")
+
+    def candidates(self, day: date) -> DataFrame:
+        """The table to be scored for ``day``: one row a (user, item), attributes of the day before.
+
+        Context features that it lacks take their ``serving_default``.
+        """
+        source, spec = self.sources.candidates, self.spec
+        if source is None:
+            raise InputError("sources.candidates is not set: name the table to be scored")
+        raw = self._read(source, "candidates", day, day)
+        given = [f for f in spec.features if f.side != "context" or f.name in raw.columns]
+        rows = typed(raw, source, "candidates", spec, self._own(raw, given))
+        rows = _mark_repeats(rows, [spec.user, spec.item], "candidate")
+        return with_serving_defaults(self._with_attributes(rows, given, day - DAY), spec)
+
+    def _read(self, source: Source, name: str, first: date | None, last: date) -> DataFrame:
+        if first is None and source.dated and self.since is None:
+            raise InputError(
+                f"sources.{name}: nothing is built before {last}: build the day before, or set"
+                " history.since to the first date of the logs"
+            )
+        rows = read(self.spark, source, name, days_between(first or self.since or last, last))
+        assert rows is not None
+        return rows
+
+    def _span(self, source: Source, first: date | None, last: date) -> tuple[int | None, int]:
+        zone = self.spec.time_zone
+        first = first or (self.since if source.dated else None)
+        return start_of(first, zone) if first else None, start_of(last + DAY, zone)
+
+    def _own(self, raw: DataFrame, features: Sequence[Feature]) -> list[Feature]:
+        """The features that the log itself must have: those no side table can give."""
+        return [f for f in features if f.name in raw.columns or self._side_table(f) is None]
+
+    def _side_table(self, feature: Feature) -> tuple[str, Source, str] | None:
+        """Name, source and key of the table that holds a feature which a log lacks."""
+        if feature.name in (self.spec.user, self.spec.item):
+            return None
+        if feature.side == "item" and self.sources.items:
+            return "items", self.sources.items, self.spec.item
+        if feature.side == "user" and self.sources.users:
+            return "users", self.sources.users, self.spec.user
+        return None
+
+    def _with_attributes(self, rows: DataFrame, wanted: Sequence[Feature], day: date) -> DataFrame:
+        """Join the features that ``rows`` lack from the side tables of ``day``."""
+        lacking = [f for f in wanted if f.name not in rows.columns]
+        for name in ("items", "users"):
+            homes = [(f, home) for f in lacking if (home := self._side_table(f)) and home[0] == name]
+            if not homes:
+                continue
+            _, source, key = homes[0][1]
+            table = self._attributes(source, name, key, [f for f, _ in homes], day)
+            rows = rows.join(table, key, "left")
+        return rows
+
+    def items(self, features: Sequence[Feature], day: date) -> DataFrame:
+        """The item and its features as of ``day``, one row an item.
+
+        Raises:
+            InputError: no side table of items is configured.
+        """
+        if self.sources.items is None:
+            raise InputError("build.negatives: drawn items need attributes; set sources.items")
+        return self._attributes(self.sources.items, "items", self.spec.item, features[1:], day)
+
+    def _attributes(
+        self, source: Source, name: str, key: str, features: Sequence[Feature], day: date
+    ) -> DataFrame:
+        raw = read(self.spark, source, name, [day])
+        assert raw is not None
+        table = typed(raw, source, name, self.spec, [self.spec[key], *features])
+        table = table.where(F.col(key).isNotNull()).drop("reason", "raw")
+        repeated = table.groupBy(key).count().where("count > 1").limit(1).collect()
+        if repeated:
+            raise InputError(
+                f"sources.{name}: {key} {repeated[0][0]!r} has {repeated[0][1]} rows; one row a"
+                f" key is needed: choose in sources.{name}.query"
+            )
+        return table
+
+
+def with_serving_defaults(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
+    """Fill the context features that are absent or null, as the night does."""
+    for f in spec.side("context"):
+        default = F.lit(f.serving_default).cast("double" if f.type == "number" else "string")
+        default = F.array(default) if f.is_list else default
+        filled = F.coalesce(f.name, default) if f.name in rows.columns else default
+        rows = rows.withColumn(f.name, filled)
+    return rows
+
+
+def _mark_repeats(rows: DataFrame, keys: Sequence[str], what: str) -> DataFrame:
+    """Mark all but one of the good rows with equal keys; which one stays does not depend on luck."""
+    others = [c for c in rows.columns if c not in (*keys, "reason", "raw")]
+    window = Window.partitionBy(*keys).orderBy(F.col("reason").isNotNull(), *others)
+    again = F.when(F.row_number().over(window) > 1, f"repeated {what}")
+    return rows.withColumn("reason", F.coalesce("reason", again))

@@ -1,0 +1,75 @@
+"""Unclicked impressions for logs that hold clicks alone: items drawn that the user never touched."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from din_model.config import Section
+from din_model.errors import InputError
+from din_model.features import FIRST_ID, FeatureSpec
+
+TRIES = 64
+
+
+@dataclass(frozen=True)
+class NegativesConfig(Section):
+    """``per_positive`` unclicked rows a click, uniform over the items of the vocabulary."""
+
+    per_positive: int = 1
+    seed: int = 2019
+
+
+def sample_negatives(
+    positives: DataFrame,
+    touched: DataFrame,
+    spec: FeatureSpec,
+    config: NegativesConfig,
+    items: int,
+) -> DataFrame:
+    """Return ``per_positive`` rows for each positive, with another item and label 0.
+
+    The draw depends on the positive's example_id and the seed alone. Items are ids FIRST_ID to
+    ``items`` - 1; other item features keep the positive's value and must be looked up again.
+
+    Args:
+        positives: encoded, with example_id.
+        touched: (user, item) pairs, encoded, that must not come out.
+
+    Raises:
+        InputError: a user has touched so much that nothing else was found.
+    """
+    user, item = spec.user, spec.item
+    lists = touched.groupBy(user).agg(F.collect_set(item).alias("_touched"))
+    rows = positives.join(lists, user, "left")
+    schema = T.StructType([*positives.schema.fields])
+    at_item = positives.columns.index(item)
+    at_id, at_label = positives.columns.index("example_id"), positives.columns.index("label")
+
+    def draw(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            ids = batch.column("example_id").to_numpy()
+            forbidden = [set(x or ()) for x in batch.column("_touched").to_pylist()]
+            for number in range(config.per_positive):
+                drawn = np.empty(len(ids), np.int32)
+                for row, (example, never) in enumerate(zip(ids, forbidden, strict=True)):
+                    seed = [config.seed, number, int(example) % 2**63]
+                    choices = np.random.default_rng(seed).integers(FIRST_ID, items, TRIES)
+                    drawn[row] = next((c for c in choices if c not in never), -1)
+                if (drawn < 0).any():
+                    raise InputError(
+                        f"negatives: no item found that user id"
+                        f" {batch.column(user)[int(drawn.argmin())]} never touched"
+                    )
+                columns = [batch.column(i) for i in range(len(schema))]
+                columns[at_item] = pa.array(drawn)
+                columns[at_label] = pa.array(np.zeros(len(ids)))
+                # Another example than the click it was drawn for.
+                columns[at_id] = pa.array(ids ^ np.int64(0x9E3779B97F4A7C15 - 2**64) + number)
+                yield pa.RecordBatch.from_arrays(columns, schema.names)
+
+    return rows.select(*positives.columns, "_touched").mapInArrow(draw, schema)

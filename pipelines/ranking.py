@@ -1,0 +1,45 @@
+"""Global ranks and exact partitions without a single-partition window."""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+
+def with_rank(rows: DataFrame, *order: Column | str, name: str = "rank") -> DataFrame:
+    """Add the position (bigint, from 0) of each row in the total order ``order``.
+
+    The order must have no ties, else equal rows may swap ranks between runs. Sorted by range
+    partitions; each one's offset is the sum of the counts before it.
+    """
+    ordered = rows.orderBy(*order).select(
+        "*",
+        F.spark_partition_id().alias("_part"),
+        F.monotonically_increasing_id().alias("_row"),
+    )
+    # Both passes must see the same partitions.
+    ordered = ordered.persist()
+    offsets, total = [], 0
+    for part, count in sorted(ordered.groupBy("_part").count().collect()):
+        offsets.append((part, total - (part << 33)))  # _row counts from part << 33
+        total += count
+    offset = rows.sparkSession.createDataFrame(offsets, "_part int, _offset long")
+    ranked = ordered.join(F.broadcast(offset), "_part")
+    return ranked.withColumn(name, F.col("_row") + F.col("_offset")).drop("_part", "_row", "_offset")
+
+
+def exactly_by(rows: DataFrame, column: str, count: int) -> DataFrame:
+    """Repartition so that value i of ``column`` (0 to count - 1) alone makes partition i.
+
+    ``repartition(count, column)`` hashes, and two values may meet. So each value is replaced by a
+    number whose hash falls where we want it.
+    """
+    spark = rows.sparkSession
+    by_partition: dict[int, int] = {}
+    start, step = 0, 32 * count
+    while len(by_partition) < count:
+        numbers = spark.range(start, start + step, numPartitions=1)
+        hashed = numbers.select("id", F.expr(f"pmod(hash(id), {count})").alias("partition"))
+        for number, partition in hashed.collect():
+            by_partition.setdefault(partition, number)
+        start += step
+    lookup = F.array(*[F.lit(by_partition[i]).cast("long") for i in range(count)])
+    return rows.repartition(count, F.element_at(lookup, (F.col(column) + 1).cast("int")))

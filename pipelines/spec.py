@@ -1,0 +1,110 @@
+"""The ``features`` and ``history`` sections, and the FeatureSpec they amount to.
+
+Only the build job comes here; every later job reads the spec that the build wrote.
+"""
+
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from din_model.config import Section, microseconds
+from din_model.errors import InputError
+from din_model.features import Feature, FeatureSpec, History
+
+
+@dataclass(frozen=True)
+class ColumnConfig(Section):
+    """One feature; see din_model.features.Feature."""
+
+    side: Literal["user", "item", "context"]
+    type: Literal["string", "int64", "number"] = "string"
+    vocabulary: str | None = None
+    dimension: int | None = None
+    max_length: int = 0
+    boundaries: tuple[float, ...] = ()
+    serving_default: str | int | float | None = None
+
+
+@dataclass(frozen=True)
+class FeaturesConfig(Section):
+    """Which columns of the logs the model reads, and which say who, what, when and whether.
+
+    ``key`` names what makes an impression one: repeated keys are duplicates, and clicks of a log of
+    their own are matched by it. ``reference`` is a score to compare with (yesterday's production
+    model, or the truth of generated logs); the model never sees it.
+    """
+
+    user: str
+    item: str
+    columns: dict[str, ColumnConfig]
+    time: str = "time"
+    label: str = "label"
+    weight: str | None = None
+    reference: str | None = None
+    key: tuple[str, ...] = ()
+    dimension: int = 16
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class KindConfig(Section):
+    """One kind of behaviour: history field -> the candidate feature that it mirrors."""
+
+    fields: dict[str, str]
+    length: int | None = None
+    lag: str = "0s"
+
+
+@dataclass(frozen=True)
+class HistoryConfig(Section):
+    """What of the past an example shows.
+
+    ``since`` is the first date of the logs: windows and cold builds start there. A source without
+    ``{date}`` in its path is read from its beginning.
+    """
+
+    kinds: dict[str, KindConfig]
+    cutoff: Literal["day", "impression"] = "day"
+    length: int = 50
+    since: date | None = field(default=None)
+
+
+def feature_spec(features: FeaturesConfig, history: HistoryConfig) -> FeatureSpec:
+    """Join the two sections into the contract.
+
+    Raises:
+        InputError: a time zone that does not exist, or sections that contradict each other.
+    """
+    try:
+        ZoneInfo(features.time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise InputError(f"features.time_zone: no time zone {features.time_zone!r}") from None
+    return FeatureSpec(
+        user=features.user,
+        item=features.item,
+        time=features.time,
+        time_zone=features.time_zone,
+        cutoff=history.cutoff,
+        label=features.label,
+        weight=features.weight,
+        reference=features.reference,
+        key=features.key,
+        features=tuple(
+            Feature(
+                name=name,
+                side=c.side,
+                type=c.type,
+                vocabulary=c.vocabulary or name,
+                dimension=features.dimension if c.dimension is None else c.dimension,
+                max_length=c.max_length,
+                boundaries=c.boundaries,
+                serving_default=c.serving_default,
+            )
+            for name, c in features.columns.items()
+        ),
+        histories=tuple(
+            History(kind, k.length or history.length, microseconds(k.lag), k.fields)
+            for kind, k in history.kinds.items()
+        ),
+    )

@@ -1,0 +1,24 @@
+"""One Spark session for the whole run: two cores, UTC, little enough shuffling for small tables."""
+
+from collections.abc import Iterator
+
+import pytest
+from pyspark.sql import SparkSession
+
+from pipelines.session import spark_session
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    session = spark_session(
+        "tests",
+        time_zone="UTC",
+        defaults={
+            "spark.master": "local[2]",
+            "spark.sql.shuffle.partitions": "3",
+            "spark.ui.enabled": "false",
+            "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+        },
+    )
+    yield session
+    session.stop()
