@@ -117,8 +117,10 @@ def build_day(
             f" {published[EXAMPLES].rows} examples: nothing may be lost"
         )
     with stage(f"{day} counts") as report:
-        rows = counts.count_ids(store.read(spark, [published[EXAMPLES]]), spec)
+        examples = store.read(spark, [published[EXAMPLES]])
+        rows = counts.count_ids(examples, spec)
         pins = {"examples": published[EXAMPLES].id, "state": new_state.id}
+        pins["content"] = counts.content(examples)
         report.rows = store.publish(counts.NAME, day, rows, pins).rows
     for frame in (shown, done, behaviours):
         frame.unpersist()

@@ -24,7 +24,7 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
             [f.name for f in features],
             [history.column(name) for history, name in fields],
         )
-        for vocabulary in spec.vocabularies
+        for vocabulary in dict.fromkeys(f.vocabulary for f in spec.features)
         for features, fields in [spec.used_by(vocabulary)]
     }
 
@@ -54,6 +54,14 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
     )
     sums = [F.sum(c).alias(c) for c in ("examples", "shown", "clicked")]
     return partial.groupBy("vocabulary", "id").agg(*sums)
+
+
+def content(examples: DataFrame) -> str:
+    """A hash of the rows, whatever their order and files: equal data, equal hash."""
+    row = F.xxhash64(*examples.columns)
+    found = examples.agg(F.bit_xor(row), F.count(F.lit(1))).first()
+    assert found is not None
+    return f"{found[0] or 0:x}-{found[1]}"
 
 
 def _matrix(batch: pa.RecordBatch, name: str) -> np.ndarray:

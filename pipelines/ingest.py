@@ -183,6 +183,7 @@ def typed(
     keys: Sequence[str] = (),
     numbers: Sequence[str] = (),
     span: tuple[int | None, int] | None = None,
+    mark_strays: bool = True,
 ) -> DataFrame:
     """Select the columns that the project reads, typed, with ``reason`` and ``raw``.
 
@@ -191,6 +192,7 @@ def typed(
         keys: further columns that make a row one; strings, never null.
         numbers: columns that become double, never null.
         span: [from, to) in microseconds: the rows to keep; None where the rows have no time.
+        mark_strays: a row of a dated source outside of the span is broken, not just another day's.
 
     Returns:
         The features, ``keys`` as ``key_0`` …, ``numbers``, ``time`` (bigint), ``reason`` (null:
@@ -225,7 +227,7 @@ def typed(
         never_null(column, spec.time)
         start, end = span
         inside = (column >= F.lit(start or -(2**62))) & (column < F.lit(end))
-        if source.dated:
+        if source.dated and mark_strays:
             checks.append((f"{spec.time} lies outside of the date", ~inside))
         else:
             raw = raw.where(inside | column.isNull())

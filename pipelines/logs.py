@@ -78,7 +78,7 @@ class Logs:
             raw = raw if extra is None else raw.unionByName(extra)
         start, end = self._span(source, first, last)
         span = (start, end + microseconds(self.sources.attribution_window))
-        return typed(raw, source, "clicks", spec, [], keys=spec.key, span=span)
+        return typed(raw, source, "clicks", spec, [], spec.key, span=span, mark_strays=False)
 
     def behaviours(self, first: date | None, last: date) -> DataFrame:
         """What users did: the user, ``kind`` (index into spec.histories), time, item features.

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
+from din_model.config import Section
 from din_model.errors import InputError
 
 NEWEST = 50  # behaviours of a user that can matter
@@ -55,7 +56,7 @@ TABLES = {
 
 
 @dataclass(frozen=True)
-class GenerateConfig:
+class GenerateConfig(Section):
     """What to generate; shares and rates are fractions of 1."""
 
     path: str  # root folder of the logs

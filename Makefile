@@ -1,0 +1,44 @@
+# Needs: make, sh, coreutils, and Python 3.10 or 3.11. `make` alone tells what there is.
+
+SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))
+PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
+	$$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint clean
+
+help: ## tell what there is
+	@while IFS= read -r line; do case "$$line" in \
+		[a-z]*:*'##'*) printf '  make %-6s %s\n' "$${line%%:*}" "$${line#*## }";; \
+	esac; done < Makefile
+
+venv: .venv/.installed ## install into .venv, once
+
+demo: .venv/.installed ## four generated days, one night, a scored table
+	$(BIN)/python -m jobs.generate_logs --config conf/demo.yaml
+	$(BIN)/python -m jobs.nightly --config conf/demo.yaml
+
+test: .venv/.installed ## run the tests, slow ones apart
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove .venv, what the demo wrote, and caches
+	rm -rf .venv out/demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf spark-warehouse metastore_db derby.log __pycache__ */__pycache__ */*/__pycache__
+
+.venv/.installed: setup.py constraints.txt
+	@'$(PYTHON)' -c '$(SUPPORTED)' 2>/dev/null || { \
+		echo "din-pipeline needs Python 3.10 or 3.11, and $(PYTHON) is not one:" \
+			"install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing into .venv; this takes a few minutes, once."
+	@'$(PYTHON)' -m venv .venv
+	@extras=dev; \
+	if [ -z "$$JAVA_HOME" ] && ! command -v java >/dev/null 2>&1; then extras=dev,java; fi; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e ".[$$extras]"
+	@touch .venv/.installed

@@ -1,0 +1,70 @@
+"""What a person reads when a job ends: metrics beside baselines, counts that reconcile, one user."""
+
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from rich.table import Table
+
+from din_model.features import FeatureSpec
+from din_model.progress import console
+from pipelines.challenger import Metrics
+
+
+def metrics_table(results: Metrics, day: str) -> Table:
+    """One line a model or baseline; all judged on the same rows."""
+    table = Table(title=f"Judged on {day}, which none of them saw", title_justify="left")
+    table.add_column("")
+    for name in ("AUC", "GAUC", "log loss", "calibration"):
+        table.add_column(name, justify="right")
+    for name, values in results.items():
+        numbers = [values[k] for k in ("auc", "gauc", "log_loss", "calibration")]
+        label = "reference (best possible)" if name == "reference" else name
+        table.add_row(label, *[f"{n:.4f}" if n == n else "-" for n in numbers])
+    return table
+
+
+def share_of_possible(results: Metrics, encoder: str) -> str:
+    """How much of the reference's AUC above chance the model reaches."""
+    if "reference" not in results:
+        return ""
+    share = (results[encoder]["auc"] - 0.5) / (results["reference"]["auc"] - 0.5)
+    return f"(AUC - 0.5) / (best possible AUC - 0.5) = {share:.3f}"
+
+
+def reconciled(lines: list[tuple[str, int, str, int]]) -> None:
+    """Print each pair of numbers that must agree."""
+    for left, a, right, b in lines:
+        sign = "=" if a == b else "≠"
+        console.print(f"  {left} {a:,} {sign} {right} {b:,}")
+
+
+def sample_user(scores: DataFrame, labels: DataFrame | None, spec: FeatureSpec) -> None:
+    """Print one user's best candidates and the behaviours that weighed most in each.
+
+    Args:
+        labels: item and its other attributes as text, to tell items by.
+    """
+    past = F.desc("history_length")
+    first = scores.orderBy(past, spec.user).select(spec.user).first()
+    if first is None or "because" not in scores.columns:
+        return
+    top = scores.where((F.col(spec.user) == first[0]) & (F.col("rank") <= 3)).orderBy("rank").collect()
+    items = {str(row[spec.item]) for row in top}
+    items |= {str(why["item"]) for row in top for why in row["because"] or ()}
+    named = _names(labels, items, spec) if labels is not None else {}
+
+    def show(item: Any) -> str:
+        return f"{item} {named.get(str(item), '')}".strip()
+
+    console.print(f"\n  [bold]{spec.user} {first[0]}[/]: best candidates, and what weighed most")
+    for row in top:
+        console.print(f"  {row['rank']}. {show(row[spec.item])}   score {row['score']:.3f}")
+        for why in row["because"] or ():
+            console.print(f"       {why['weight']:.3f}  {why['kind']}: {show(why['item'])}")
+
+
+def _names(labels: DataFrame, items: set[str], spec: FeatureSpec) -> dict[str, str]:
+    others = [c for c in labels.columns if c != spec.item]
+    rows = labels.where(F.col(spec.item).isin(*items)).collect()
+    return {r[spec.item]: "(" + ", ".join(str(r[c]) for c in others) + ")" for r in rows}

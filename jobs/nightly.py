@@ -1,0 +1,58 @@
+"""One night: build the date and what its window lacks, train, judge, gate, score the next date.
+
+    python -m jobs.nightly --config conf/demo.yaml --date 2026-11-22
+
+Safe to run again: published dates are not built again, a recorded night keeps its version, and the
+alias moves only through the gate (python -m jobs.rollback takes it back).
+"""
+
+from datetime import date
+
+from din_model import registry
+from din_model.config import to_dict
+from din_model.errors import InputError
+from din_model.progress import console
+from jobs.closing import metrics_table, reconciled, sample_user, share_of_possible
+from jobs.settings import Settings, main
+from pipelines.build import EXAMPLES, build_day, is_built
+from pipelines.challenger import window_days
+from pipelines.logs import DAY
+from pipelines.night import decide
+from pipelines.scoring import score_day
+
+
+def run(settings: Settings, day: date) -> None:
+    if settings.history.cutoff != "day" or settings.split.by != "date":
+        raise InputError("jobs.nightly scores whole days: history.cutoff must be day, split.by date")
+    logs, store = settings.open("nightly")
+    look = registry.connect(settings.tracking, store.url)
+    name, since = settings.tracking.model, settings.history.since
+    console.print(f"[bold]Night of {day}[/]")
+    with registry.run(f"night {day}", {"job": "nightly"}, to_dict(settings)):
+        for each in [*window_days(settings.train, settings.split, day, since), day]:
+            if not is_built(store, each):
+                build_day(logs, store, settings.build, settings.split, each)
+        decision = decide(
+            store, settings.train, settings.nightly, settings.split, since, name, day
+        )
+        console.print(f"  gate: {decision.why}")
+        scores = score_day(logs, store, name, decision.version, settings.score, day + DAY)
+    funnel = store.require(EXAMPLES, day, "").facts["funnel"]["impressions"]
+    examples, bad = store.require(EXAMPLES, day, "").rows, sum(funnel.values()) - funnel["good"]
+    console.print()
+    console.print(metrics_table(decision.metrics, str(day)))
+    console.print(f"  {share_of_possible(decision.metrics, settings.train.model.encoder)}")
+    reconciled(
+        [
+            (f"impressions of {day}", sum(funnel.values()), f"examples {examples:,} + quarantined {bad:,} =", examples + bad),
+            (f"candidates for {day + DAY}", scores.facts["candidates"], f"scores {scores.rows:,} + refused {scores.facts['refused']:,} =", scores.rows + scores.facts["refused"]),
+        ]
+    )  # fmt: skip
+    others = [f for f in logs.spec.side("item") if f.name != logs.spec.item and not f.is_list]
+    known = logs.items([logs.spec[logs.spec.item], *others], day) if settings.sources.items else None
+    sample_user(store.read(logs.spark, [scores]), known, logs.spec)
+    console.print(f"\n  Runs and models: {look}")
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -1,0 +1,33 @@
+"""Score the candidates of a date with a registered model, and publish the table.
+
+    python -m jobs.score --config conf/demo.yaml --date 2026-11-23 [score.model=7 score.because=3]
+    python -m jobs.score --config conf/demo.yaml --date 2026-11-22 score.replay=true
+
+The second form publishes nothing: it attaches histories to that day's impressions as the night
+would have, and fails where they differ from the examples of the day.
+"""
+
+from datetime import date
+
+from din_model import registry
+from din_model.config import to_dict
+from din_model.progress import console
+from jobs.settings import Settings, main
+from pipelines.scoring import replay, score_day
+
+
+def run(settings: Settings, day: date) -> None:
+    logs, store = settings.open("score")
+    if settings.score.replay:
+        rows = replay(logs, store, day)
+        console.print(f"  replayed {rows:,} impressions of {day}: histories equal the examples'")
+        return
+    look = registry.connect(settings.tracking, store.url)
+    with registry.run(f"score {day}", {"job": "score"}, to_dict(settings)):
+        version = registry.resolve(settings.tracking.model, settings.score.model)
+        manifest = score_day(logs, store, settings.tracking.model, version, settings.score, day)
+    console.print(f"  published {manifest.id}, {manifest.rows:,} scores by version {version}; {look}")
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -1,0 +1,86 @@
+"""Every section of the configuration, and the command line that all jobs share."""
+
+import argparse
+import datetime
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pyspark.errors import PythonException
+from pyspark.sql import SparkSession
+
+from din_model.config import Section, load
+from din_model.errors import InputError
+from din_model.progress import console
+from din_model.registry import TrackingConfig
+from din_model.train import TrainConfig
+from pipelines.build import BuildConfig
+from pipelines.dataset import Store, StoreConfig
+from pipelines.ingest import SourcesConfig
+from pipelines.logs import Logs
+from pipelines.night import NightlyConfig
+from pipelines.score import ScoreConfig
+from pipelines.session import spark_session
+from pipelines.spec import FeaturesConfig, HistoryConfig, feature_spec
+from pipelines.split import SplitConfig
+from pipelines.synthetic import GenerateConfig
+
+
+@dataclass(frozen=True)
+class Settings(Section):
+    """The whole configuration. ``date`` is what --date is where it is not given."""
+
+    store: StoreConfig
+    sources: SourcesConfig
+    features: FeaturesConfig
+    history: HistoryConfig
+    date: datetime.date | None = None
+    generate: GenerateConfig | None = None
+    split: SplitConfig = field(default_factory=SplitConfig)
+    build: BuildConfig = field(default_factory=BuildConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    nightly: NightlyConfig = field(default_factory=NightlyConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def open(self, name: str) -> tuple[Logs, Store]:
+        """Start Spark, and return the logs and the store that a job works on."""
+        spec = feature_spec(self.features, self.history)
+        spark: SparkSession = spark_session(name, spec.time_zone)
+        return Logs(spark, self.sources, spec, self.history.since), Store(self.store.path)
+
+
+Job = Callable[[Settings, datetime.date], None]
+
+
+def main(job: Job, manual: str | None) -> None:
+    """Read the command line, run the job, and turn what a person can mend into one line."""
+    parser = argparse.ArgumentParser(
+        description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", action="append", required=True, help="YAML; later ones win")
+    parser.add_argument("--date", type=datetime.date.fromisoformat, help="YYYY-MM-DD")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    words = parser.parse_args()
+    try:
+        settings = load(Settings, words.config, words.overrides)
+        day = words.date or settings.date
+        if day is None:
+            raise InputError("--date is missing, and the configuration has no date")
+        job(settings, day)
+    except (InputError, PythonException) as error:
+        line = _one_line(error)
+        if line is None:
+            raise
+        console.file = sys.stderr
+        console.print(f"error: {line}", style="bold red", markup=False)
+        sys.exit(2)
+
+
+def _one_line(error: Exception) -> str | None:
+    """The message of an InputError, also of one raised on an executor; None: a bug."""
+    if isinstance(error, InputError):
+        return str(error)
+    found = re.search(r"InputError: (.*)", str(error))
+    return found[1] if found else None

