@@ -65,7 +65,8 @@ def load(folder: Path) -> tuple[DIN, Facts]:
         raise InputError(f"{folder}: no DIN model ({error})") from None
     if about["format_version"] != FORMAT_VERSION:
         raise InputError(
-            f"{folder}: format version {about['format_version']}, this release reads {FORMAT_VERSION}"
+            f"{folder}: format version {about['format_version']}; this release reads"
+            f" {FORMAT_VERSION}"
         )
     spec = FeatureSpec.from_json(json.dumps(about["spec"]))
     config = build(ModelConfig, about["model"], str(folder))
@@ -76,7 +77,7 @@ def load(folder: Path) -> tuple[DIN, Facts]:
 
 
 def copy_into(model: DIN, older: DIN) -> None:
-    """Start ``model`` from ``older``: dense weights and known rows to the bit, new rows as unknown's.
+    """Start ``model`` from ``older``: what that knew to the bit, new rows as its unknown row.
 
     Raises:
         InputError: the two do not have the same spec or layers.

@@ -41,7 +41,8 @@ def load(cls: type[T], paths: Sequence[str], overrides: Sequence[str] = ()) -> T
             one), a value of the wrong type, an override without ``=``.
     """
     layers = [_read(path) for path in paths] + [_override(word) for word in overrides]
-    return build(cls, reduce(_merge, layers, {}), " ".join(paths) or "the command line")
+    nothing: dict[str, Any] = {}
+    return build(cls, reduce(_merge, layers, nothing), " ".join(paths) or "the command line")
 
 
 def build(cls: type[T], data: Any, where: str) -> T:

@@ -15,7 +15,7 @@ except ImportError:  # not on PyPI, and its C++ part does not build on torch 2
 
 
 def build_deferred(build: Callable[[], M]) -> M:
-    """Run ``build`` without allocating: by torchdistx where it is installed, else on torch's meta."""
+    """Run ``build`` without allocating: by torchdistx if installed, else on torch's meta."""
     if deferred_init is not None:
         return deferred_init(build)
     with torch.device("meta"):

@@ -36,7 +36,7 @@ def device() -> torch.device:
 
 
 class _Sum(torch.autograd.Function):
-    """All-reduce whose gradient is all-reduced too: every rank's loss hangs on every rank's input."""
+    """All-reduce whose gradient is all-reduced too: each loss hangs on every rank's input."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:

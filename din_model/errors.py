@@ -1,4 +1,4 @@
-"""The one exception for what a person can put right: bad input, bad configuration, a missing model."""
+"""The one exception for what a person can mend: bad input, bad configuration, a missing model."""
 
 
 class InputError(Exception):

@@ -46,7 +46,7 @@ class Dice(nn.Module):
     variance: Tensor
     steps: Tensor
 
-    def __init__(self, size: int, eps: float = 1e-8, momentum: float = 0.01) -> None:
+    def __init__(self, size: int, eps: float = 1e-8, momentum: float = 0.1) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
         self.alpha = nn.Parameter(torch.zeros(size))

@@ -12,7 +12,7 @@ from din_model.config import Section
 from din_model.deferred import build_deferred, materialise
 from din_model.embeddings import ITEM_BIAS, EmbeddingTables
 from din_model.features import FeatureSpec, History
-from din_model.layers import MLP, AttentivePooling, MeanPooling, pairs_of
+from din_model.layers import MLP, AttentivePooling, Dice, MeanPooling, pairs_of
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,8 @@ class DIN(nn.Module):
                 if isinstance(module, nn.Linear):
                     nn.init.xavier_uniform_(module.weight)
                     nn.init.zeros_(module.bias)
-                elif module is not self and module is not self.tables:
-                    if reset := getattr(module, "reset_parameters", None):
-                        reset()
+                elif isinstance(module, (Dice, nn.PReLU)):
+                    module.reset_parameters()
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B]."""
@@ -97,9 +96,9 @@ class DIN(nn.Module):
             requests[ITEM_BIAS] = (ITEM_BIAS, requests[spec.item][1])
         found = dict(zip(requests, self.tables(list(requests.values())), strict=True))
         for f in spec.features:
-            ids = batch.features.get(f.name)
-            if isinstance(ids, Ragged):
-                found[f.name] = _mean(found[f.name], ids.offsets)
+            lists = batch.features.get(f.name)
+            if isinstance(lists, Ragged):
+                found[f.name] = _mean(found[f.name], lists.offsets)
         return found
 
 

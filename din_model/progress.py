@@ -38,6 +38,7 @@ def stage(name: str) -> Iterator[Stage]:
 def track(batches: Iterable[T], total: int, title: str) -> Iterator[T]:
     """Pass ``batches`` through, drawing a bar in a terminal and nothing elsewhere."""
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+    quiet = not console.is_terminal
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=quiet)
     with bar:
         yield from bar.track(batches, total=total, description=title)

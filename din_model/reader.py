@@ -51,7 +51,7 @@ class Reader:
         seed: int | None = None,
         extra: Sequence[str] = (),
     ) -> None:
-        """``seed`` None keeps the files' own order; ``extra`` columns are read beside the batch's."""
+        """``seed`` None keeps the files' order; ``extra`` columns are read beside the batch's."""
         shares = share(files, ranks)
         self.mine, self.spec, self.batch_size, self.seed = shares[rank], spec, batch_size, seed
         self._rows = [sum(f.rows for f in files) for files in shares]
@@ -133,4 +133,3 @@ class Reader:
             name: np.zeros((0, widths[name]) if name in widths else 0, np.int64)
             for name in self.columns
         }
-

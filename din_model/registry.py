@@ -1,8 +1,8 @@
 """Runs, models and versions in MLflow; the only place that talks to it.
 
-Stages are gone from MLflow: ``champion`` is an alias, moved by the nightly gate and by rollback, and
-by nothing else. A name like ``models:/din@champion`` is resolved to a version once, and the version
-is what is used and recorded.
+Stages are gone from MLflow: ``champion`` is an alias, moved by the nightly gate and by rollback,
+and by nothing else. A name like ``models:/din@champion`` is resolved to a version once, and the
+version is what is used and recorded.
 """
 
 import logging
@@ -39,6 +39,7 @@ class TrackingConfig(Section):
 
 def connect(config: TrackingConfig, store_url: str) -> str:
     """Point MLflow at its server or file; return a line that says how to look at it."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or (expand(config.uri) if config.uri else None)
@@ -98,7 +99,9 @@ def register(model: str, folder: Path, fingerprint: str, tags: dict[str, str]) -
         pip_requirements=["din-pipeline"],
     )
     try:
-        client.create_registered_model(model, description="Deep Interest Network, click probability")
+        client.create_registered_model(
+            model, description="Deep Interest Network, click probability"
+        )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -143,7 +146,7 @@ def resolve(model: str, wanted: str | None) -> int:
 def download(model: str, version: int) -> Path:
     """Fetch a version; return the folder that din_model.artefact reads."""
     path = mlflow.artifacts.download_artifacts(f"models:/{model}/{version}")
-    return Path(path) / "artifacts" / "model" if (Path(path) / "artifacts" / "model").exists() else _only(path)
+    return next(Path(path).rglob("model.json")).parent
 
 
 def promote(model: str, version: int) -> None:
@@ -171,10 +174,6 @@ def rollback(model: str) -> tuple[int, int]:
 
 def _client() -> MlflowClient:
     return MlflowClient()
-
-
-def _only(path: str) -> Path:
-    return next(Path(path).rglob("model.json")).parent
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

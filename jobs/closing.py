@@ -1,4 +1,4 @@
-"""What a person reads when a job ends: metrics beside baselines, counts that reconcile, one user."""
+"""What a person reads when a job ends: metrics by baselines, counts that reconcile, one user."""
 
 from typing import Any
 
@@ -32,11 +32,11 @@ def share_of_possible(results: Metrics, encoder: str) -> str:
     return f"(AUC - 0.5) / (best possible AUC - 0.5) = {share:.3f}"
 
 
-def reconciled(lines: list[tuple[str, int, str, int]]) -> None:
-    """Print each pair of numbers that must agree."""
-    for left, a, right, b in lines:
-        sign = "=" if a == b else "≠"
-        console.print(f"  {left} {a:,} {sign} {right} {b:,}")
+def reconciled(what: str, total: int, **parts: int) -> None:
+    """Print a number and the parts that must add up to it."""
+    sign = "=" if total == sum(parts.values()) else "≠"
+    told = " + ".join(f"{name} {count:,}" for name, count in parts.items())
+    console.print(f"  {what} {total:,} {sign} {told}")
 
 
 def sample_user(scores: DataFrame, labels: DataFrame | None, spec: FeatureSpec) -> None:
@@ -49,7 +49,11 @@ def sample_user(scores: DataFrame, labels: DataFrame | None, spec: FeatureSpec) 
     first = scores.orderBy(past, spec.user).select(spec.user).first()
     if first is None or "because" not in scores.columns:
         return
-    top = scores.where((F.col(spec.user) == first[0]) & (F.col("rank") <= 3)).orderBy("rank").collect()
+    top = (
+        scores.where((F.col(spec.user) == first[0]) & (F.col("rank") <= 3))
+        .orderBy("rank")
+        .collect()
+    )
     items = {str(row[spec.item]) for row in top}
     items |= {str(why["item"]) for row in top for why in row["because"] or ()}
     named = _names(labels, items, spec) if labels is not None else {}

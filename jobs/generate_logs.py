@@ -2,8 +2,8 @@
 
     python -m jobs.generate_logs --config conf/demo.yaml [generate.users=100000 …]
 
-Impressions, clicks, items, users and daily candidate tables, as section ``generate`` says; --date is
-not looked at. Logs that are there with the same parameters are left as they are.
+Impressions, clicks, items, users and daily candidate tables, as section ``generate`` says; --date
+is not looked at. Logs that are there with the same parameters are left as they are.
 """
 
 from datetime import date

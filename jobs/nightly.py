@@ -23,7 +23,9 @@ from pipelines.scoring import score_day
 
 def run(settings: Settings, day: date) -> None:
     if settings.history.cutoff != "day" or settings.split.by != "date":
-        raise InputError("jobs.nightly scores whole days: history.cutoff must be day, split.by date")
+        raise InputError(
+            "jobs.nightly scores whole days: history.cutoff must be day, split.by date"
+        )
     logs, store = settings.open("nightly")
     look = registry.connect(settings.tracking, store.url)
     name, since = settings.tracking.model, settings.history.since
@@ -32,24 +34,23 @@ def run(settings: Settings, day: date) -> None:
         for each in [*window_days(settings.train, settings.split, day, since), day]:
             if not is_built(store, each):
                 build_day(logs, store, settings.build, settings.split, each)
-        decision = decide(
-            store, settings.train, settings.nightly, settings.split, since, name, day
-        )
+        decision = decide(store, settings.train, settings.nightly, settings.split, since, name, day)
         console.print(f"  gate: {decision.why}")
         scores = score_day(logs, store, name, decision.version, settings.score, day + DAY)
-    funnel = store.require(EXAMPLES, day, "").facts["funnel"]["impressions"]
-    examples, bad = store.require(EXAMPLES, day, "").rows, sum(funnel.values()) - funnel["good"]
+    examples = store.require(EXAMPLES, day, "")
     console.print()
     console.print(metrics_table(decision.metrics, str(day)))
     console.print(f"  {share_of_possible(decision.metrics, settings.train.model.encoder)}")
-    reconciled(
-        [
-            (f"impressions of {day}", sum(funnel.values()), f"examples {examples:,} + quarantined {bad:,} =", examples + bad),
-            (f"candidates for {day + DAY}", scores.facts["candidates"], f"scores {scores.rows:,} + refused {scores.facts['refused']:,} =", scores.rows + scores.facts["refused"]),
-        ]
-    )  # fmt: skip
+    reasons = examples.facts["funnel"]["impressions"]
+    shown, quarantined = sum(reasons.values()), sum(reasons.values()) - reasons["good"]
+    reconciled(f"impressions of {day}", shown, examples=examples.rows, quarantined=quarantined)
+    refused = scores.facts["refused"]
+    offered = scores.facts["candidates"]
+    reconciled(f"candidates for {day + DAY}", offered, scores=scores.rows, refused=refused)
     others = [f for f in logs.spec.side("item") if f.name != logs.spec.item and not f.is_list]
-    known = logs.items([logs.spec[logs.spec.item], *others], day) if settings.sources.items else None
+    known = (
+        logs.items([logs.spec[logs.spec.item], *others], day) if settings.sources.items else None
+    )
     sample_user(store.read(logs.spark, [scores]), known, logs.spec)
     console.print(f"\n  Runs and models: {look}")
 

@@ -1,6 +1,6 @@
 """Give the title of champion back to the version that held it before.
 
-    python -m jobs.rollback --config conf/demo.yaml
+python -m jobs.rollback --config conf/demo.yaml
 """
 
 from datetime import date

@@ -26,7 +26,9 @@ def run(settings: Settings, day: date) -> None:
     with registry.run(f"score {day}", {"job": "score"}, to_dict(settings)):
         version = registry.resolve(settings.tracking.model, settings.score.model)
         manifest = score_day(logs, store, settings.tracking.model, version, settings.score, day)
-    console.print(f"  published {manifest.id}, {manifest.rows:,} scores by version {version}; {look}")
+    console.print(
+        f"  published {manifest.id}, {manifest.rows:,} scores by version {version}; {look}"
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
-from typing import Any, Literal
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -66,7 +66,11 @@ def build_day(
     """
     spark, spec = logs.spark, logs.spec
     parent, first = _parent(store, spec, day)
-    facts = {"spec": spec.to_json(), "spec_hash": spec.hash, "parent": parent.id if parent else None}
+    facts: dict[str, Any] = {
+        "spec": spec.to_json(),
+        "spec_hash": spec.hash,
+        "parent": parent.id if parent else None,
+    }
 
     with stage(f"{day} read logs") as report:
         shown = logs.impressions(day, day).persist()
@@ -99,17 +103,23 @@ def build_day(
         report.rows, report.note = new_state.rows, "users"
 
     if state is not None:
-        past = as_behaviours(state.join(seen.select(spec.user).distinct(), spec.user, "left_semi"), spec)
+        past = as_behaviours(
+            state.join(seen.select(spec.user).distinct(), spec.user, "left_semi"), spec
+        )
         behaviours = behaviours.unionByName(past, allowMissingColumns=True)
     facts["state"] = new_state.id
     published = {}
     for role, rows in roles(seen, spec, split).items():
         if config.negatives:
-            rows = _with_negatives(rows, behaviours, logs, vocabulary, facts["next_id"], config, day)
+            rows = _with_negatives(
+                rows, behaviours, logs, vocabulary, facts["next_id"], config, day
+            )
         with stage(f"{day} {role}") as report:
             cutoff = F.lit(start_of(day, spec.time_zone)) if spec.cutoff == "day" else F.col("time")
             targets = _numeric(rows.withColumn("cutoff", cutoff), spec)
-            published[role] = _publish_examples(store, role, day, targets, behaviours, spec, config, facts)
+            published[role] = _publish_examples(
+                store, role, day, targets, behaviours, spec, config, facts
+            )
             report.rows = published[role].rows
     if split.by == "date" and published[EXAMPLES].rows != _in_order(funnel, config):
         raise InputError(
@@ -163,7 +173,7 @@ def _behaviour_keys(behaviours: DataFrame, spec: FeatureSpec) -> DataFrame:
 def _reasons(marked: DataFrame) -> dict[str, int]:
     """Rows by reason; 'good' for those without."""
     counted = marked.groupBy(F.coalesce("reason", F.lit("good")).alias("reason")).count()
-    return {reason: count for reason, count in sorted(map(tuple, counted.collect()))}
+    return dict(sorted(map(tuple, counted.collect())))
 
 
 def _quarantined(funnel: dict[str, dict[str, int]]) -> str:
@@ -187,8 +197,8 @@ def _quarantine(
         if sum(broken.values()) > limit * total:
             worst = max(broken, key=lambda why: broken[why])
             raise InputError(
-                f"sources.{name}: {sum(broken.values())} of {total} rows of {day} are broken, mostly"
-                f" '{worst}' ({broken[worst]}); build.max_broken is {limit}; the rows lie in"
+                f"sources.{name}: {sum(broken.values())} of {total} rows of {day} are broken,"
+                f" mostly '{worst}' ({broken[worst]}); build.max_broken is {limit}; the rows lie in"
                 f" {store.urls(manifest)[0] if manifest.files else store.url}"
             )
     if not funnel["impressions"].get("good"):
@@ -254,7 +264,9 @@ def _publish_examples(
         if sum(sizes) != rows or len(sizes) != files or max(sizes) - min(sizes) > 1:
             raise InputError(f"{name} of {day}: {rows} rows in {files} files meant, got {sizes}")
         if any(f.row_groups != 1 for f in manifest.files):
-            raise InputError(f"{name} of {day}: a file has more than one row group: lower rows_per_file")
+            raise InputError(
+                f"{name} of {day}: a file has more than one row group: lower rows_per_file"
+            )
 
     manifest = store.publish(name, day, examples.drop("_rank", "_file"), facts, check)
     ranked.unpersist()

@@ -66,7 +66,9 @@ class Window:
         return Reader(files, self.spec, batch_size, rank(), world(), seed, extra)
 
 
-def window_days(config: TrainConfig, split: SplitConfig, day: date, since: date | None) -> list[date]:
+def window_days(
+    config: TrainConfig, split: SplitConfig, day: date, since: date | None
+) -> list[date]:
     """The days trained on for a model that ``day`` judges."""
     if split.by == "last_position":
         return [day]
@@ -82,7 +84,9 @@ def open_window(store: Store, days: list[date], split: SplitConfig, day: date) -
     """
     way_out = "run jobs.build_sequences for it"
     if not days:
-        raise InputError(f"no day before {day} to train on: history.since is too late, or train.window 0")
+        raise InputError(
+            f"no day before {day} to train on: history.since is too late, or train.window 0"
+        )
     judge = store.require(HOLDOUT if split.by == "last_position" else EXAMPLES, day, way_out)
     training = tuple(store.require(EXAMPLES, d, way_out) for d in days)
     for manifest in training:
@@ -106,7 +110,9 @@ def train_challenger(
 
     What has the same data, configuration and seed is trained once: its version is found again.
     """
-    about = json.dumps([window.content, to_dict(replace(config, threads=0, baselines=())), world(), champion])
+    about = json.dumps(
+        [window.content, to_dict(replace(config, threads=0, baselines=())), world(), champion]
+    )
     fingerprint = hashlib.sha256(about.encode()).hexdigest()[:16]
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -138,7 +144,9 @@ def train_challenger(
         version = _register(model, facts, model_name, window)
         for name, values in results.items():
             registry.log_metrics({f"{name.replace(' ', '_')}.{k}": v for k, v in values.items()})
-        registry.log_figure(plots.training_curve(losses, results["base rate"]["log_loss"]), "training")
+        registry.log_figure(
+            plots.training_curve(losses, results["base rate"]["log_loss"]), "training"
+        )
         buckets = metrics.calibration(scores["label"], scores["score"])
         registry.log_figure(plots.calibration_curve(buckets), "calibration")
     return int(sum_over_ranks(torch.tensor([float(version if rank() == 0 else 0)]))), results

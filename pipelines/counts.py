@@ -5,7 +5,7 @@ of mini-batch aware regularisation (arXiv 1706.06978, section 5.1), and what ``m
 ``shown`` and ``clicked`` count it as candidate alone: the popularity-only baseline.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
         for features, fields in [spec.used_by(vocabulary)]
     }
 
-    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             if batch.num_rows == 0:
                 continue

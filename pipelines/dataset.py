@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime, timezone
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -34,7 +34,7 @@ class StoreConfig(Section):
 
 @dataclass(frozen=True)
 class DataFile:
-    """One Parquet file of a run; ``path`` is relative to the run folder, sizes in rows and bytes."""
+    """One Parquet file of a run; ``path`` is relative to the run folder."""
 
     path: str
     rows: int
@@ -134,7 +134,7 @@ class Store:
         ``check`` raises where the written files are not what they must be; then yesterday's
         answer stands, and the hidden folder is removed.
         """
-        run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         folder = f"{self.base}/{name}/date={day}"
         hidden = f"{folder}/_run={run}"
         try:

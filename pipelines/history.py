@@ -7,7 +7,7 @@ one user did. A behaviour is visible when ``time + lag < cutoff``, strictly: at 
 target comes first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +61,9 @@ def attach_history(targets: DataFrame, behaviours: DataFrame, spec: FeatureSpec)
     ]
     passing = [f for f in targets.schema.fields if f.name != "cutoff"]
     schema = T.StructType(passing + columns)
-    return sweep(targets, behaviours, spec, lambda histories: _padded(histories, schema.names), schema)
+    return sweep(
+        targets, behaviours, spec, lambda histories: _padded(histories, schema.names), schema
+    )
 
 
 def sweep(
@@ -84,7 +86,9 @@ def sweep(
     )
     lags = F.array(*[F.lit(h.lag).cast("long") for h in spec.histories])
     at = F.col("time") + F.element_at(lags, (F.col("kind") + 1).cast("int"))
-    fields = [F.col(name).alias(f"_b_{name}") for name in item_features if name in behaviours.columns]
+    fields = [
+        F.col(name).alias(f"_b_{name}") for name in item_features if name in behaviours.columns
+    ]
     right = behaviours.select(
         user, at.alias("_at"), F.col("kind").alias("_kind"), F.col("time").alias("_b_time"), *fields
     )
@@ -93,14 +97,14 @@ def sweep(
     stream = stream.repartition("_user").sortWithinPartitions(*order)
     histories = spec.histories
 
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return _sweep(batches, histories, make_emit(histories))
 
     return stream.mapInArrow(run, schema)
 
 
 def _sweep(
-    batches: Iterator[pa.RecordBatch], histories: Sequence[History], emit: Emit
+    batches: Iterable[pa.RecordBatch], histories: Sequence[History], emit: Emit
 ) -> Iterator[pa.RecordBatch]:
     carried: list[Columns] = []
     carried_user = None

@@ -63,7 +63,7 @@ class BehaviourSource(Source):
 
 @dataclass(frozen=True)
 class SourcesConfig(Section):
-    """Where the logs come from. ``attribution_window``: how long after a day's end its clicks count."""
+    """Where the logs are. ``attribution_window``: how long after a day's end its clicks count."""
 
     impressions: Source
     behaviours: tuple[BehaviourSource, ...]

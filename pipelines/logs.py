@@ -164,7 +164,9 @@ class Logs:
         """Join the features that ``rows`` lack from the side tables of ``day``."""
         lacking = [f for f in wanted if f.name not in rows.columns]
         for name in ("items", "users"):
-            homes = [(f, home) for f in lacking if (home := self._side_table(f)) and home[0] == name]
+            homes = [
+                (f, home) for f in lacking if (home := self._side_table(f)) and home[0] == name
+            ]
             if not homes:
                 continue
             _, source, key = homes[0][1]
@@ -209,7 +211,7 @@ def with_serving_defaults(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
 
 
 def _mark_repeats(rows: DataFrame, keys: Sequence[str], what: str) -> DataFrame:
-    """Mark all but one of the good rows with equal keys; which one stays does not depend on luck."""
+    """Mark all but one of the good rows with equal keys; which one stays is no matter of luck."""
     others = [c for c in rows.columns if c not in (*keys, "reason", "raw")]
     window = Window.partitionBy(*keys).orderBy(F.col("reason").isNotNull(), *others)
     again = F.when(F.row_number().over(window) > 1, f"repeated {what}")

@@ -1,6 +1,6 @@
-"""Unclicked impressions for logs that hold clicks alone: items drawn that the user never touched."""
+"""Unclicked impressions for logs of clicks alone: items drawn that the user never touched."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,7 @@ def sample_negatives(
     at_item = positives.columns.index(item)
     at_id, at_label = positives.columns.index("example_id"), positives.columns.index("label")
 
-    def draw(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def draw(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             ids = batch.column("example_id").to_numpy()
             forbidden = [set(x or ()) for x in batch.column("_touched").to_pylist()]

@@ -1,16 +1,22 @@
-"""One night: build what is missing, train a challenger, judge, gate, score tomorrow's candidates."""
+"""One night's decision: train a challenger, judge it, and let the gate say who scores."""
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 from din_model import artefact, registry
 from din_model.config import Section
 from din_model.errors import InputError
-from pipelines.challenger import Metrics, Window, judge_again, open_window, train_challenger, window_days
-from pipelines.dataset import Manifest, Store
-from pipelines.split import SplitConfig
 from din_model.train import TrainConfig
+from pipelines.challenger import (
+    Metrics,
+    judge_again,
+    open_window,
+    train_challenger,
+    window_days,
+)
+from pipelines.dataset import Store
+from pipelines.split import SplitConfig
 
 NAME = "nights"
 
@@ -68,11 +74,18 @@ def _gate(
     if champion and not days:
         window = open_window(store, window_days(train, split, day, since), split, day)
         kept = judge_again(store, window, model, champion)
-        return Decision(champion, f"champion {champion} has seen every day", {"champion": kept}, window.base_rate)
+        return Decision(
+            champion,
+            f"champion {champion} has seen every day",
+            {"champion": kept},
+            window.base_rate,
+        )
     window = open_window(store, days, split, day)
     version, results = train_challenger(store, window, train, model, start)
     if champion == version:
-        return Decision(version, f"version {version} is the champion already", results, window.base_rate)
+        return Decision(
+            version, f"version {version} is the champion already", results, window.base_rate
+        )
     mine = results[train.model.encoder][nightly.metric]
     if champion is None:
         other, name = results["base rate"][nightly.metric], "the base rate"

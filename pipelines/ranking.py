@@ -23,7 +23,9 @@ def with_rank(rows: DataFrame, *order: Column | str, name: str = "rank") -> Data
         total += count
     offset = rows.sparkSession.createDataFrame(offsets, "_part int, _offset long")
     ranked = ordered.join(F.broadcast(offset), "_part")
-    return ranked.withColumn(name, F.col("_row") + F.col("_offset")).drop("_part", "_row", "_offset")
+    return ranked.withColumn(name, F.col("_row") + F.col("_offset")).drop(
+        "_part", "_row", "_offset"
+    )
 
 
 def exactly_by(rows: DataFrame, column: str, count: int) -> DataFrame:

@@ -60,7 +60,12 @@ def ship(spark: SparkSession, model_folder: Path, name: str) -> str:
 
 
 def score(
-    candidates: DataFrame, state: DataFrame, spec: FeatureSpec, shipped: str, day: date, because: int
+    candidates: DataFrame,
+    state: DataFrame,
+    spec: FeatureSpec,
+    shipped: str,
+    day: date,
+    because: int,
 ) -> DataFrame:
     """Return user, item, score, history_length, unknown_item and, if asked, because.
 
@@ -94,9 +99,7 @@ def score(
 
 def encoded(candidates: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) -> DataFrame:
     """Encode candidates as examples are, keeping the user's and item's own keys beside the ids."""
-    keyed = candidates.withColumns(
-        {"user_key": F.col(spec.user), "item_key": F.col(spec.item)}
-    )
+    keyed = candidates.withColumns({"user_key": F.col(spec.user), "item_key": F.col(spec.item)})
     rows = encode(keyed, spec.features, vocabulary)
     for f in spec.features:
         if f.is_list:
@@ -128,7 +131,11 @@ def finished(
     columns = [
         F.col("user_key").cast(kinds[user.type]).alias(user.name),
         F.col("item_key").cast(kinds[item.type]).alias(item.name),
-        *[c for c in ("score", "rank", "history_length", "unknown_item", "because") if c in rows.columns],
+        *[
+            c
+            for c in ("score", "rank", "history_length", "unknown_item", "because")
+            if c in rows.columns
+        ],
     ]
     return rows.select(*columns)
 
@@ -141,7 +148,10 @@ def scorer(model: DIN, because: int) -> Emit:
         parts = []
         for start in range(0, len(targets), ROWS_AT_ONCE):
             part = targets.slice(start, ROWS_AT_ONCE)
-            those = [r._replace(start=r.start[start:][:ROWS_AT_ONCE], end=r.end[start:][:ROWS_AT_ONCE]) for r in ranges]
+            those = [
+                r._replace(start=r.start[start:][:ROWS_AT_ONCE], end=r.end[start:][:ROWS_AT_ONCE])
+                for r in ranges
+            ]
             parts.append(_score_part(model, spec, part, those, because))
         return pa.concat_tables(parts).combine_chunks().to_batches()[0]
 
@@ -182,7 +192,9 @@ def shared_histories(
     made = {}
     for history, found in zip(histories, ranges, strict=True):
         offsets, rows = found._replace(start=found.start[first], end=found.end[first]).ragged()
-        fields = {n: torch.from_numpy(found.columns[n][rows].astype(np.int64)) for n in history.fields}
+        fields = {
+            n: torch.from_numpy(found.columns[n][rows].astype(np.int64)) for n in history.fields
+        }
         made[history.kind] = Histories(fields, torch.from_numpy(offsets.astype(np.int64)))
     return made, torch.from_numpy(np.cumsum(new) - 1)
 

