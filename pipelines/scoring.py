@@ -11,6 +11,7 @@ from din_model.features import FeatureSpec
 from din_model.progress import stage
 from pipelines.build import EXAMPLES, STATE
 from pipelines.dataset import Manifest, Store
+from pipelines.ingest import fingerprint
 from pipelines.logs import DAY, Logs, with_serving_defaults
 from pipelines.score import ScoreConfig, encoded, finished, replay_differences, score, ship
 from pipelines.vocabulary import open_vocabulary
@@ -47,6 +48,21 @@ def score_day(
             raise InputError(
                 f"sources.candidates: no candidate for {day} can be scored ({refused} refused)"
             )
+        pins = {
+            "state": state.id,
+            "model": model_name,
+            "version": version,
+            "because": config.because,
+            "candidates": good + refused,
+            "refused": refused,
+            "inputs": fingerprint(spark, [marked]),
+            "fingerprint": facts.fingerprint,
+        }
+        before = store.manifest(SCORES, day)
+        if before and before.facts == pins:
+            marked.unpersist()
+            report.rows, report.note = before.rows, "published already, from the same inputs"
+            return before
         bad = marked.where("reason is not null").select("reason", "raw").coalesce(1)
         store.publish(REFUSED, day, bad, {"candidates": good + refused})
         candidates = encoded(marked.where("reason is null").drop("reason", "raw"), spec, vocabulary)
@@ -70,8 +86,6 @@ def score_day(
                     " refused: nothing may be lost"
                 )
 
-        pins = {"state": state.id, "model": model_name, "version": version, "refused": refused,
-                "candidates": good + refused, "fingerprint": facts.fingerprint}  # fmt: skip
         manifest = store.publish(SCORES, day, rows, pins, check)
         report.rows, report.note = manifest.rows, f"{refused:,} refused"
     marked.unpersist()

@@ -1,0 +1,195 @@
+"""Three generated nights from logs to scores, as a scheduler would run them: real jobs' code."""
+
+import os
+from dataclasses import replace
+from datetime import date, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from din_model import artefact, registry
+from din_model.batch import from_columns
+from din_model.config import load
+from din_model.errors import InputError
+from din_model.features import FeatureSpec
+from jobs import nightly
+from jobs.settings import Settings
+from pipelines.build import build_day, is_built
+from pipelines.dataset import Store
+from pipelines.history import attach_history
+from pipelines.scoring import replay
+from pipelines.state import as_behaviours
+from pipelines.synthetic import generate
+from pipelines.vocabulary import encode, open_vocabulary
+
+DEMO = Path(__file__).parents[2] / "conf" / "demo.yaml"
+NIGHTS = [date(2026, 11, 20), date(2026, 11, 21), date(2026, 11, 22)]
+
+
+def rows(frame: DataFrame) -> list[str]:
+    """Every row as text, sorted: equal lists, equal tables."""
+    return sorted(map(str, frame.toPandas().to_numpy().tolist()))
+
+
+@pytest.fixture(scope="module")
+def nights(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Settings, Store, list[int | None]]:
+    """Logs of four days and three nights on them; the champion after each night."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    root = tmp_path_factory.mktemp("nights")
+    os.chdir(root)
+    small = (
+        "users=150 items=120 categories=12 impressions=1500 candidates_users=20 candidates_items=9"
+    )
+    words = [f"generate.{word}" for word in small.split()]
+    words += [
+        "train.epochs=3",
+        "train.batch_size=256",
+        "train.learning_rate=0.005",
+        "train.window=2",
+        "train.baselines=[]",
+        "build.max_broken=0.02",
+    ]
+    settings = load(Settings, [str(DEMO)], words)
+    assert settings.generate is not None
+    generate(spark, settings.generate)
+    champions = []
+    for night in NIGHTS:
+        nightly.run(settings, night)
+        champions.append(registry.champion(settings.tracking.model))
+    return settings, Store(settings.store.path), champions
+
+
+def test_the_champion_moves_only_through_the_gate(nights):
+    _, store, champions = nights
+    held = None
+    for night, champion in zip(NIGHTS, champions, strict=True):
+        decision = store.manifest("nights", night).facts
+        assert decision["version"] == champion
+        if champion != held:
+            assert decision["why"].startswith("promoted")
+        held = champion
+
+
+def test_states_chain_and_ids_never_move(nights):
+    _, store, _ = nights
+    for before, after in pairwise(NIGHTS):
+        parent = store.manifest("state", before)
+        assert store.manifest("state", after).facts["parent"] == parent.id
+        ids = parent.facts["next_id"]
+        assert all(store.manifest("state", after).facts["next_id"][v] >= n for v, n in ids.items())
+
+
+def test_running_a_night_again_changes_nothing(nights):
+    settings, store, _ = nights
+    night, scored = NIGHTS[1], NIGHTS[1] + timedelta(days=1)
+    champion = registry.champion(settings.tracking.model)
+    days = dict.fromkeys(("examples", "state", "vocabulary", "counts", "nights"), night)
+    days["scores"] = scored
+    before = {name: store.manifest(name, day) for name, day in days.items()}
+    nightly.run(settings, night)
+    assert {name: store.manifest(name, day) for name, day in days.items()} == before
+    assert registry.champion(settings.tracking.model) == champion
+
+
+def test_a_cold_rebuild_equals_the_chain(spark, nights, tmp_path):
+    settings, store, _ = nights
+    logs, _ = settings.open("tests")
+    cold = Store(str(tmp_path))
+    build_day(logs, cold, settings.build, settings.split, NIGHTS[-1])
+    for name in ("examples", "state", "counts"):
+        chained, rebuilt = store.manifest(name, NIGHTS[-1]), cold.manifest(name, NIGHTS[-1])
+        assert rows(store.read(spark, [chained])) == rows(cold.read(spark, [rebuilt]))
+    assert rows(open_vocabulary(spark, store)[0]) == rows(open_vocabulary(spark, cold)[0])
+
+
+def test_replaying_a_day_gives_its_examples_histories(nights):
+    settings, store, _ = nights
+    logs, _ = settings.open("tests")
+    assert replay(logs, store, NIGHTS[-1]) == store.manifest("examples", NIGHTS[-1]).rows
+
+
+def test_scores_equal_the_model_called_directly(spark, nights):
+    settings, store, champions = nights
+    logs, _ = settings.open("tests")
+    day = NIGHTS[-1] + timedelta(days=1)
+    folder = registry.download(settings.tracking.model, champions[-1])
+    model, _ = artefact.load(folder)
+    spec = model.spec
+    scores = store.read(spark, [store.manifest("scores", day)])
+    vocabulary, _ = open_vocabulary(spark, store)
+    candidates = logs.candidates(day).where("reason is null").drop("reason", "raw")
+    keys = {"user_key": F.col(spec.user), "item_key": F.col(spec.item).cast("bigint")}
+    targets = encode(candidates.withColumns(keys), spec.features, vocabulary)
+    state = as_behaviours(store.read(spark, [store.manifest("state", NIGHTS[-1])]), spec)
+    targets = targets.withColumn("cutoff", F.lit(2**60))
+    joined = attach_history(targets, state, spec).join(
+        scores.select(
+            F.col(spec.user).alias("user_key"), F.col(spec.item).alias("item_key"), "score"
+        ),
+        ["user_key", "item_key"],
+    )
+    table = joined.toPandas()
+    assert len(table) == store.manifest("scores", day).rows > 0
+    columns = {
+        name: np.stack(values) if values.dtype == object else values.to_numpy()
+        for name, values in table.items()
+        if name not in ("user_key", "item_key")
+    }
+    with torch.inference_mode():
+        direct = torch.sigmoid(model(from_columns(columns, spec)).double()).numpy()
+    assert np.abs(direct - columns["score"]).max() < 1e-6
+
+
+def test_candidates_and_impressions_add_up(nights):
+    _, store, _ = nights
+    for night in NIGHTS:
+        examples = store.manifest("examples", night)
+        shown = sum(examples.facts["funnel"]["impressions"].values())
+        assert examples.rows == examples.facts["funnel"]["impressions"]["good"] < shown
+        scores = store.manifest("scores", night + timedelta(days=1))
+        assert scores.rows + scores.facts["refused"] == scores.facts["candidates"]
+        assert is_built(store, night)
+        assert FeatureSpec.from_json(examples.facts["spec"]).hash == examples.facts["spec_hash"]
+
+
+def test_no_published_file_is_a_pickle_by_its_content(nights):
+    _, store, _ = nights
+    files = [p for p in Path(store.base).rglob("*") if p.is_file()]
+    assert any(p.name == "weights.safetensors" for p in files)
+    for path in files:
+        start = path.read_bytes()[:4]
+        assert not (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"), path
+        assert start != b"PK\x03\x04", path
+
+
+def test_rollback_gives_the_title_back(nights):
+    settings, _, champions = nights
+    name, now = settings.tracking.model, registry.champion(settings.tracking.model)
+    if len(set(champions)) == 1:
+        with pytest.raises(InputError, match="no champion before it"):
+            registry.rollback(name)
+    else:
+        before, after = registry.rollback(name)
+        assert before == now and registry.champion(name) == after != now
+        registry.promote(name, now)
+
+
+def test_a_model_that_is_not_there_is_one_line(nights):
+    settings, _, _ = nights
+    with pytest.raises(InputError, match="no model 'din-demo' with version 99"):
+        registry.resolve(settings.tracking.model, "99")
+
+
+def test_a_missing_day_names_the_date_and_the_path(nights):
+    settings, store, _ = nights
+    logs, _ = settings.open("tests")
+    logs = replace(logs, since=date(2026, 11, 19))
+    with pytest.raises(InputError, match=r"no data for 2026-12-24.*date=2026-12-24 does not exist"):
+        build_day(logs, store, settings.build, settings.split, date(2026, 12, 24))
