@@ -121,7 +121,6 @@ def _ids(values: np.ndarray) -> Tensor:
 
 
 def _ragged(padded: np.ndarray, lengths: np.ndarray) -> Ragged:
-    padded = padded.reshape(len(lengths), -1)
     inside = np.arange(padded.shape[1]) < np.asarray(lengths)[:, None]
     offsets = np.r_[0, np.cumsum(lengths, dtype=np.int64)]
     return Ragged(_ids(padded[inside]), torch.from_numpy(offsets))

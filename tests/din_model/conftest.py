@@ -1,0 +1,55 @@
+"""A small contract, and batches made for it."""
+
+import numpy as np
+import pytest
+import torch
+
+from din_model.batch import Batch, from_columns
+from din_model.features import Feature, FeatureSpec, History
+from din_model.model import DIN, ModelConfig, new_model
+
+LENGTH = 6
+
+
+def small_spec() -> FeatureSpec:
+    return FeatureSpec(
+        user="user", item="item", time="time", time_zone="UTC", cutoff="day", label="label",
+        features=(
+            Feature("user", "user", "string", "user", 4),
+            Feature("item", "item", "int64", "item", 8),
+            Feature("tags", "item", "string", "tags", 3, max_length=4),
+        ),
+        histories=(History("clicks", LENGTH, 0, {"item": "item"}),),
+    )  # fmt: skip
+
+
+def some_columns(rows: int, seed: int = 0, empty: bool = False) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    lengths = np.zeros(rows, int) if empty else rng.integers(0, LENGTH + 1, rows)
+    tags = rng.integers(0, 5, rows)
+    return {
+        "label": rng.integers(0, 2, rows).astype(np.float32),
+        "user": rng.integers(0, 20, rows),
+        "item": rng.integers(0, 30, rows),
+        "tags": rng.integers(2, 9, (rows, 4)),
+        "tags__length": np.minimum(tags, 4),
+        "clicks__item": rng.integers(2, 30, (rows, LENGTH))
+        * (np.arange(LENGTH) < lengths[:, None]),
+        "clicks__length": lengths,
+    }
+
+
+def some_batch(rows: int, seed: int = 0, empty: bool = False) -> Batch:
+    return from_columns(some_columns(rows, seed, empty), small_spec())
+
+
+def some_model(**config: object) -> DIN:
+    rows = {"user": 20, "item": 30, "tags": 9}
+    row_of = {name: torch.arange(n, dtype=torch.int32) for name, n in rows.items()}
+    settings = {"attention": (8, 4), "tower": (10,)} | config
+    return new_model(small_spec(), ModelConfig(**settings), row_of, seed=3)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def spec() -> FeatureSpec:
+    return small_spec()

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+
+from din_model.batch import Histories, from_columns, with_histories
+from din_model.layers import ActivationUnit, AttentivePooling, Dice, MeanPooling, pairs_of
+from tests.din_model.conftest import small_spec, some_columns, some_model
+
+OFFSETS = torch.tensor([0, 3, 3, 7])
+
+
+def test_the_factored_first_layer_equals_the_concatenated_form():
+    unit = ActivationUnit(5, (7, 3), "sigmoid")
+    query, keys = torch.randn(3, 5), torch.randn(7, 5)
+    pairs = pairs_of(Histories({}, OFFSETS), None)
+    q, k = query[pairs.row], keys[pairs.position]
+    plain = unit.rest(unit.act(unit.first(torch.cat([q, k, q - k, q * k], 1)))).squeeze(1)
+    torch.testing.assert_close(unit(query, keys, pairs), plain, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", [
+    MeanPooling(),
+    AttentivePooling(5, (7,), "dice", softmax=True),
+    AttentivePooling(5, (7,), "dice", softmax=False),
+])  # fmt: skip
+def test_an_empty_history_has_a_zero_interest(pooling):
+    pairs = pairs_of(Histories({}, OFFSETS), None)
+    interest, _ = pooling(torch.randn(3, 5), torch.randn(7, 5), pairs)
+    assert (interest[1] == 0).all() and (interest[[0, 2]] != 0).any(1).all()
+
+
+def test_softmax_weights_are_those_of_each_history_alone():
+    pooling = AttentivePooling(5, (7,), "relu", softmax=True)
+    query, keys = torch.randn(3, 5), torch.randn(7, 5)
+    pairs = pairs_of(Histories({}, OFFSETS), None)
+    scores, weights = pooling.unit(query, keys, pairs), pooling.weights(query, keys, pairs)
+    for start, end in ((0, 3), (3, 7)):
+        torch.testing.assert_close(weights[start:end], torch.softmax(scores[start:end], 0))
+
+
+def test_padding_never_changes_a_score():
+    model = some_model().eval()
+    columns = some_columns(40)
+    logits = model(from_columns(columns, small_spec()))
+    inside = np.arange(6) < columns["clicks__length"][:, None]
+    dirty = columns | {"clicks__item": np.where(inside, columns["clicks__item"], 7)}
+    assert torch.equal(model(from_columns(dirty, small_spec())), logits)
+
+
+def test_a_shared_history_scores_like_its_copies():
+    model, spec = some_model().eval(), small_spec()
+    columns = some_columns(6)
+    twice = {name: np.repeat(values, 2, axis=0) for name, values in columns.items()}
+    copied = from_columns(twice, spec)
+    shared = with_histories(
+        twice, spec, from_columns(columns, spec).histories, torch.arange(12) // 2
+    )
+    torch.testing.assert_close(model(shared), model(copied))
+
+
+def test_dice_uses_the_positions_it_is_given_and_remembers_them():
+    dice, x = Dice(4), torch.randn(50, 4) * 3 + 1
+    out = dice(x)
+    gate = torch.sigmoid((x - x.mean(0)) / torch.sqrt(x.var(0, unbiased=False) + 1e-8))
+    torch.testing.assert_close(out, x * gate)
+    dice.eval()
+    torch.testing.assert_close(dice(x), out)
+
+
+def test_ids_beyond_the_model_read_the_unknown_row():
+    model, columns = some_model().eval(), some_columns(10)
+    unknown = from_columns(columns | {"item": np.full(10, 1)}, small_spec())
+    newer = from_columns(columns | {"item": np.full(10, 2**24 + 1)}, small_spec())
+    assert torch.equal(model(unknown), model(newer))
