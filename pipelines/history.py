@@ -153,7 +153,8 @@ def _padded(histories: Sequence[History], names: Sequence[str]) -> Emit:
             offsets = np.arange(len(length) + 1, dtype=np.int32) * history.length
             for name in history.fields:
                 values = columns[name].astype(np.int32)
-                values = np.where(inside, values[where] if len(values) else 0, np.int32(0))
+                taken = values[where] if len(values) else np.zeros(where.shape, np.int32)
+                values = np.where(inside, taken, np.int32(0))
                 lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
                 targets = targets.append_column(history.column(name), lists)
         return targets.select(names).combine_chunks().to_batches()[0]
