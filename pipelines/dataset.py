@@ -4,7 +4,8 @@ A data set is ``NAME/date=D/run=R/*.parquet`` with one ``_manifest.json`` a date
 fresh hidden run folder, checks it, shows it, and then replaces the manifest: readers of the
 manifest see the old day or the new one, never a part. On local disk and HDFS the replacement is a
 rename, on object stores one PUT; both are atomic. The superseded run folder is hidden afterwards
-(``_run=…``), so that a plain ``spark.read.parquet`` sees one run a date too.
+(``.run=…``: Spark overlooks names with a leading dot, but not ``_run=…``, which it takes for a
+partition), so that a plain ``spark.read.parquet`` sees one run a date too.
 """
 
 import json
@@ -136,14 +137,14 @@ class Store:
         """
         run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         folder = f"{self.base}/{name}/date={day}"
-        hidden = f"{folder}/_run={run}"
+        hidden = f"{folder}/.run={run}"
         try:
             files: tuple[DataFile, ...] = ()
             if rows is not None:
                 writer = rows.write.option("compression", "zstd")
                 # Petastorm deals out row groups, so a file is one: never flushed by size.
                 writer = writer.option("parquet.block.size", str(1 << 30))
-                writer.parquet(f"{self.url}/{name}/date={day}/_run={run}")
+                writer.parquet(f"{self.url}/{name}/date={day}/.run={run}")
                 files = self._files(hidden)
             manifest = Manifest(name, str(day), run, files, facts)
             check(manifest)
@@ -156,7 +157,7 @@ class Store:
         self._replace(f"{folder}/_manifest.json", _to_json(manifest))
         for path in self.fs.glob(f"{folder}/run=*"):
             if not path.endswith(run):
-                self.fs.mv(path, path.replace("/run=", "/_run="), recursive=True)
+                self.fs.mv(path, path.replace("/run=", "/.run="), recursive=True)
         return manifest
 
     def _files(self, folder: str) -> tuple[DataFile, ...]:
