@@ -3,26 +3,35 @@
 Petastorm deals out row groups by number, whatever their size, so each rank is given files of its
 own, about equal in rows. Every rank takes the same number of steps; one that has run out takes part
 with batches of no rows. What was read is counted against the manifests, every epoch.
+
+A model scores ids that are newer than itself through the unknown row. New ids are not like rare
+ones (today's news is read, last week's is not), so training must show it that row as a night will:
+a share of the ids first seen on an example's own day read as unknown there.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from din_model.batch import Batch, example_columns, from_columns
 from din_model.errors import InputError
-from din_model.features import FeatureSpec
+from din_model.features import UNKNOWN, FeatureSpec
 
 Columns = dict[str, np.ndarray]
 
 
 class File(NamedTuple):
-    """A Parquet file and the rows that its manifest says it has."""
+    """A Parquet file, the rows that its manifest says it has, and what was known before its day.
+
+    ``first_new``: vocabulary -> the first id given on the file's own day; none if nobody knows.
+    """
 
     url: str
     rows: int
+    first_new: Mapping[str, int] = MappingProxyType({})
 
 
 def share(files: Sequence[File], ranks: int) -> list[list[File]]:
@@ -50,12 +59,16 @@ class Reader:
         ranks: int = 1,
         seed: int | None = None,
         extra: Sequence[str] = (),
+        new_as_unknown: float = 0.0,
     ) -> None:
-        """``seed`` None keeps the files' order; ``extra`` columns are read beside the batch's."""
+        """``seed`` None keeps the files' order; ``extra`` columns are read beside the batch's.
+
+        ``new_as_unknown``: the share of a day's new ids to read as unknown; it needs a seed.
+        """
         shares = share(files, ranks)
         self.mine, self.spec, self.batch_size, self.seed = shares[rank], spec, batch_size, seed
         self._rows = [sum(f.rows for f in files) for files in shares]
-        self._rank = rank
+        self._rank, self._new_as_unknown = rank, new_as_unknown
         self.rows = sum(self._rows)
         self.steps = -(-max(self._rows) // batch_size)
         self.columns = list(dict.fromkeys([*example_columns(spec), *extra]))
@@ -104,27 +117,43 @@ class Reader:
 
     def _files(self, rng: np.random.Generator | None) -> Iterator[Columns]:
         """Each file's columns; lists of one length come as matrices."""
-        urls = [file.url for file in self.mine]
-        if rng is not None:
-            urls = [urls[i] for i in rng.permutation(len(urls))]
-        if not urls:
-            return
+        files = (
+            self.mine if rng is None else [self.mine[i] for i in rng.permutation(len(self.mine))]
+        )
+        for file in files:
+            for columns in self._read(file):
+                yield columns if rng is None else self._forget_new(columns, file.first_new, rng)
+
+    def _read(self, file: File) -> Iterator[Columns]:
         with warnings.catch_warnings():
             # Petastorm 0.12 is loud about the pyarrow API that it was written for.
             warnings.simplefilter("ignore")
             from petastorm import make_batch_reader
 
-            reader = make_batch_reader(
-                urls,
-                schema_fields=[f"^{name}$" for name in self.columns],
-                # One worker: with several the order is not reproducible. Reading still runs ahead.
-                workers_count=1,
-                shuffle_row_groups=False,
-                num_epochs=1,
-            )
-            with reader:
+            # One file a reader: Petastorm sorts the paths that it is given. One worker: with
+            # several the order is not reproducible.
+            fields = [f"^{name}$" for name in self.columns]
+            with make_batch_reader(
+                file.url, schema_fields=fields, workers_count=1,
+                shuffle_row_groups=False, num_epochs=1,
+            ) as reader:  # fmt: skip
                 for group in reader:
                     yield {name: getattr(group, name) for name in self.columns}
+
+    def _forget_new(
+        self, columns: Columns, first_new: Mapping[str, int], rng: np.random.Generator
+    ) -> Columns:
+        """The columns with a share of the day's new ids made unknown."""
+        forgotten: Columns = {}
+        for vocabulary, first in first_new.items() if self._new_as_unknown else ():
+            features, fields = self.spec.used_by(vocabulary)
+            names = [f.name for f in features] + [history.column(name) for history, name in fields]
+            for name in (n for n in names if n in self.columns):
+                new = np.flatnonzero(columns[name] >= first)
+                values = columns[name].copy()
+                values.flat[new[rng.random(len(new)) < self._new_as_unknown]] = UNKNOWN
+                forgotten[name] = values
+        return columns | forgotten
 
     def _no_rows(self) -> Columns:
         widths = {f.name: f.max_length for f in self.spec.features if f.is_list}

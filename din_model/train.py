@@ -29,6 +29,8 @@ class TrainConfig(Section):
         start: ``scratch`` trains on the whole window; ``champion`` goes on from the champion with
             the days that it has not seen.
         min_count: ids that fewer examples of the window hold read the unknown row.
+        new_as_unknown: share of the ids first seen on an example's own day that read the unknown
+            row there, as the next day's new ids will; see din_model.reader.
         regularisation: lambda of mini-batch aware regularisation; 0 is none.
         baselines: encoders trained beside, on the same rows, to compare with; never registered.
     """
@@ -40,6 +42,7 @@ class TrainConfig(Section):
     batch_size: int = 1024
     learning_rate: float = 1e-3
     min_count: int = 1
+    new_as_unknown: float = 0.5
     regularisation: float = 0.0
     seed: int = 2019
     threads: int = 0

@@ -23,7 +23,7 @@ from din_model.model import DIN, new_model
 from din_model.progress import stage
 from din_model.reader import File, Reader
 from din_model.train import TrainConfig, Trainer, fit, predict
-from pipelines import counts
+from pipelines import counts, vocabulary
 from pipelines.build import EXAMPLES, HOLDOUT
 from pipelines.dataset import Manifest, Store
 from pipelines.ingest import days_between
@@ -39,12 +39,16 @@ PRIOR = 10.0
 class Window:
     """What is trained on, what judges, and how often each id occurs in the former.
 
-    ``counts``: columns vocabulary, id, examples, shown, clicked, summed over the window.
+    Attributes:
+        first_new: date -> vocabulary -> the first id given on that day.
+        counts: columns vocabulary, id, examples, shown, clicked, summed over the window.
+        content: what the above are a function of.
     """
 
     spec: FeatureSpec
     training: tuple[Manifest, ...]
     judge: Manifest
+    first_new: dict[str, dict[str, int]]
     counts: dict[str, dict[str, np.ndarray]]
     content: str
 
@@ -53,17 +57,26 @@ class Window:
         item = self.counts[self.spec[self.spec.item].vocabulary]
         return float(item["clicked"].sum() / item["shown"].sum())
 
-    def reader(self, store: Store, of: str, batch_size: int, seed: int | None = None) -> Reader:
-        """Read the training examples, or the judging ones (``of`` = judge)."""
-        manifests = self.training if of == "training" else (self.judge,)
+    def training_reader(self, store: Store, config: TrainConfig) -> Reader:
+        """Read the examples to train on, in another order every epoch."""
         files = [
-            File(url, file.rows)
-            for m in manifests
+            File(url, file.rows, self.first_new[m.date])
+            for m in self.training
             for url, file in zip(store.urls(m), m.files, strict=True)
         ]
+        return Reader(
+            files, self.spec, config.batch_size, rank(), world(), config.seed,
+            new_as_unknown=config.new_as_unknown,
+        )  # fmt: skip
+
+    def judge_reader(self, store: Store) -> Reader:
+        """Read the examples that judge, with the columns that metrics and baselines need."""
+        files = [
+            File(url, file.rows)
+            for url, file in zip(store.urls(self.judge), self.judge.files, strict=True)
+        ]
         extra = [self.spec.user, self.spec.item] + (["reference"] if self.spec.reference else [])
-        extra = [] if of == "training" else extra
-        return Reader(files, self.spec, batch_size, rank(), world(), seed, extra)
+        return Reader(files, self.spec, 4096, rank(), world(), extra=extra)
 
 
 def window_days(
@@ -99,8 +112,10 @@ def open_window(store: Store, days: list[date], split: SplitConfig, day: date) -
     sizes = {f.vocabulary: FIRST_ID + len(f.boundaries) + 1 for f in spec.features}
     for m in training:
         sizes |= {v: max(n, sizes[v]) for v, n in m.facts["next_id"].items()}
-    content = json.dumps([spec.hash, *[m.facts["content"] for m in pinned]])
-    return Window(spec, training, judge, _sum_counts(store, pinned, sizes), content)
+    grown = [store.require(vocabulary.NAME, d, way_out) for d in days]
+    first_new = {m.date: m.facts["first_new"] for m in grown}
+    content = json.dumps([spec.hash, first_new, *[m.facts["content"] for m in pinned]])
+    return Window(spec, training, judge, first_new, _sum_counts(store, pinned, sizes), content)
 
 
 def train_challenger(
@@ -162,7 +177,7 @@ def _train_and_judge(
     store: Store, window: Window, config: TrainConfig, log: Any, older: DIN | None
 ) -> tuple[DIN, dict[str, float], dict[str, np.ndarray]]:
     model, examples = _prepare(window, config, older)
-    reader = window.reader(store, "training", config.batch_size, config.seed)
+    reader = window.training_reader(store, config)
     with stage(f"train {config.model.encoder}") as report:
         fit(Trainer(model, config, examples), reader, config, log)
         report.rows = reader.rows
@@ -197,7 +212,7 @@ def _prepare(
 def _judge(
     model: DIN, store: Store, window: Window
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    reader = window.reader(store, "judge", 4096)
+    reader = window.judge_reader(store)
     extra = [c for c in reader.columns if c in (window.spec.user, window.spec.item, "reference")]
     scores = predict(model, reader, *extra)
     return metrics.evaluate(scores["label"], scores["score"], scores[window.spec.user]), scores
@@ -233,9 +248,9 @@ def _sum_counts(
     for url in [url for m in manifests for url in store.urls(m)]:
         with store.fs.open(url, "rb") as file:
             table = pq.read_table(file)
-        vocabulary = table.column("vocabulary")
+        held = table.column("vocabulary")
         for v in sums:
-            mine = table.filter(pa.compute.equal(vocabulary, v))
+            mine = table.filter(pa.compute.equal(held, v))
             ids = mine.column("id").to_numpy()
             for n in names:
                 np.add.at(sums[v][n], ids, mine.column(n).to_numpy())

@@ -48,7 +48,9 @@ def keys_of(rows: DataFrame, features: Sequence[Feature]) -> DataFrame:
 def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
     """Give ids to the keys that have none, and publish them as the part of ``day``.
 
-    Building ``day`` again keeps the ids of its first build; only keys never seen get new ones.
+    Building ``day`` again keeps the ids of its first build; only keys never seen get new ones. The
+    manifest's ``first_new`` says from which id on the day's own keys begin, in each vocabulary that
+    had keys before.
 
     Args:
         keys: (vocabulary, key, day), repeated as often as they occur.
@@ -59,6 +61,7 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
     new = first_seen.join(known, ["vocabulary", "key"], "left_anti")
     ranked = with_rank(new, "vocabulary", "day", "key")
     counts = dict(sorted(map(tuple, ranked.groupBy("vocabulary").count().collect())))
+    first_new = {name: next_id[name] for name in counts if name in next_id}
     shift, total = {}, 0
     for name, count in counts.items():
         shift[name] = next_id.get(name, FIRST_ID) - total
@@ -76,6 +79,7 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
     before = store.manifest(NAME, day)
     if before and before.rows:
         part = store.read(spark, [before]).unionByName(part)
+        first_new |= before.facts["first_new"]
 
     def check(manifest: Manifest) -> None:
         expected = total + (before.rows if before else 0)
@@ -83,7 +87,8 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
             raise InputError(f"vocabulary of {day}: {manifest.rows} rows written, {expected} meant")
 
     part = part.orderBy("vocabulary", "id")
-    return store.publish(NAME, day, part, {"next_id": next_id, "new": counts}, check)
+    facts = {"next_id": next_id, "new": counts, "first_new": first_new}
+    return store.publish(NAME, day, part, facts, check)
 
 
 def encode(rows: DataFrame, features: Sequence[Feature], vocabulary: DataFrame) -> DataFrame:

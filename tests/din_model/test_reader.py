@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from din_model.errors import InputError
+from din_model.features import UNKNOWN
 from din_model.reader import File, Reader
 from tests.din_model.conftest import small_spec, some_columns
 
@@ -44,6 +45,31 @@ def test_order_depends_on_seed_and_epoch_alone(files):
 
     assert read(1, 0) == read(1, 0)
     assert read(1, 0) != read(1, 1) and read(1, 0) != read(2, 0)
+    assert len({read(1, epoch)[0] // 1000 for epoch in range(8)}) > 2, "files keep one order"
+
+
+def test_a_share_of_a_days_new_ids_reads_as_unknown_in_training_alone(files):
+    first = 20
+    dated = [File(f.url, f.rows, {"item": first} if i else {}) for i, f in enumerate(files)]
+
+    def ids(seed, share):
+        reader = Reader(dated, small_spec(), 8, seed=seed, extra=["row"], new_as_unknown=share)
+        chunks = list(reader.chunks())
+        together = {n: np.concatenate([c[n] for c in chunks]) for n in chunks[0]}
+        order = np.argsort(together["row"])
+        return {n: values[order] for n, values in together.items()}
+
+    as_written, judged = ids(1, 0.0), ids(None, 1.0)
+    late = as_written["row"] >= 1000  # the first file's day has no day before it
+    for name, values in as_written.items():
+        assert (judged[name] == values).all()
+        new = (values >= first) & (late if values.ndim == 1 else late[:, None])
+        if name not in ("item", "clicks__item"):
+            new[:] = False
+        assert (ids(1, 1.0)[name] == np.where(new, UNKNOWN, values)).all()
+        half = ids(1, 0.5)[name]
+        assert (half == values)[~new].all() and set(half[new]) <= {UNKNOWN, *values[new]}
+        assert not new.any() or 0 < (half[new] == UNKNOWN).mean() < 1
 
 
 def test_rows_that_the_manifest_does_not_know_stop_the_epoch(files):

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from din_model.features import Feature
 from pipelines.dataset import Store
-from pipelines.vocabulary import decode, encode, grow, keys_of, open_vocabulary
+from pipelines.vocabulary import NAME, decode, encode, grow, keys_of, open_vocabulary
 
 FIRST, SECOND, THIRD = date(2026, 11, 19), date(2026, 11, 20), date(2026, 11, 21)
 ITEM = Feature("item", "item", "int64", "item", 4)
@@ -66,6 +66,8 @@ def test_growing_day_by_day_equals_growing_at_once_and_growing_again_changes_not
     again = grow(store, SECOND, keys(spark, [row for row in SEEN if row[2] == SECOND]))
     assert ids(spark, store) == IDS
     assert again.facts["new"] == {}
+    firsts = {m.date: m.facts["first_new"] for m in store.manifests(NAME)}
+    assert firsts == {str(FIRST): {}, str(SECOND): {"item": 4, "tag": 3}, str(THIRD): {"item": 5}}
     grow(store, SECOND, keys(spark, [*SEEN, ("item", "late", SECOND)]))
     assert ids(spark, store) == [*IDS[:5], ("item", "late", 7), *IDS[5:]]
 
