@@ -45,6 +45,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.12",
     packages=["din_model", "pipelines", "jobs"],
+    package_data={"pipelines": ["log4j2.properties"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
 )

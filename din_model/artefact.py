@@ -29,12 +29,15 @@ class Facts:
         trained_through: the last date (ISO) whose examples it has seen.
         fingerprint: of data, configuration and seed; equal ones make equal models.
         manifests: ids of the examples it was trained on.
+        rows, rows_read: what the manifests hold, and what the reader gave, all epochs and ranks.
         metrics: on the date that judged it, beside those of the baselines.
     """
 
     trained_through: str
     fingerprint: str
     manifests: list[str] = field(default_factory=list)
+    rows: int = 0
+    rows_read: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
 
 

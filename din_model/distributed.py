@@ -11,7 +11,10 @@ from torch import Tensor
 def connect() -> None:
     """Join the process group that torchrun (or another launcher) describes, if it does."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        on_gpus = torch.cuda.is_available()
+        if on_gpus:
+            torch.cuda.set_device(device())
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
 
 
 def disconnect() -> None:

@@ -46,7 +46,8 @@ class Reader:
     """Epochs of batches for one rank.
 
     Attributes:
-        rows: of all ranks, an epoch.
+        rows: of all ranks, an epoch, as the manifests say.
+        read: that this rank has read so far, in all epochs.
         steps: batches an epoch, the same on every rank.
     """
 
@@ -69,7 +70,7 @@ class Reader:
         self.mine, self.spec, self.batch_size, self.seed = shares[rank], spec, batch_size, seed
         self._rows = [sum(f.rows for f in files) for files in shares]
         self._rank, self._new_as_unknown = rank, new_as_unknown
-        self.rows = sum(self._rows)
+        self.rows, self.read = sum(self._rows), 0
         self.steps = -(-max(self._rows) // batch_size)
         self.columns = list(dict.fromkeys([*example_columns(spec), *extra]))
 
@@ -86,10 +87,10 @@ class Reader:
         """The columns of each batch, as epoch() reads them."""
         rng = None if self.seed is None else np.random.default_rng([self.seed, number, self._rank])
         left: Columns | None = None
-        read = taken = 0
+        already, taken = self.read, 0
         for columns in self._files(rng):
             size = len(columns["label"])
-            read += size
+            self.read += size
             if rng is not None:
                 order = rng.permutation(size)
                 columns = {name: values[order] for name, values in columns.items()}
@@ -100,7 +101,7 @@ class Reader:
                 yield {n: v[start : start + self.batch_size] for n, v in columns.items()}
                 start, taken = start + self.batch_size, taken + 1
             left = {n: v[start:] for n, v in columns.items()}
-        if read != self._rows[self._rank]:
+        if (read := self.read - already) != self._rows[self._rank]:
             raise InputError(
                 f"read {read} rows of {len(self.mine)} files, but their manifests say"
                 f" {self._rows[self._rank]}: build the dates again"

@@ -17,12 +17,18 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from din_model import artefact
 from din_model.config import Section, expand
 from din_model.errors import InputError
+from din_model.model import DIN
 
 CHAMPION = "champion"
 FINGERPRINT = "fingerprint"
 BEFORE = "champion_before"
+TrackingError = MlflowException
+"""What MLflow raises: a server that does not answer, or refuses."""
+
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @dataclass(frozen=True)
@@ -117,11 +123,13 @@ def register(model: str, folder: Path, fingerprint: str, tags: dict[str, str]) -
 
 
 def champion(model: str) -> int | None:
-    """The version that the alias points to."""
+    """The version that the alias points to; None where there is no such model or alias."""
     try:
         return int(_client().get_model_version_by_alias(model, CHAMPION).version)
-    except MlflowException:
-        return None
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            return None
+        raise  # a server that does not answer is not a registry without a champion
 
 
 def resolve(model: str, wanted: str | None) -> int:
@@ -135,7 +143,9 @@ def resolve(model: str, wanted: str | None) -> int:
         if text.startswith("@"):
             return int(_client().get_model_version_by_alias(model, text[1:]).version)
         return int(_client().get_model_version(model, text).version)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
         raise InputError(
             f"no model {model!r} with {'alias ' if text[0] == '@' else 'version '}{text.strip('@')}"
             f" at {mlflow.get_tracking_uri()}: train and gate one with jobs.nightly, or set"
@@ -147,6 +157,11 @@ def download(model: str, version: int) -> Path:
     """Fetch a version; return the folder that din_model.artefact reads."""
     path = mlflow.artifacts.download_artifacts(f"models:/{model}/{version}")
     return next(Path(path).rglob("model.json")).parent
+
+
+def load(model: str, version: int) -> tuple[DIN, artefact.Facts]:
+    """A version's model, in evaluation mode, and where it comes from."""
+    return artefact.load(download(model, version))
 
 
 def promote(model: str, version: int) -> None:

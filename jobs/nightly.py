@@ -46,6 +46,8 @@ def run(settings: Settings, day: date) -> None:
     reconciled(f"impressions of {day}", shown, examples=examples.rows, quarantined=quarantined)
     refused = scores.facts["refused"]
     offered = scores.facts["candidates"]
+    trained = registry.load(name, decision.version)[1]
+    reconciled(f"manifest rows of version {decision.version}", trained.rows, read=trained.rows_read)
     reconciled(f"candidates for {day + DAY}", offered, scores=scores.rows, refused=refused)
     others = [f for f in logs.spec.side("item") if f.name != logs.spec.item and not f.is_list]
     known = (

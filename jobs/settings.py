@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from din_model.config import Section, load
 from din_model.errors import InputError
 from din_model.progress import console
-from din_model.registry import TrackingConfig
+from din_model.registry import TrackingConfig, TrackingError
 from din_model.train import TrainConfig
 from pipelines.build import BuildConfig
 from pipelines.dataset import Store, StoreConfig
@@ -69,7 +69,7 @@ def main(job: Job, manual: str | None) -> None:
         if day is None:
             raise InputError("--date is missing, and the configuration has no date")
         job(settings, day)
-    except (InputError, PythonException) as error:
+    except (InputError, PythonException, TrackingError) as error:
         line = _one_line(error)
         if line is None:
             raise
@@ -82,5 +82,7 @@ def _one_line(error: Exception) -> str | None:
     """The message of an InputError, also of one raised on an executor; None: a bug."""
     if isinstance(error, InputError):
         return str(error)
+    if isinstance(error, TrackingError):
+        return f"tracking: {str(error).splitlines()[0]}"
     found = re.search(r"InputError: (.*)", str(error))
     return found[1] if found else None

@@ -134,9 +134,9 @@ def train_challenger(
     found = registry.find(model_name, fingerprint) if rank() == 0 else None
     version = int(sum_over_ranks(torch.tensor([float(found or 0)])))
     if version:
-        _, facts = artefact.load(registry.download(model_name, version))
+        _, facts = registry.load(model_name, version)
         return version, facts.metrics
-    older = artefact.load(registry.download(model_name, champion))[0] if champion else None
+    older = registry.load(model_name, champion)[0] if champion else None
     losses: list[tuple[int, float]] = []
 
     def log(step_metrics: dict[str, float], step: int) -> None:
@@ -144,16 +144,18 @@ def train_challenger(
         if rank() == 0:
             registry.log_metrics(step_metrics, step)
 
-    model, judged, scores = _train_and_judge(store, window, config, log, older)
+    model, rows_read, judged, scores = _train_and_judge(store, window, config, log, older)
     results = {config.model.encoder: judged} | _baselines(window, scores)
     for encoder in config.baselines:
         other = replace(config, model=replace(config.model, encoder=encoder))
-        results[encoder] = _train_and_judge(store, window, other, lambda m, s: None, None)[1]
+        results[encoder] = _train_and_judge(store, window, other, lambda m, s: None, None)[2]
     if rank() == 0:
         facts = artefact.Facts(
             trained_through=max(m.date for m in window.training),
             fingerprint=fingerprint,
             manifests=[m.id for m in window.training],
+            rows=sum(m.rows for m in window.training) * config.epochs,
+            rows_read=rows_read,
             metrics=results,
         )
         version = _register(model, facts, model_name, window)
@@ -169,23 +171,24 @@ def train_challenger(
 
 def judge_again(store: Store, window: Window, model_name: str, version: int) -> dict[str, float]:
     """Judge a registered version on the window's judging rows."""
-    model, _ = artefact.load(registry.download(model_name, version))
+    model, _ = registry.load(model_name, version)
     return _judge(model, store, window)[0]
 
 
 def _train_and_judge(
     store: Store, window: Window, config: TrainConfig, log: Any, older: DIN | None
-) -> tuple[DIN, dict[str, float], dict[str, np.ndarray]]:
+) -> tuple[DIN, int, dict[str, float], dict[str, np.ndarray]]:
+    """Return the model, the rows that it read, its metrics, and its scores of the judging rows."""
     model, examples = _prepare(window, config, older)
     reader = window.training_reader(store, config)
     with stage(f"train {config.model.encoder}") as report:
         fit(Trainer(model, config, examples), reader, config, log)
-        report.rows = reader.rows
-        report.note = f"x {config.epochs} epochs, every manifest row read"
+        rows_read = int(sum_over_ranks(torch.tensor([reader.read])))
+        report.rows, report.note = rows_read, f"in {config.epochs} epochs"
     with stage(f"judge {config.model.encoder}") as report:
         judged, scores = _judge(model, store, window)
         report.rows = len(scores["label"])
-    return model, judged, scores
+    return model, rows_read, judged, scores
 
 
 def _prepare(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-from din_model import artefact, registry
+from din_model import registry
 from din_model.config import Section
 from din_model.errors import InputError
 from din_model.train import TrainConfig
@@ -69,7 +69,7 @@ def _gate(
     champion = registry.champion(model)
     days, start = window_days(train, split, day, since), None
     if champion and train.start == "champion":
-        _, facts = artefact.load(registry.download(model, champion))
+        _, facts = registry.load(model, champion)
         days, start = [d for d in days if str(d) > facts.trained_through], champion
     if champion and not days:
         window = open_window(store, window_days(train, split, day, since), split, day)

@@ -17,6 +17,8 @@ from din_model.errors import InputError
 
 JAVA_VERSIONS = (8, 11, 17, 21)
 
+LOGGING = Path(__file__).with_name("log4j2.properties")
+
 LOCAL_DEFAULTS = {
     "spark.master": "local[*]",
     "spark.driver.memory": "4g",
@@ -24,7 +26,7 @@ LOCAL_DEFAULTS = {
     "spark.ui.enabled": "false",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    "spark.log.level": "ERROR",
+    "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOGGING.as_uri()}",
 }
 
 
@@ -77,6 +79,7 @@ def spark_session(
         if home := java_home():
             os.environ["JAVA_HOME"] = home
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.setdefault("SPARK_LOCAL_IP", LOCAL_DEFAULTS["spark.driver.host"])
         for key, value in (LOCAL_DEFAULTS | (defaults or {})).items():
             builder = builder.config(key, value)
         builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
