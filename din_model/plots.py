@@ -8,12 +8,13 @@ from matplotlib.figure import Figure
 from din_model.metrics import Calibration
 
 
-def training_curve(losses: Sequence[tuple[int, float]], base_rate_loss: float) -> Figure:
+def training_curve(losses: Sequence[tuple[int, float]], base_rate: float) -> Figure:
     """Loss against step, with the loss of always saying the click rate."""
+    always = -base_rate * np.log(base_rate) - (1 - base_rate) * np.log1p(-base_rate)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(*zip(*losses, strict=True), label="training loss")
-    axes.axhline(base_rate_loss, color="grey", linestyle="--", label="base rate, judging day")
+    axes.axhline(always, color="grey", linestyle="--", label="base rate")
     axes.set(xlabel="step", ylabel="log loss (nats)", title="Training")
     axes.legend()
     return figure

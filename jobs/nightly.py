@@ -15,10 +15,10 @@ from din_model.progress import console
 from jobs.closing import metrics_table, reconciled, sample_user, share_of_possible
 from jobs.settings import Settings, main
 from pipelines.build import EXAMPLES, build_day, is_built
-from pipelines.challenger import window_days
 from pipelines.logs import DAY
 from pipelines.night import decide
 from pipelines.scoring import score_day
+from pipelines.window import window_days
 
 
 def run(settings: Settings, day: date) -> None:

@@ -14,8 +14,9 @@ from din_model.config import to_dict
 from din_model.progress import console
 from jobs.closing import metrics_table
 from jobs.settings import Settings, main
-from pipelines.challenger import open_window, train_challenger, window_days
+from pipelines.challenger import train_challenger
 from pipelines.dataset import Store
+from pipelines.window import open_window, window_days
 
 
 def run(settings: Settings, day: date) -> None:

@@ -1,6 +1,6 @@
 """One night's decision: train a challenger, judge it, and let the gate say who scores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal
 
@@ -8,25 +8,26 @@ from din_model import registry
 from din_model.config import Section
 from din_model.errors import InputError
 from din_model.train import TrainConfig
-from pipelines.challenger import (
-    Metrics,
-    judge_again,
-    open_window,
-    train_challenger,
-    window_days,
-)
+from pipelines.challenger import Metrics, judge_again, train_challenger
 from pipelines.dataset import Store
 from pipelines.split import SplitConfig
+from pipelines.window import open_window, window_days
 
 NAME = "nights"
 
 
 @dataclass(frozen=True)
 class NightlyConfig(Section):
-    """The gate: a challenger becomes champion when it beats it by ``min_gain`` on ``metric``."""
+    """The gate: a challenger becomes champion when it beats it by ``min_gain`` on ``metric``.
+
+    ``train_in``: the version that scores goes on training on the date that judged it, so that what
+    scores the next date has seen all there is. It scores that one night and never holds the title:
+    nothing has judged it.
+    """
 
     metric: Literal["gauc", "auc", "log_loss"] = "gauc"
     min_gain: float = 0.0
+    train_in: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ def decide(
         decision = Decision(**(source.facts | {"why": why}))
     else:
         decision = _gate(store, train, nightly, split, since, model, day)
+        if nightly.train_in:
+            window = open_window(store, [day], split, None)
+            version, _ = train_challenger(store, window, train, model, decision.version)
+            why = f"{decision.why}; version {version} has trained {day} in"
+            decision = replace(decision, version=version, why=why)
     store.publish(NAME, day, None, vars(decision))
     return decision
 

@@ -22,6 +22,7 @@ from jobs.settings import Settings
 from pipelines.build import build_day, is_built
 from pipelines.dataset import Store
 from pipelines.history import attach_history
+from pipelines.night import decide
 from pipelines.scoring import replay
 from pipelines.state import as_behaviours
 from pipelines.synthetic import generate
@@ -167,6 +168,26 @@ def test_no_published_file_is_a_pickle_by_its_content(nights):
         start = path.read_bytes()[:4]
         assert not (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"), path
         assert start != b"PK\x03\x04", path
+
+
+def test_a_judged_day_may_be_trained_in_without_moving_the_champion(nights):
+    settings, store, champions = nights
+    day, name = NIGHTS[-1], settings.tracking.model
+    store.fs.rm(f"{store.base}/nights/date={day}", recursive=True)  # as if it had not been decided
+    ways = replace(settings.nightly, train_in=True)
+    since = settings.history.since
+
+    def decided():
+        return decide(store, settings.train, ways, settings.split, since, name, day)
+
+    registry.connect(settings.tracking, store.url)
+    decision = decided()
+    assert decision.why.endswith(f"version {decision.version} has trained {day} in")
+    assert registry.champion(name) == champions[-1] != decision.version
+    _, facts = registry.load(name, decision.version)
+    assert facts.trained_through == str(day) and facts.metrics == {}
+    assert facts.rows_read == facts.rows == 3 * store.require("examples", day, "").rows
+    assert decided() == decision, "a rerun takes what is on record"
 
 
 def test_rollback_gives_the_title_back(nights):

@@ -1,0 +1,124 @@
+"""What a model is trained on and judged by: published dates, found, checked and counted."""
+
+import json
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from din_model.distributed import rank, world
+from din_model.errors import InputError
+from din_model.features import FIRST_ID, FeatureSpec
+from din_model.reader import File, Reader
+from din_model.train import TrainConfig
+from pipelines import counts, vocabulary
+from pipelines.build import EXAMPLES, HOLDOUT
+from pipelines.dataset import Manifest, Store
+from pipelines.ingest import days_between
+from pipelines.split import SplitConfig
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is trained on, what judges, and how often each id occurs in the former.
+
+    Attributes:
+        first_new: date -> vocabulary -> the first id given on that day.
+        counts: columns vocabulary, id, examples, shown, clicked, summed over the window.
+        content: what the above are a function of.
+    """
+
+    spec: FeatureSpec
+    training: tuple[Manifest, ...]
+    judge: Manifest | None
+    first_new: dict[str, dict[str, int]]
+    counts: dict[str, dict[str, np.ndarray]]
+    content: str
+
+    @property
+    def base_rate(self) -> float:
+        item = self.counts[self.spec[self.spec.item].vocabulary]
+        return float(item["clicked"].sum() / item["shown"].sum())
+
+    def training_reader(self, store: Store, config: TrainConfig) -> Reader:
+        """Read the examples to train on, in another order every epoch."""
+        files = [
+            File(url, file.rows, self.first_new[m.date])
+            for m in self.training
+            for url, file in zip(store.urls(m), m.files, strict=True)
+        ]
+        return Reader(
+            files, self.spec, config.batch_size, rank(), world(), config.seed,
+            new_as_unknown=config.new_as_unknown,
+        )  # fmt: skip
+
+    def judge_reader(self, store: Store) -> Reader:
+        """Read the examples that judge, with the columns that metrics and baselines need."""
+        assert self.judge is not None
+        files = [
+            File(url, file.rows)
+            for url, file in zip(store.urls(self.judge), self.judge.files, strict=True)
+        ]
+        extra = [self.spec.user, self.spec.item] + (["reference"] if self.spec.reference else [])
+        return Reader(files, self.spec, 4096, rank(), world(), extra=extra)
+
+
+def window_days(
+    config: TrainConfig, split: SplitConfig, day: date, since: date | None
+) -> list[date]:
+    """The days trained on for a model that ``day`` judges."""
+    if split.by == "last_position":
+        return [day]
+    first = day - timedelta(days=config.window)
+    return days_between(max(first, since) if since else first, day - timedelta(days=1))
+
+
+def open_window(store: Store, days: list[date], split: SplitConfig, judge: date | None) -> Window:
+    """Find the published examples of ``days``, and those of the date that judges (None: nothing).
+
+    Raises:
+        InputError: a day is not built, or was built with another spec; no day is left.
+    """
+    way_out = "run jobs.build_sequences for it"
+    if not days:
+        raise InputError(
+            f"no day before {judge} to train on: history.since is too late, or train.window 0"
+        )
+    training = tuple(store.require(EXAMPLES, d, way_out) for d in days)
+    role = HOLDOUT if split.by == "last_position" else EXAMPLES
+    judging = store.require(role, judge, way_out) if judge else None
+    newest = judging or training[-1]
+    for manifest in training:
+        if manifest.facts["spec_hash"] != newest.facts["spec_hash"]:
+            raise InputError(
+                f"{manifest.id}: built with another spec than {newest.id}; build it again"
+            )
+    spec = FeatureSpec.from_json(newest.facts["spec"])
+    pinned = [store.require(counts.NAME, d, way_out) for d in days]
+    sizes = {f.vocabulary: FIRST_ID + len(f.boundaries) + 1 for f in spec.features}
+    for m in training:
+        sizes |= {v: max(n, sizes[v]) for v, n in m.facts["next_id"].items()}
+    grown = [store.require(vocabulary.NAME, d, way_out) for d in days]
+    first_new = {m.date: m.facts["first_new"] for m in grown}
+    content = json.dumps([spec.hash, first_new, *[m.facts["content"] for m in pinned]])
+    return Window(spec, training, judging, first_new, _sum_counts(store, pinned, sizes), content)
+
+
+def _sum_counts(
+    store: Store, manifests: list[Manifest], sizes: dict[str, int]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Add the days up, as one array indexed by id for each vocabulary and count."""
+    names = ("examples", "shown", "clicked")
+    sums = {v: {n: np.zeros(size, np.int64) for n in names} for v, size in sizes.items()}
+    for url in [url for m in manifests for url in store.urls(m)]:
+        with store.fs.open(url, "rb") as file:
+            table = pq.read_table(file)
+        held = table.column("vocabulary")
+        for v in sums:
+            mine = table.filter(pa.compute.equal(held, v))
+            ids = mine.column("id").to_numpy()
+            for n in names:
+                np.add.at(sums[v][n], ids, mine.column(n).to_numpy())
+    return sums
