@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from din_model.config import build, to_dict
@@ -64,7 +65,7 @@ def load(folder: Path) -> tuple[DIN, Facts]:
     try:
         about = json.loads((folder / "model.json").read_text())
         weights = load_file(folder / "weights.safetensors")
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError, SafetensorError) as error:
         raise InputError(f"{folder}: no DIN model ({error})") from None
     if about["format_version"] != FORMAT_VERSION:
         raise InputError(

@@ -1,0 +1,61 @@
+"""The contract survives its journey, and refuses to contradict itself."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from din_model.errors import InputError
+from din_model.features import Feature, FeatureSpec, History
+from tests.din_model.conftest import small_spec
+
+PRICE = Feature("price", "item", "number", "price", 4, boundaries=(1.5, 2.0))
+HOUR = Feature("hour", "context", "int64", "hour", 2, serving_default=12)
+
+
+def with_features(*more: Feature) -> dict[str, object]:
+    return {"features": (*small_spec().features, *more)}
+
+
+def with_history(**changes: object) -> dict[str, object]:
+    history = History("clicks", 6, 0, {"item": "item"})
+    return {"histories": (replace(history, **changes),)}  # type: ignore[arg-type]
+
+
+def test_a_spec_comes_back_from_json_as_it_was():
+    spec = replace(small_spec(), **with_features(PRICE, HOUR), key=("a", "b"), weight="w")
+    again = FeatureSpec.from_json(spec.to_json())
+    assert again == spec and again.hash == spec.hash
+    assert replace(spec, time_zone="Europe/Oslo").hash != spec.hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (with_features(Feature("item", "item", "int64", "item", 8)), "a column is named twice"),
+        ({"user": "item"}, "features.columns.item: the user column must be declared, side: user"),
+        ({"item": "nothing"}, "features.columns.nothing: the item column must be declared"),
+        ({"item": "tags"}, "features.columns.tags: the item column must be declared.*single"),
+        (with_features(Feature("label", "item", "string", "x", 4)), "label: this name is reserved"),
+        (with_features(Feature("a__b", "item", "string", "x", 4)), "a__b: this name is reserved"),
+        (with_features(replace(HOUR, serving_default=None)), "hour: .*needs a serving_default"),
+        (with_features(replace(PRICE, boundaries=())), "price: boundaries go with type: number"),
+        (with_features(replace(PRICE, boundaries=(2.0, 2.0))), "price.boundaries: must rise"),
+        (with_features(Feature("x", "item", "string", "item", 8)), "shares the vocabulary 'item'"),
+        (with_features(Feature("x", "item", "int64", "item", 9)), "shares the vocabulary 'item'"),
+        (with_history(length=0), "history.kinds.clicks: length must be at least 1"),
+        (with_history(fields={}), "none of them mirrors the item column 'item'"),
+        (with_history(fields={"item": "item", "t": "tags"}), "'tags' is no single item feature"),
+        (with_history(fields={"item": "item", "u": "user"}), "'user' is no single item feature"),
+    ],
+)
+def test_a_contradiction_is_refused_by_the_name_of_its_key(changes, message):
+    with pytest.raises(InputError, match=message):
+        replace(small_spec(), **changes)
+
+
+def test_reading_the_contract_loads_neither_torch_nor_spark():
+    code = "import sys, din_model.features; print({'torch', 'pyspark', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,57 @@
+"""Versions, the champion's alias and its way back, on a real MLflow store."""
+
+from pathlib import Path
+
+import pytest
+
+from din_model import registry
+from din_model.artefact import Facts, save
+from din_model.errors import InputError
+from din_model.registry import TrackingConfig
+from tests.din_model.conftest import some_model
+
+
+@pytest.fixture
+def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    registry.connect(TrackingConfig(), f"file://{tmp_path}")
+    save(tmp_path / "model", some_model(), Facts("2026-11-21", "f"))
+    with registry.run("test", {}, {}):
+        for fingerprint in ("a", "b", "c"):
+            registry.register("m", tmp_path / "model", fingerprint, {})
+    return "m"
+
+
+def test_the_title_moves_and_comes_back_step_by_step(name):
+    assert registry.champion(name) is None and registry.champion("nobody") is None
+    for version in (1, 2, 3):
+        registry.promote(name, version)
+        registry.promote(name, version)  # twice is once
+        assert registry.champion(name) == version
+    assert registry.rollback(name) == (3, 2)
+    assert registry.rollback(name) == (2, 1)
+    with pytest.raises(InputError, match="'m' version 1 has no champion before it"):
+        registry.rollback(name)
+    assert registry.champion(name) == 1
+
+
+def test_what_was_made_of_the_same_is_found_again(name):
+    assert [registry.find(name, f) for f in ("a", "b", "c", "d")] == [1, 2, 3, None]
+    model, facts = registry.load(name, 2)
+    assert facts.trained_through == "2026-11-21" and model.spec == some_model().spec
+
+
+def test_a_wanted_model_is_resolved_to_one_version_or_refused(name):
+    registry.promote(name, 2)
+    wanted = (None, "2", "@champion", "models:/m/2", "models:/m@champion")
+    assert {registry.resolve(name, w) for w in wanted} == {2}
+    for missing in ("9", "@nobody", "models:/m/9"):
+        with pytest.raises(InputError, match=r"no model 'm' with (version 9|alias nobody) at"):
+            registry.resolve(name, missing)
+
+
+def test_a_server_that_does_not_answer_is_not_a_registry_without_a_champion(name, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    registry.mlflow.set_tracking_uri("http://127.0.0.1:1")
+    with pytest.raises(registry.TrackingError):
+        registry.champion(name)

@@ -1,0 +1,145 @@
+"""Training learns what there is to learn, moves what it touched, and depends on its seed alone."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from din_model.batch import from_columns
+from din_model.metrics import auc
+from din_model.optim import RowAdam
+from din_model.reader import File, Reader
+from din_model.train import TrainConfig, Trainer, fit, predict
+from tests.din_model.conftest import LENGTH, small_spec, some_batch, some_columns, some_model
+
+ROWS = 2000
+
+
+def ones(model):
+    return {name: torch.ones(len(model.tables.weight(name))) for name in ("user", "item", "tags")}
+
+
+def planted(rows, seed, strength):
+    """Clicks where the candidate is among the past, as often as ``strength`` says."""
+    columns = some_columns(rows, seed)
+    rng = np.random.default_rng([seed, 1])
+    columns["clicks__length"] = np.full(rows, LENGTH)
+    columns["clicks__item"] = rng.integers(2, 30, (rows, LENGTH))
+    again = rng.random(rows) < 0.5
+    columns["item"] = np.where(again, columns["clicks__item"][:, 2], rng.integers(2, 30, rows))
+    hit = (columns["clicks__item"] == columns["item"][:, None]).any(1)
+    chance = 0.5 + strength * np.where(hit, 0.4, -0.4)
+    columns["label"] = (rng.random(rows) < chance).astype(np.float32)
+    return columns
+
+
+def reader_of(folder, columns, **options):
+    arrays = {n: pa.array(v.tolist() if v.ndim > 1 else v) for n, v in columns.items()}
+    path = folder / f"{len(list(folder.iterdir()))}.parquet"
+    pq.write_table(pa.table(arrays), path)
+    return Reader([File(f"file://{path}", len(columns["label"]))], small_spec(), 64, **options)
+
+
+def trained(folder, strength, **changes):
+    config = TrainConfig(epochs=6, learning_rate=0.01, **changes)
+    model = some_model()
+    losses = []
+    fit(
+        Trainer(model, config, ones(model)),
+        reader_of(folder, planted(ROWS, 1, strength), seed=config.seed),
+        config,
+        lambda values, step: losses.append(values["loss"]),
+    )
+    later = planted(ROWS, 2, strength)
+    scores = predict(model, reader_of(folder, later), "user")
+    assert scores["label"].tolist() == later["label"].tolist(), "rows come back in order"
+    assert scores["user"].tolist() == later["user"].tolist()
+    return model, losses, auc(scores["label"], scores["score"])
+
+
+def test_din_learns_a_planted_interest_and_nothing_from_noise(tmp_path):
+    _, losses, signal = trained(tmp_path, strength=1.0)
+    assert signal > 0.8 and losses[-1] < 0.5 < losses[0]
+    _, _, noise = trained(tmp_path, strength=0.0)
+    assert abs(noise - 0.5) < 0.05
+
+
+def test_equal_seeds_give_equal_weights(tmp_path):
+    first, second = (trained(tmp_path, 1.0)[0].state_dict() for _ in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    other = trained(tmp_path, 1.0, seed=7)[0].state_dict()
+    assert not torch.equal(first["tables.item__weight"], other["tables.item__weight"])
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
+    model = some_model()
+    with torch.no_grad():
+        model.tables.weight("item").fill_(torch.nan)
+    config = TrainConfig()
+    with pytest.raises(FloatingPointError, match="loss is nan at step 1: lower learning_rate"):
+        fit(
+            Trainer(model, config, ones(model)),
+            reader_of(tmp_path, planted(100, 1, 1.0), seed=1),
+            config,
+            lambda values, step: None,
+        )
+
+
+def test_row_adam_is_torchs_adam_on_the_rows_it_touches():
+    model, lr = some_model(), 0.01
+    table = model.tables.weight("item")
+    dense = torch.nn.Parameter(table.clone())
+    adam, rows = torch.optim.Adam([dense], lr=lr), RowAdam(model.tables, lr, ones(model))
+    model.train()
+    everything = torch.arange(30)
+    for step in range(5):
+        target = torch.randn(30, 8, generator=torch.Generator().manual_seed(step))
+        (found,) = model.tables([("item", everything)])
+        ((found - target) ** 2).sum().backward()
+        rows.step()
+        adam.zero_grad()
+        ((dense - target) ** 2).sum().backward()
+        adam.step()
+    torch.testing.assert_close(table, dense.detach(), atol=1e-6, rtol=1e-6)
+
+
+def test_rows_that_a_batch_does_not_hold_stay_where_they_are():
+    model = some_model()
+    before = model.tables.weight("item").clone()
+    batch = some_batch(6)
+    Trainer(model, TrainConfig(), ones(model)).step(batch, batch.rows)
+    held = torch.cat([batch.features["item"], batch.histories["clicks"].fields["item"]]).unique()
+    moved = (model.tables.weight("item") != before).any(1).nonzero().squeeze(1)
+    assert 0 < len(moved) <= len(held) < 30 and set(moved.tolist()) <= set(held.tolist())
+
+
+def test_regularisation_adds_lambda_times_w_over_n_to_the_gradient():
+    gradients = {}
+    for strength in (0.0, 0.5):
+        model = some_model()
+        n = ones(model) | {"item": torch.arange(30.0)}
+        rows = RowAdam(model.tables, 0.01, n, strength)
+        model.train()
+        before = model.tables.weight("item").clone()
+        (found,) = model.tables([("item", torch.tensor([4, 20, 4]))])
+        found.sum().backward()
+        rows.step()
+        gradients[strength] = rows.state["item"][0] / (1 - 0.9)  # the first moment after one step
+    added = gradients[0.5] - gradients[0.0]
+    expected = torch.zeros(30, 8)
+    for row in (4, 20):
+        expected[row] = 0.5 * before[row] / row  # once a row, however often the batch holds it
+    torch.testing.assert_close(added, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_a_weight_of_two_counts_like_two_rows():
+    columns = some_columns(8)
+    twice = {name: np.concatenate([v, v[:1]]) for name, v in columns.items()}
+    weighted = columns | {"weight": np.array([2.0] + [1.0] * 7, np.float32)}
+    found = []
+    for each in (twice, weighted):
+        model = some_model(activation="relu")  # Dice would see another batch
+        Trainer(model, TrainConfig(), ones(model)).step(from_columns(each, small_spec()), 9)
+        found.append([p.grad for p in model.parameters()])
+    torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-5)
