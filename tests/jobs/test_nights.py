@@ -74,13 +74,15 @@ def nights(
 
 
 def test_the_champion_moves_only_through_the_gate(nights):
-    _, store, champions = nights
+    settings, store, champions = nights
     held = None
     for night, champion in zip(NIGHTS, champions, strict=True):
         decision = store.manifest("nights", night).facts
         assert decision["version"] == champion
         if champion != held:
             assert decision["why"].startswith("promoted")
+            _, facts = registry.load(settings.tracking.model, champion)
+            assert facts.trained_through == str(night - timedelta(days=1)), "none saw its judge"
         held = champion
 
 
