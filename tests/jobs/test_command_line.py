@@ -80,6 +80,12 @@ def test_every_job_runs_under_spark_submit(submitted):
     }
     assert "version 1" in said["train"]
     assert "gate: promoted" in said["nightly"] and "of version 1 against" in said["nightly"]
+    for line in (
+        "popularity", "reference (best possible)", "(AUC - 0.5) / (best possible AUC - 0.5) =",
+        "impressions of 2026-11-20", "manifest rows of version 1", "candidates for 2026-11-21",
+        "best candidates, and what weighed most", "mlflow ui --backend-store-uri",
+    ):  # fmt: skip
+        assert line in said["nightly"]
     assert "published already, from the same inputs" in said["score"]
     rolled = start(folder, [str(BIN / "spark-submit"), str(ROOT / "jobs" / "rollback.py")])
     assert rolled.returncode == 2
