@@ -20,7 +20,7 @@ from din_model.features import PADDING, FeatureSpec
 from din_model.progress import console, stage
 from pipelines import counts
 from pipelines.dataset import Manifest, Store
-from pipelines.history import attach_history
+from pipelines.history import attach_history, unpack
 from pipelines.ingest import days_between, fingerprint, start_of
 from pipelines.logs import DAY, Logs
 from pipelines.negatives import NegativesConfig, sample_negatives
@@ -268,7 +268,7 @@ def _publish_examples(
                 f"{name} of {day}: a file has more than one row group: lower rows_per_file"
             )
 
-    manifest = store.publish(name, day, examples.drop("_rank", "_file"), facts, check)
+    manifest = store.publish(name, day, examples.drop("_rank", "_file"), facts, check, unpack(spec))
     ranked.unpersist()
     return manifest
 

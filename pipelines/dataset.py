@@ -11,17 +11,16 @@ partition), so that a plain ``spark.read.parquet`` sees one run a date too.
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timezone
 from typing import Any
 
-import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from pyspark.sql import DataFrame, SparkSession
 
 from din_model.config import Section, expand
 from din_model.errors import InputError
+from pipelines.parquet import DataFile, Prepare, write
 
 FORMAT_VERSION = 1
 
@@ -31,16 +30,6 @@ class StoreConfig(Section):
     """The root folder of everything the pipeline writes; any address that Spark and fsspec know."""
 
     path: str
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """One Parquet file of a run; ``path`` is relative to the run folder."""
-
-    path: str
-    rows: int
-    bytes: int
-    row_groups: int
 
 
 @dataclass(frozen=True)
@@ -129,11 +118,12 @@ class Store:
         rows: DataFrame | None,
         facts: dict[str, Any],
         check: Callable[[Manifest], None] = lambda manifest: None,
+        prepare: Prepare = iter,
     ) -> Manifest:
         """Write ``rows`` (None: a record without rows), check them, and let readers see them.
 
         ``check`` raises where the written files are not what they must be; then yesterday's
-        answer stands, and the hidden folder is removed.
+        answer stands, and the hidden folder is removed. ``prepare``: see pipelines.parquet.write.
         """
         run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         folder = f"{self.base}/{name}/date={day}"
@@ -141,11 +131,7 @@ class Store:
         try:
             files: tuple[DataFile, ...] = ()
             if rows is not None:
-                writer = rows.write.option("compression", "zstd")
-                # Petastorm deals out row groups, so a file is one: never flushed by size.
-                writer = writer.option("parquet.block.size", str(1 << 30))
-                writer.parquet(f"{self.url}/{name}/date={day}/.run={run}")
-                files = self._files(hidden)
+                files = write(rows, f"{self.url}/{name}/date={day}/.run={run}", prepare)
             manifest = Manifest(name, str(day), run, files, facts)
             check(manifest)
         except BaseException:
@@ -159,18 +145,6 @@ class Store:
             if not path.endswith(run):
                 self.fs.mv(path, path.replace("/run=", "/.run="), recursive=True)
         return manifest
-
-    def _files(self, folder: str) -> tuple[DataFile, ...]:
-        def measure(path: str) -> DataFile:
-            with self.fs.open(path, "rb") as file:
-                footer = pq.ParquetFile(file).metadata
-            size, relative = self.fs.size(path), path.removeprefix(f"{folder}/")
-            return DataFile(relative, footer.num_rows, size, footer.num_row_groups)
-
-        with ThreadPoolExecutor(8) as pool:
-            files = list(pool.map(measure, sorted(self.fs.glob(f"{folder}/*.parquet"))))
-        # Spark writes one file without rows where there is nothing to write; readers need a schema.
-        return tuple(f for f in files if f.rows) or tuple(files[:1])
 
     def _replace(self, path: str, text: str) -> None:
         self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)

@@ -28,7 +28,7 @@ from din_model.config import Section
 from din_model.features import UNKNOWN, FeatureSpec, History
 from din_model.layers import pairs_of
 from din_model.model import DIN
-from pipelines.history import Emit, Ranges, attach_history, sweep
+from pipelines.history import Emit, Ranges, attach_history, sweep, unpacked
 from pipelines.ingest import start_of
 from pipelines.state import as_behaviours
 from pipelines.vocabulary import decode, encode
@@ -259,7 +259,7 @@ def replay_differences(
         examples: the published examples of the same day.
     """
     targets = shown.withColumn("cutoff", F.lit(start_of(day, spec.time_zone)))
-    again = attach_history(targets, as_behaviours(state, spec), spec)
+    again = unpacked(attach_history(targets, as_behaviours(state, spec), spec), spec)
     columns = [h.column(c) for h in spec.histories for c in ("length", *h.fields)]
     key = ["example_id", spec.user, spec.item]
     fingerprint = F.xxhash64(*key, *columns)

@@ -27,7 +27,7 @@ from jobs import nightly
 from jobs.settings import Settings
 from pipelines.build import build_day, is_built
 from pipelines.dataset import Store
-from pipelines.history import attach_history
+from pipelines.history import attach_history, unpacked
 from pipelines.night import decide
 from pipelines.scoring import replay
 from pipelines.state import as_behaviours
@@ -138,7 +138,7 @@ def test_scores_equal_the_model_called_directly(spark, nights):
     targets = encode(candidates.withColumns(keys), spec.features, vocabulary)
     state = as_behaviours(store.read(spark, [store.manifest("state", NIGHTS[-1])]), spec)
     targets = targets.withColumn("cutoff", F.lit(2**60))
-    joined = attach_history(targets, state, spec).join(
+    joined = unpacked(attach_history(targets, state, spec), spec).join(
         scores.select(
             F.col(spec.user).alias("user_key"), F.col(spec.item).alias("item_key"), "score"
         ),

@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from din_model.features import Feature, FeatureSpec, History
-from pipelines.history import attach_history
+from pipelines.history import attach_history, unpacked
 from pipelines.state import advance, as_behaviours
 
 CASES, DAY = 200, 1000
@@ -84,11 +84,12 @@ def small_batches(spark: SparkSession):
 def test_histories_equal_brute_force_over_ties_lags_kinds_and_batch_borders(spark, small_batches):
     targets, behaviours = logs(seed=11)
     expected = oracle(targets, behaviours)
-    rows = attach_history(
+    attached = attach_history(
         spark.createDataFrame(targets, "user int, number int, cutoff long"),
         spark.createDataFrame(behaviours, "user int, kind byte, time long, item int, category int"),
         SPEC,
-    ).collect()
+    )
+    rows = unpacked(attached, SPEC).collect()
     assert len(rows) == len(expected) > CASES
     for row in rows:
         clicks, carts = row["clicks__length"], row["carts__length"]
@@ -104,7 +105,7 @@ def test_a_behaviour_at_the_cutoffs_own_microsecond_is_not_visible(spark):
     done = spark.createDataFrame(
         [(1, 0, 500, 9, 2), (1, 0, 499, 8, 2), (1, 1, 200, 7, 2), (1, 1, 199, 6, 2)], schema
     )
-    (row,) = attach_history(targets, done, SPEC).collect()
+    (row,) = unpacked(attach_history(targets, done, SPEC), SPEC).collect()
     assert (row["clicks__item"], row["clicks__length"]) == ([8, 0, 0, 0], 1)
     assert (row["carts__item"], row["carts__length"]) == ([6, 0], 1)
 
