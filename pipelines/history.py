@@ -107,46 +107,38 @@ def sweep(
     ``make_emit`` is called once a task, on the executor; what it returns gets the targets of a
     batch as a table, and one ``Ranges`` a history.
     """
-    item_features = list(dict.fromkeys(f for h in spec.histories for f in h.fields.values()))
-    own = [F.col(c) for c in targets.columns if c != "cutoff"]
-    user = F.col(spec.user).alias("_user")
-    left = targets.select(
-        user, F.col("cutoff").alias("_at"), F.lit(TARGET).cast("byte").alias("_kind"), *own
-    )
-    lags = F.array(*[F.lit(h.lag).cast("long") for h in spec.histories])
+    user, histories = spec.user, spec.histories
+    # A behaviour lies in the columns of the target's own features: narrow rows are cheap to sort.
+    mirrored = dict.fromkeys(f for h in histories for f in h.fields.values())
+    fields = [name for name in mirrored if name in behaviours.columns]
+    left = targets.withColumnRenamed("cutoff", "_at")
+    left = left.withColumn("_kind", F.lit(TARGET).cast("byte"))
+    lags = F.array(*[F.lit(h.lag).cast("long") for h in histories])
     at = F.col("time") + F.element_at(lags, (F.col("kind") + 1).cast("int"))
-    fields = [
-        F.col(name).alias(f"_b_{name}") for name in item_features if name in behaviours.columns
-    ]
-    right = behaviours.select(
-        user, at.alias("_at"), F.col("kind").alias("_kind"), F.col("time").alias("_b_time"), *fields
-    )
-    stream = left.unionByName(right, allowMissingColumns=True)
-    order = ["_at", "_kind", *[c for c in stream.columns if c.startswith("_b_")]]
-    stream = stream.repartition("_user")
+    right = behaviours.select(user, at.alias("_at"), F.col("kind").alias("_kind"), *fields)
+    stream = left.unionByName(right, allowMissingColumns=True).repartition(user)
     # Spark compares a sort's first column in place, and fetches the row for the others: one number
     # that orders by user and (about) second decides almost every comparison.
     seconds = F.greatest(F.lit(0), F.least(F.lit(2**32 - 1), F.shiftright("_at", 20)))
-    first = F.shiftleft(F.col("_user").cast("long"), 32) + seconds
-    stream = stream.withColumn("_first", first).sortWithinPartitions("_first", *order)
-    stream = stream.drop("_first")
-    histories = spec.histories
+    first = F.shiftleft(F.col(user).cast("long"), 32) + seconds
+    stream = stream.withColumn("_first", first)
+    stream = stream.sortWithinPartitions("_first", "_at", "_kind", *fields).drop("_first")
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return _sweep(batches, histories, make_emit(histories))
+        return _sweep(batches, user, histories, make_emit(histories))
 
     return stream.mapInArrow(run, schema)
 
 
 def _sweep(
-    batches: Iterable[pa.RecordBatch], histories: Sequence[History], emit: Emit
+    batches: Iterable[pa.RecordBatch], user: str, histories: Sequence[History], emit: Emit
 ) -> Iterator[pa.RecordBatch]:
     carried: list[Columns] = []
     carried_user = None
     for batch in batches:
         if batch.num_rows == 0:
             continue
-        users = batch.column("_user").to_numpy()
+        users = batch.column(user).to_numpy()
         kinds = batch.column("_kind").to_numpy()
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]])
         first_row = np.repeat(starts, np.diff(np.r_[starts, len(users)]))
@@ -173,8 +165,8 @@ def _sweep(
 
 def _columns(batch: pa.RecordBatch, history: History, mine: np.ndarray) -> Columns:
     mask = pa.array(mine)
-    sources = {"time": "_b_time"} | {name: f"_b_{f}" for name, f in history.fields.items()}
-    return {name: batch.column(c).filter(mask).to_numpy() for name, c in sources.items()}
+    columns = {n: batch.column(f).filter(mask).to_numpy() for n, f in history.fields.items()}
+    return columns | {"time": batch.column("_at").filter(mask).to_numpy() - history.lag}
 
 
 def _pack(histories: Sequence[History], names: Sequence[str]) -> Emit:

@@ -35,7 +35,8 @@ def advance(
         told = as_behaviours(state.join(touched, user, "left_semi"), spec)
         behaviours = behaviours.unionByName(told, allowMissingColumns=True)
     targets = touched.withColumn("cutoff", F.lit(end))
-    fresh = sweep(targets, behaviours, spec, _lists, _schema(behaviours, spec))
+    schema = _schema(behaviours, spec)
+    fresh = sweep(targets, behaviours, spec, lambda histories: _lists(histories, user), schema)
     for k, history in enumerate(spec.histories):
         mine = behaviours.where((F.col("kind") == k) & (F.col("time") + history.lag >= end))
         fresh = _append_waiting(fresh, mine, history, user)
@@ -79,12 +80,11 @@ def _schema(behaviours: DataFrame, spec: FeatureSpec) -> T.StructType:
     return T.StructType(fields)
 
 
-def _lists(histories: Sequence[History]) -> Emit:
+def _lists(histories: Sequence[History], user: str) -> Emit:
     """Emit the targets (users) with their histories as lists of their own length."""
 
     def emit(targets: pa.Table, ranges: list[Ranges]) -> pa.RecordBatch:
-        columns = [targets.column(3)]  # after _user, _at and _kind
-        names = [targets.column_names[3]]
+        columns, names = [targets.column(user)], [user]
         for history, found in zip(histories, ranges, strict=True):
             offsets, rows = found.ragged()
             for name in ("time", *history.fields):
