@@ -35,6 +35,7 @@ EXTRAS = {
         "mypy",
         "types-PyYAML",
         "pandas-stubs",
+        "duckdb",  # what benchmarks.sequences is measured against
     ],
 }
 
