@@ -9,7 +9,7 @@ from din_model.features import Feature, FeatureSpec, History
 from pipelines.history import attach_history, unpacked
 from pipelines.state import advance, as_behaviours
 
-CASES, DAY = 200, 1000
+DAY = 1000
 SPEC = FeatureSpec(
     user="user", item="item", time="time", time_zone="UTC", cutoff="day", label="label",
     features=(
@@ -24,10 +24,13 @@ SPEC = FeatureSpec(
 )  # fmt: skip
 
 
-def logs(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One user a case, few distinct times so that ties abound; user 0 is a giant."""
+def logs(seed: int, cases: int = 200, unit: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One user a case, few distinct times so that ties abound; user 0 is a giant.
+
+    Some behaviours come twice. ``unit``: microseconds between two neighbouring moments.
+    """
     rng, targets, done = np.random.default_rng(seed), [], []
-    for user in range(CASES):
+    for user in range(cases):
         for _ in range(rng.integers(0, 5)):
             time = int(rng.integers(0, 4 * DAY))
             targets.append((user, len(targets), time if user % 2 else time // DAY * DAY))
@@ -42,13 +45,13 @@ def logs(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
                 strict=True,
             )
         }
-        done += events
-    shuffled = rng.permutation(len(done))
+        done += [*events, *(e for e in events if rng.random() < 0.05)]
+    shown = pd.DataFrame(targets, columns=["user", "number", "cutoff"])
     behaviours = pd.DataFrame(done, columns=["user", "kind", "time", "item", "category"])
-    return (
-        pd.DataFrame(targets, columns=["user", "number", "cutoff"]),
-        behaviours.iloc[shuffled].astype({"kind": "int8"}),
-    )
+    behaviours = behaviours.iloc[rng.permutation(len(done))].astype({"kind": "int8"})
+    shown.cutoff *= unit
+    behaviours.time *= unit
+    return shown, behaviours
 
 
 def oracle(targets: pd.DataFrame, behaviours: pd.DataFrame) -> dict[int, list[list[int]]]:
@@ -81,8 +84,15 @@ def small_batches(spark: SparkSession):
     spark.conf.set(key, before)
 
 
-def test_histories_equal_brute_force_over_ties_lags_kinds_and_batch_borders(spark, small_batches):
-    targets, behaviours = logs(seed=11)
+# A unit of 700,001 µs spreads the moments over seconds, by which the sweep sorts first.
+@pytest.mark.parametrize(
+    ("cases", "unit"),
+    [(200, 1), (200, 700_001), pytest.param(2000, 350_003, marks=pytest.mark.slow)],
+)
+def test_histories_equal_brute_force_over_ties_lags_kinds_and_batch_borders(
+    spark, small_batches, cases, unit
+):
+    targets, behaviours = logs(seed=cases + unit, cases=cases, unit=unit)
     expected = oracle(targets, behaviours)
     attached = attach_history(
         spark.createDataFrame(targets, "user int, number int, cutoff long"),
@@ -90,7 +100,7 @@ def test_histories_equal_brute_force_over_ties_lags_kinds_and_batch_borders(spar
         SPEC,
     )
     rows = unpacked(attached, SPEC).collect()
-    assert len(rows) == len(expected) > CASES
+    assert len(rows) == len(expected) > cases
     for row in rows:
         clicks, carts = row["clicks__length"], row["carts__length"]
         assert len(row["clicks__item"]) == 4 and len(row["carts__item"]) == 2
