@@ -16,18 +16,18 @@ from pyspark.sql import functions as F
 
 from din_model.config import Section
 from din_model.errors import InputError
-from din_model.features import PADDING, FeatureSpec
+from din_model.features import FeatureSpec
 from din_model.progress import console, stage
 from pipelines import counts
 from pipelines.dataset import Manifest, Store
 from pipelines.history import attach_history, unpack
-from pipelines.ingest import days_between, fingerprint, start_of
+from pipelines.ingest import fingerprint, start_of
 from pipelines.logs import DAY, Logs
 from pipelines.negatives import NegativesConfig, sample_negatives
 from pipelines.ranking import exactly_by, with_rank
 from pipelines.split import SplitConfig, roles
 from pipelines.state import advance, as_behaviours
-from pipelines.vocabulary import encode, grow, keys_of, open_vocabulary
+from pipelines.vocabulary import encode, grow, keys_of, open_vocabulary, padded
 
 EXAMPLES, HOLDOUT, STATE, QUARANTINE = "examples", "holdout", "state", "quarantine"
 
@@ -234,12 +234,7 @@ def _numeric(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
     columns = [F.col("example_id"), F.col("time"), F.col("cutoff")]
     columns += [F.col(c).cast("float").alias(c) for c in ("label", *optional)]
     for f in spec.features:
-        if f.is_list:
-            filler = F.array_repeat(F.lit(PADDING), f.max_length)
-            columns.append(F.slice(F.concat(f.name, filler), 1, f.max_length).alias(f.name))
-            columns.append(F.size(f.name).alias(f"{f.name}__length"))
-        else:
-            columns.append(F.col(f.name).cast("int").alias(f.name))
+        columns += padded(f) if f.is_list else [F.col(f.name).cast("int").alias(f.name)]
     return rows.select(*columns)
 
 
@@ -274,20 +269,14 @@ def _publish_examples(
 
 
 def _tell_stale(store: Store, day: date) -> None:
-    """Say which later dates were built upon a run that is no longer the published one."""
-    stale, changed = [], {day}
-    for later in store.manifests(STATE):
-        when = date.fromisoformat(later.date)
-        for before in sorted(changed):
-            current = store.manifest(STATE, before)
-            pinned = later.facts["parent"]
-            on_it = pinned and pinned.startswith(f"{STATE}/{before}/")
-            if when > before and on_it and (pinned != (current and current.id) or before in stale):
-                stale.append(when)
-                changed.add(when)
+    """Say which later dates were built upon a state that is no longer the published one."""
+    current, stale = set(), []
+    for state in store.manifests(STATE):
+        parent = state.facts["parent"]
+        if parent is None or parent in current:
+            current.add(state.id)
+        else:
+            stale.append(state.date)
     if stale:
-        listed = ", ".join(str(d) for d in stale)
+        listed = ", ".join(stale)
         console.print(f"  built upon the superseded state, build again if {day} changed: {listed}")
-
-
-__all__ = ["BuildConfig", "build_day", "days_between", "is_built"]

@@ -31,7 +31,7 @@ from din_model.model import DIN
 from pipelines.history import Emit, Ranges, attach_history, sweep, unpacked
 from pipelines.ingest import start_of
 from pipelines.state import as_behaviours
-from pipelines.vocabulary import decode, encode
+from pipelines.vocabulary import decode, encode, padded
 
 ROWS_AT_ONCE = 2048
 """Candidates in one forward pass: bounds the memory of a worker, whatever a user has to score."""
@@ -101,12 +101,9 @@ def encoded(candidates: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) -> 
     """Encode candidates as examples are, keeping the user's and item's own keys beside the ids."""
     keyed = candidates.withColumns({"user_key": F.col(spec.user), "item_key": F.col(spec.item)})
     rows = encode(keyed, spec.features, vocabulary)
-    for f in spec.features:
-        if f.is_list:
-            filler = F.array_repeat(F.lit(0), f.max_length)
-            rows = rows.withColumn(f"{f.name}__length", F.size(f.name))
-            rows = rows.withColumn(f.name, F.slice(F.concat(f.name, filler), 1, f.max_length))
-    return rows
+    lists = [f for f in spec.features if f.is_list]
+    whole = rows.drop(*[f.name for f in lists]).columns
+    return rows.select(*whole, *[column for f in lists for column in padded(f)])
 
 
 def finished(
@@ -270,6 +267,3 @@ def replay_differences(
     total = paired.agg(F.sum(F.coalesce("count", F.lit(0))), F.sum(gap)).first()
     assert total is not None
     return int(total[0] or 0), int(total[1] or 0)
-
-
-__all__ = ["ScoreConfig", "encoded", "finished", "replay_differences", "score", "scorer", "ship"]

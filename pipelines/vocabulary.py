@@ -8,11 +8,11 @@ for a date holds the keys first seen when it was built; all parts together are t
 from collections.abc import Sequence
 from datetime import date
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
-from din_model.features import FIRST_ID, UNKNOWN, Feature
+from din_model.features import FIRST_ID, PADDING, UNKNOWN, Feature
 from pipelines.dataset import Manifest, Store
 from pipelines.ranking import with_rank
 
@@ -103,6 +103,13 @@ def encode(rows: DataFrame, features: Sequence[Feature], vocabulary: DataFrame) 
         ids = vocabulary.where(F.col("vocabulary") == f.vocabulary).select("key", "id")
         rows = _encode_lists(rows, f, ids) if f.is_list else _encode_keys(rows, f, ids)
     return rows
+
+
+def padded(feature: Feature) -> list[Column]:
+    """An encoded list as examples hold it: ``max_length`` ids padded at the end, and its length."""
+    filler = F.array_repeat(F.lit(PADDING), feature.max_length)
+    values = F.slice(F.concat(feature.name, filler), 1, feature.max_length)
+    return [values.alias(feature.name), F.size(feature.name).alias(f"{feature.name}__length")]
 
 
 def decode(rows: DataFrame, column: str, feature: Feature, vocabulary: DataFrame) -> DataFrame:
