@@ -74,7 +74,7 @@ def example_columns(spec: FeatureSpec) -> list[str]:
         if f.dimension:
             names += [f.name] + ([f"{f.name}__length"] if f.is_list else [])
     for history in spec.histories:
-        names += [history.column("length"), *map(history.column, history.fields)]
+        names += [history.column("length"), *map(history.column, history.lists)]
     return names
 
 
@@ -83,7 +83,7 @@ def from_columns(columns: Mapping[str, np.ndarray], spec: FeatureSpec) -> Batch:
     histories = {}
     for history in spec.histories:
         lengths = columns[history.column("length")]
-        fields = {name: _ragged(columns[history.column(name)], lengths) for name in history.fields}
+        fields = {name: _ragged(columns[history.column(name)], lengths) for name in history.lists}
         offsets = next(iter(fields.values())).offsets
         histories[history.kind] = Histories({n: r.values for n, r in fields.items()}, offsets)
     return with_histories(columns, spec, histories)

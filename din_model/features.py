@@ -17,6 +17,12 @@ PADDING, UNKNOWN, FIRST_ID = 0, 1, 2
 RESERVED = ("example_id", "label", "weight", "reference", "time")
 """Columns of an example beside its features."""
 
+AGE = "age"
+"""History field (optional) that mirrors no feature: the bucket of a behaviour's age."""
+
+AGE_BUCKETS = 41
+"""Bucket 0 is padding; bucket b holds ages of [2^(b-1) - 1, 2^b - 1) seconds, the last all more."""
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -56,12 +62,19 @@ class History:
         length: the newest so many are kept.
         lag: availability lag in microseconds: visible when time + lag < cutoff, strictly.
         fields: history field -> the candidate feature that it mirrors and shares a table with.
+        age: whether each behaviour also tells how long before the cutoff it happened.
     """
 
     kind: str
     length: int
     lag: int
     fields: dict[str, str]
+    age: bool = False
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """What an example holds of each behaviour: the fields and, if asked for, the age."""
+        return (*self.fields, AGE) if self.age else tuple(self.fields)
 
     def column(self, name: str) -> str:
         """Column of a field in examples and state; also of ``time`` and ``length``."""
@@ -170,6 +183,8 @@ def _check(spec: FeatureSpec) -> None:
             raise InputError(f"{where}: length must be at least 1")
         if spec.item not in history.fields.values():
             raise InputError(f"{where}.fields: none of them mirrors the item column {spec.item!r}")
+        if reserved := {AGE, "time", "length"} & set(history.fields):
+            raise InputError(f"{where}.fields.{min(reserved)}: this name is reserved")
         for name, mirrored in history.fields.items():
             if mirrored not in names or spec[mirrored].side != "item" or spec[mirrored].is_list:
                 raise InputError(f"{where}.fields.{name}: {mirrored!r} is no single item feature")

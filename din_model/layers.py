@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from din_model.batch import Histories
 from din_model.distributed import sum_over_ranks
+from din_model.features import AGE_BUCKETS
 
 
 class Pairs(NamedTuple):
@@ -104,20 +105,26 @@ class ActivationUnit(nn.Module):
 
     The first layer is linear in its four blocks, so it is computed in three parts, which is exact:
     W [q; k; q - k; q * k] = (Wq + Wd) q + (Wk - Wd) k + Wp (q * k). The first is done once a row,
-    the second once a behaviour; no 4d-wide tensor is ever built.
+    the second once a behaviour; no 4d-wide tensor is ever built. The age of a behaviour, where it
+    is told, is added there: a vector of its bucket's own, as if it were one-hot among the inputs.
     """
 
-    def __init__(self, dimension: int, sizes: tuple[int, ...], act: str) -> None:
+    def __init__(self, dimension: int, sizes: tuple[int, ...], act: str, age: bool = False) -> None:
         super().__init__()
         self.first = nn.Linear(4 * dimension, sizes[0])
+        self.of_age = nn.Embedding(AGE_BUCKETS, sizes[0]) if age else None
         self.act = activation(act, sizes[0])
         self.rest = MLP(sizes[0], sizes[1:], act)
 
-    def forward(self, query: Tensor, keys: Tensor, pairs: Pairs) -> Tensor:
-        """query [B, d], keys [N, d] -> score of each pair [P]."""
+    def forward(
+        self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
+    ) -> Tensor:
+        """query [B, d], keys [N, d], age [N] (buckets) -> score of each pair [P]."""
         to_q, to_k, to_difference, to_product = self.first.weight.chunk(4, dim=1)
         by_row = F.linear(query, to_q + to_difference, self.first.bias)  # [B, H]
         by_key = F.linear(keys, to_k - to_difference)  # [N, H]
+        if self.of_age is not None:
+            by_key = by_key + self.of_age(age)
         products = query[pairs.row] * keys[pairs.position]  # [P, d]
         hidden = by_row[pairs.row] + by_key[pairs.position] + F.linear(products, to_product)
         return self.rest(self.act(hidden)).squeeze(1)
@@ -147,26 +154,28 @@ class AttentivePooling(nn.Module):
     an interest.
     """
 
-    def __init__(self, dimension: int, sizes: tuple[int, ...], act: str, softmax: bool) -> None:
+    def __init__(
+        self, dimension: int, sizes: tuple[int, ...], act: str, softmax: bool, age: bool = False
+    ) -> None:
         super().__init__()
-        self.unit = ActivationUnit(dimension, sizes, act)
+        self.unit = ActivationUnit(dimension, sizes, act, age)
         self.softmax = softmax
 
-    def weights(self, query: Tensor, keys: Tensor, pairs: Pairs) -> Tensor:
-        """The weight of each pair [P]."""
-        scores = self.unit(query, keys, pairs)
-        return softmax_within(scores, pairs) if self.softmax else scores
-
-    def forward(self, query: Tensor, keys: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """query [B, d], keys [N, d] -> interest [B, d] and the weights [P]."""
-        weights = self.weights(query, keys, pairs)
+    def forward(
+        self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """query [B, d], keys [N, d], age [N] -> interest [B, d] and the weights [P]."""
+        scores = self.unit(query, keys, pairs, age)
+        weights = softmax_within(scores, pairs) if self.softmax else scores
         return weighted_sum(keys, weights, pairs), weights
 
 
 class MeanPooling(nn.Module):
     """Embedding & MLP's user vector: the mean of the behaviours, whatever the candidate."""
 
-    def forward(self, query: Tensor, keys: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """query [B, d], keys [N, d] -> interest [B, d] and the weights [P]."""
+    def forward(
+        self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """query [B, d], keys [N, d] -> interest [B, d] and the weights [P]; ages weigh alike."""
         weights = 1 / pairs.offsets.diff().to(keys.dtype)[pairs.row]
         return weighted_sum(keys, weights, pairs), weights

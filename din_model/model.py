@@ -11,7 +11,7 @@ from din_model.batch import Batch, Ragged
 from din_model.config import Section
 from din_model.deferred import build_deferred, materialise
 from din_model.embeddings import ITEM_BIAS, EmbeddingTables
-from din_model.features import FeatureSpec, History
+from din_model.features import AGE, FeatureSpec, History
 from din_model.layers import MLP, AttentivePooling, Dice, MeanPooling, pairs_of
 
 
@@ -43,7 +43,7 @@ class DIN(nn.Module):
         self.spec, self.config = spec, config
         self.tables = EmbeddingTables(spec, row_of, config.item_bias)
         self.pooling = nn.ModuleDict(
-            {history.kind: _pooling(config, _width(spec, history)) for history in spec.histories}
+            {h.kind: _pooling(config, _width(spec, h), h.age) for h in spec.histories}
         )
         inputs = sum(f.dimension for f in spec.features)
         inputs += sum(2 * _width(spec, history) for history in spec.histories)
@@ -58,6 +58,8 @@ class DIN(nn.Module):
                 if isinstance(module, nn.Linear):
                     nn.init.xavier_uniform_(module.weight)
                     nn.init.zeros_(module.bias)
+                elif isinstance(module, nn.Embedding):
+                    nn.init.zeros_(module.weight)  # at first every age weighs alike
                 elif isinstance(module, (Dice, nn.PReLU)):
                     module.reset_parameters()
 
@@ -73,8 +75,9 @@ class DIN(nn.Module):
         for history in spec.histories:
             query = torch.cat([candidate[f] for f in history.fields.values()], 1)  # [B, d]
             keys = torch.cat([embedded[history.column(n)] for n in history.fields], 1)  # [N, d]
-            pairs = pairs_of(batch.histories[history.kind], batch.history_of)
-            interest, weights[history.kind] = self.pooling[history.kind](query, keys, pairs)
+            behaviours = batch.histories[history.kind]
+            pairs, age = pairs_of(behaviours, batch.history_of), behaviours.fields.get(AGE)
+            interest, weights[history.kind] = self.pooling[history.kind](query, keys, pairs, age)
             inputs += [interest, interest * query]
         logits = self.tower(torch.cat(inputs, 1)).squeeze(1)
         if self.config.item_bias:
@@ -102,10 +105,10 @@ class DIN(nn.Module):
         return found
 
 
-def _pooling(config: ModelConfig, dimension: int) -> nn.Module:
+def _pooling(config: ModelConfig, dimension: int, age: bool) -> nn.Module:
     if config.encoder == "mean":
         return MeanPooling()
-    return AttentivePooling(dimension, config.attention, config.activation, config.softmax)
+    return AttentivePooling(dimension, config.attention, config.activation, config.softmax, age)
 
 
 def _width(spec: FeatureSpec, history: History) -> int:

@@ -158,7 +158,7 @@ class Reader:
 
     def _no_rows(self) -> Columns:
         widths = {f.name: f.max_length for f in self.spec.features if f.is_list}
-        widths |= {h.column(n): h.length for h in self.spec.histories for n in h.fields}
+        widths |= {h.column(n): h.length for h in self.spec.histories for n in h.lists}
         return {
             name: np.zeros((0, widths[name]) if name in widths else 0, np.int64)
             for name in self.columns

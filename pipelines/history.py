@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from din_model.features import FeatureSpec, History
+from din_model.features import AGE, AGE_BUCKETS, FeatureSpec, History
 
 TARGET = -1
 """In the stream's ``_kind`` column, where a behaviour has the index of its history."""
@@ -31,15 +31,31 @@ class Ranges(NamedTuple):
     start: np.ndarray
     end: np.ndarray
 
-    def ragged(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return (offsets [n + 1] int32, rows of ``columns`` [total]), target after target."""
+    def lists(self, names: Iterable[str], cutoff: np.ndarray) -> tuple[np.ndarray, Columns]:
+        """Return (offsets [n + 1] int32, name -> values [total]), target after target.
+
+        Args:
+            names: of ``columns``, or the age (its bucket at each target's ``cutoff`` [n]).
+        """
         length = self.end - self.start
         offsets = np.r_[0, np.cumsum(length)].astype(np.int32)
         rows = np.arange(offsets[-1]) + np.repeat(self.start - offsets[:-1], length)
-        return offsets, rows
+        values = {}
+        for name in names:
+            if name == AGE:
+                values[name] = _age_bucket(np.repeat(cutoff, length) - self.columns["time"][rows])
+            else:
+                values[name] = self.columns[name][rows]
+        return offsets, values
 
 
 Emit = Callable[[pa.Table, list[Ranges]], pa.RecordBatch]
+
+
+def _age_bucket(age: np.ndarray) -> np.ndarray:
+    """Microseconds -> bucket (see din_model.features); exact, for frexp is."""
+    _, exponent = np.frexp(age // 10**6 + 1)
+    return np.minimum(exponent, AGE_BUCKETS - 1).astype(np.int32)
 
 
 def attach_history(targets: DataFrame, behaviours: DataFrame, spec: FeatureSpec) -> DataFrame:
@@ -92,7 +108,7 @@ def unpacked(attached: DataFrame, spec: FeatureSpec) -> DataFrame:
 
 def _packed_columns(spec: FeatureSpec) -> dict[str, int]:
     """Each KIND__FIELD and the length of its history."""
-    return {h.column(name): h.length for h in spec.histories for name in h.fields}
+    return {h.column(name): h.length for h in spec.histories for name in h.lists}
 
 
 def sweep(
@@ -174,14 +190,14 @@ def _pack(histories: Sequence[History], names: Sequence[str]) -> Emit:
 
     def emit(targets: pa.Table, ranges: list[Ranges]) -> pa.RecordBatch:
         for history, found in zip(histories, ranges, strict=True):
-            offsets, rows = found.ragged()
+            offsets, columns = found.lists(history.lists, targets.column("_at").to_numpy())
             length = np.diff(offsets)
             targets = targets.append_column(history.column("length"), pa.array(length))
-            for name in history.fields:
-                values = found.columns[name].astype(np.int32, copy=False)[rows]
-                buffers = [None, pa.py_buffer(offsets * 4), pa.py_buffer(values)]
-                packed = pa.Array.from_buffers(pa.binary(), len(length), buffers)
-                targets = targets.append_column(history.column(name), packed)
+            for name, values in columns.items():
+                packed = pa.py_buffer(values.astype(np.int32, copy=False))
+                buffers = [None, pa.py_buffer(offsets * 4), packed]
+                binary = pa.Array.from_buffers(pa.binary(), len(length), buffers)
+                targets = targets.append_column(history.column(name), binary)
         return targets.select(names).combine_chunks().to_batches()[0]
 
     return emit

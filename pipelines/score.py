@@ -160,7 +160,9 @@ def _score_part(
     model: DIN, spec: FeatureSpec, targets: pa.Table, ranges: list[Ranges], because: int
 ) -> pa.Table:
     columns = {n: _array(targets.column(n)) for n in targets.column_names if _is_id(targets, n)}
-    histories, history_of = shared_histories(spec.histories, ranges)
+    histories, history_of = shared_histories(
+        spec.histories, ranges, targets.column("_at").to_numpy()
+    )
     batch = with_histories(columns, spec, histories, history_of)
     logits, weights = model.explain(batch)
     length = sum(r.end - r.start for r in ranges)
@@ -179,7 +181,7 @@ def _score_part(
 
 
 def shared_histories(
-    histories: Sequence[History], ranges: Sequence[Ranges]
+    histories: Sequence[History], ranges: Sequence[Ranges], cutoff: np.ndarray
 ) -> tuple[dict[str, Histories], torch.Tensor]:
     """Keep each distinct history once: (kind -> histories [H], history of each target [B])."""
     bounds = np.stack([x for r in ranges for x in (r.start, r.end)], axis=1)
@@ -188,10 +190,9 @@ def shared_histories(
     first = np.flatnonzero(new)
     made = {}
     for history, found in zip(histories, ranges, strict=True):
-        offsets, rows = found._replace(start=found.start[first], end=found.end[first]).ragged()
-        fields = {
-            n: torch.from_numpy(found.columns[n][rows].astype(np.int64)) for n in history.fields
-        }
+        distinct = found._replace(start=found.start[first], end=found.end[first])
+        offsets, values = distinct.lists(history.lists, cutoff[first])
+        fields = {n: torch.from_numpy(v.astype(np.int64)) for n, v in values.items()}
         made[history.kind] = Histories(fields, torch.from_numpy(offsets.astype(np.int64)))
     return made, torch.from_numpy(np.cumsum(new) - 1)
 
@@ -257,7 +258,7 @@ def replay_differences(
     """
     targets = shown.withColumn("cutoff", F.lit(start_of(day, spec.time_zone)))
     again = unpacked(attach_history(targets, as_behaviours(state, spec), spec), spec)
-    columns = [h.column(c) for h in spec.histories for c in ("length", *h.fields)]
+    columns = [h.column(c) for h in spec.histories for c in ("length", *h.lists)]
     key = ["example_id", spec.user, spec.item]
     fingerprint = F.xxhash64(*key, *columns)
     first = examples.select(fingerprint.alias("hash")).groupBy("hash").count()

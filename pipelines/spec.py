@@ -49,11 +49,15 @@ class FeaturesConfig(Section):
 
 @dataclass(frozen=True)
 class KindConfig(Section):
-    """One kind of behaviour: history field -> the candidate feature that it mirrors."""
+    """One kind of behaviour: history field -> the candidate feature that it mirrors.
+
+    ``age``: weigh behaviours by how long ago they happened, too.
+    """
 
     fields: dict[str, str]
     length: int | None = None
     lag: str = "0s"
+    age: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def feature_spec(features: FeaturesConfig, history: HistoryConfig) -> FeatureSpe
             for name, c in features.columns.items()
         ),
         histories=tuple(
-            History(kind, k.length or history.length, microseconds(k.lag), k.fields)
+            History(kind, k.length or history.length, microseconds(k.lag), k.fields, k.age)
             for kind, k in history.kinds.items()
         ),
     )

@@ -86,10 +86,9 @@ def _lists(histories: Sequence[History], user: str) -> Emit:
     def emit(targets: pa.Table, ranges: list[Ranges]) -> pa.RecordBatch:
         columns, names = [targets.column(user)], [user]
         for history, found in zip(histories, ranges, strict=True):
-            offsets, rows = found.ragged()
-            for name in ("time", *history.fields):
-                values = pa.array(found.columns[name][rows])
-                lists = pa.ListArray.from_arrays(pa.array(offsets), values)
+            offsets, values = found.lists(("time", *history.fields), targets.column("_at"))
+            for name in values:
+                lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[name]))
                 columns.append(lists.cast(pa.list_(pa.int64() if name == "time" else pa.int32())))
                 names.append(history.column(name))
         return pa.Table.from_arrays(columns, names).combine_chunks().to_batches()[0]

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from din_model.batch import Histories, from_columns, with_histories
+from din_model.features import AGE_BUCKETS
 from din_model.layers import ActivationUnit, AttentivePooling, Dice, MeanPooling, pairs_of
 from tests.din_model.conftest import small_spec, some_columns, some_model
 
@@ -33,9 +34,21 @@ def test_softmax_weights_are_those_of_each_history_alone():
     pooling = AttentivePooling(5, (7,), "relu", softmax=True)
     query, keys = torch.randn(3, 5), torch.randn(7, 5)
     pairs = pairs_of(Histories({}, OFFSETS), None)
-    scores, weights = pooling.unit(query, keys, pairs), pooling.weights(query, keys, pairs)
+    scores, (_, weights) = pooling.unit(query, keys, pairs), pooling(query, keys, pairs)
     for start, end in ((0, 3), (3, 7)):
         torch.testing.assert_close(weights[start:end], torch.softmax(scores[start:end], 0))
+
+
+def test_an_age_is_one_more_one_hot_input_of_the_activation_unit():
+    unit = ActivationUnit(5, (7, 3), "sigmoid", age=True)
+    query, keys, age = torch.randn(3, 5), torch.randn(7, 5), torch.arange(7) * 6
+    pairs = pairs_of(Histories({}, OFFSETS), None)
+    q, k = query[pairs.row], keys[pairs.position]
+    one_hot = torch.nn.functional.one_hot(age[pairs.position], AGE_BUCKETS).float()
+    weight = torch.cat([unit.first.weight, unit.of_age.weight.T], 1)
+    inputs = torch.cat([q, k, q - k, q * k, one_hot], 1)
+    plain = unit.rest(unit.act(inputs @ weight.T + unit.first.bias)).squeeze(1)
+    torch.testing.assert_close(unit(query, keys, pairs, age), plain, atol=1e-5, rtol=1e-5)
 
 
 def test_padding_never_changes_a_score():

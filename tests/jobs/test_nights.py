@@ -28,6 +28,7 @@ from jobs.settings import Settings
 from pipelines.build import build_day, is_built
 from pipelines.dataset import Store
 from pipelines.history import attach_history, unpacked
+from pipelines.ingest import start_of
 from pipelines.night import decide
 from pipelines.scoring import replay
 from pipelines.state import as_behaviours
@@ -62,6 +63,7 @@ def nights(
         "train.window=2",
         "train.baselines=[]",
         "build.max_broken=0.02",
+        "history.kinds.clicks.age=true",
     ]
     settings = load(Settings, [str(DEMO)], words)
     assert settings.generate is not None
@@ -137,7 +139,7 @@ def test_scores_equal_the_model_called_directly(spark, nights):
     keys = {"user_key": F.col(spec.user), "item_key": F.col(spec.item).cast("bigint")}
     targets = encode(candidates.withColumns(keys), spec.features, vocabulary)
     state = as_behaviours(store.read(spark, [store.manifest("state", NIGHTS[-1])]), spec)
-    targets = targets.withColumn("cutoff", F.lit(2**60))
+    targets = targets.withColumn("cutoff", F.lit(start_of(day, spec.time_zone)))
     joined = unpacked(attach_history(targets, state, spec), spec).join(
         scores.select(
             F.col(spec.user).alias("user_key"), F.col(spec.item).alias("item_key"), "score"

@@ -18,7 +18,7 @@ SPEC = FeatureSpec(
         Feature("category", "item", "string", "category", 4),
     ),
     histories=(
-        History("clicks", 4, 0, {"item": "item", "category": "category"}),
+        History("clicks", 4, 0, {"item": "item", "category": "category"}, age=True),
         History("carts", 2, 300, {"item": "item"}),
     ),
 )  # fmt: skip
@@ -71,6 +71,9 @@ def oracle(targets: pd.DataFrame, behaviours: pd.DataFrame) -> dict[int, list[li
             histories.append([item for _, item, _ in newest])
             if "category" in history.fields:
                 histories.append([category for _, _, category in newest])
+                # [2^(b-1) - 1, 2^b - 1) seconds: the number of binary digits of the age plus one.
+                ages = [((cutoff - time) // 10**6 + 1).bit_length() for time, _, _ in newest]
+                histories.append([min(age, 40) for age in ages])
         found[number] = histories
     return found
 
@@ -105,7 +108,7 @@ def test_histories_equal_brute_force_over_ties_lags_kinds_and_batch_borders(
         clicks, carts = row["clicks__length"], row["carts__length"]
         assert len(row["clicks__item"]) == 4 and len(row["carts__item"]) == 2
         assert not any(row["clicks__item"][clicks:]) and not any(row["carts__item"][carts:])
-        found = [row["clicks__item"][:clicks], row["clicks__category"][:clicks]]
+        found = [row[f"clicks__{name}"][:clicks] for name in ("item", "category", "age")]
         assert [*found, row["carts__item"][:carts]] == expected[row["number"]]
 
 
