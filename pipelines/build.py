@@ -19,6 +19,7 @@ from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from din_model.progress import console, stage
 from pipelines import counts
+from pipelines.attribution import ALONE, LATE, REPEATED
 from pipelines.dataset import Manifest, Store
 from pipelines.history import attach_history, unpack
 from pipelines.ingest import fingerprint, start_of
@@ -28,6 +29,9 @@ from pipelines.ranking import exactly_by, with_rank
 from pipelines.split import SplitConfig, roles
 from pipelines.state import advance, as_behaviours
 from pipelines.vocabulary import encode, grow, keys_of, open_vocabulary, padded
+
+UNBROKEN = ("good", REPEATED, LATE, ALONE, "repeated impression", "repeated behaviour")
+"""Rows of these reasons say nothing against the log that they come from."""
 
 EXAMPLES, HOLDOUT, STATE, QUARANTINE = "examples", "holdout", "state", "quarantine"
 
@@ -77,7 +81,9 @@ def build_day(
         done = logs.behaviours(first, day).persist()
         marked = {"impressions": shown, "behaviours": done}
         if logs.sources.clicks:
-            marked["clicks"] = logs.clicks(day, day)
+            yesterday = store.manifest(EXAMPLES, day - DAY)
+            before = store.read(spark, [yesterday]) if yesterday else None
+            marked["clicks"] = logs.clicks_accounted(day, _good(shown), before)
         funnel = {name: _reasons(rows) for name, rows in marked.items()}
         report.rows = sum(funnel["impressions"].values())
         report.note = _quarantined(funnel)
@@ -192,7 +198,7 @@ def _quarantine(
     rows = reduce(DataFrame.unionByName, bad).coalesce(1)
     manifest = store.publish(QUARANTINE, day, rows, {"funnel": funnel})
     for name, reasons in funnel.items():
-        broken = {w: n for w, n in reasons.items() if w != "good" and not w.startswith("repeated")}
+        broken = {w: n for w, n in reasons.items() if w not in UNBROKEN}
         total = sum(reasons.values())
         if sum(broken.values()) > limit * total:
             worst = max(broken, key=lambda why: broken[why])

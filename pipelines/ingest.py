@@ -184,12 +184,14 @@ def typed(
     numbers: Sequence[str] = (),
     span: tuple[int | None, int] | None = None,
     mark_strays: bool = True,
+    whole: bool = True,
 ) -> DataFrame:
     """Select the columns that the project reads, typed, with ``reason`` and ``raw``.
 
     Args:
         features: become strings (numbers: double, lists: array<string>) under their own names.
         keys: further columns that make a row one; strings, never null.
+        whole: false lets user, item and keys be null; the caller sees to it.
         numbers: columns that become double, never null.
         span: [from, to) in microseconds: the rows to keep; None where the rows have no time.
         mark_strays: a row of a dated source outside of the span is broken, not just another day's.
@@ -211,12 +213,13 @@ def typed(
     for f in features:
         column = _feature(raw, f, name)
         columns.append(column.alias(f.name))
-        if f.name in (spec.user, spec.item):
+        if whole and f.name in (spec.user, spec.item):
             never_null(column, f.name)
     for i, key in enumerate(keys):
         column = F.col(key).cast("string")
         columns.append(column.alias(f"key_{i}"))
-        never_null(column, key)
+        if whole:
+            never_null(column, key)
     for number in numbers:
         column = F.col(number).cast("double")
         columns.append(column.alias(number))

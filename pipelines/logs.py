@@ -4,16 +4,18 @@ Follows ingest: clicks are attributed to impressions, attributes are joined from
 repeats are marked. Every function returns good and broken rows together, told apart by ``reason``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import reduce
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from din_model.config import duration, microseconds
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
+from pipelines.attribution import account, attribute
 from pipelines.ingest import Source, SourcesConfig, days_between, read, start_of, typed
 
 DAY = timedelta(days=1)
@@ -44,9 +46,12 @@ class Logs:
         span = self._span(source, first, last)
         rows = typed(raw, source, "impressions", spec, own, spec.key, numbers, span)
         keys = [f"key_{i}" for i in range(len(spec.key))]
+        identity = keys or [spec.user, spec.item, "time"]
+        rows = rows.withColumn("example_id", F.xxhash64(*identity))
         if self.sources.clicks:
-            clicked = self.clicks(first, last).where("reason is null").select(*keys).distinct()
-            rows = rows.join(clicked.withColumn("label", F.lit(1.0)), keys, "left")
+            clicks = self._attributed(rows, self.clicks(first, last), last)
+            clicked = clicks.where("reason is null").select("example_id").distinct()
+            rows = rows.join(clicked.withColumn("label", F.lit(1.0)), "example_id", "left")
             rows = rows.fillna(0.0, ["label"])
         else:
             rows = rows.withColumnRenamed(spec.label, "label")
@@ -56,29 +61,75 @@ class Logs:
             rows = rows.withColumnRenamed(column, canonical) if column else rows
         if keys:
             rows = _mark_repeats(rows, keys, "impression")
-        identity = keys or [spec.user, spec.item, "time"]
-        rows = rows.withColumn("example_id", F.xxhash64(*identity)).drop(*keys)
-        return self._with_attributes(rows, spec.features, last)
+        return self._with_attributes(rows.drop(*keys), spec.features, last)
+
+    def clicks_accounted(
+        self, day: date, impressions: DataFrame, before: DataFrame | None
+    ) -> DataFrame:
+        """The day's own clicks, each with the ``reason`` why it labels no impression of the day.
+
+        Args:
+            impressions: of the day, good ones.
+            before: the example_id of the day before's, if that is built.
+        """
+        start, end = self._span(self.sources.impressions, day, day)
+        clicks = self.clicks(day, day).where(F.coalesce(F.col("time") < end, F.lit(True)))
+        clicks = self._attributed(impressions, clicks, day)
+        assert start is not None
+        in_time = start + microseconds(self.sources.attribution_window)
+        return account(clicks, impressions, before, in_time)
+
+    def _attributed(self, impressions: DataFrame, clicks: DataFrame, last: date) -> DataFrame:
+        """The clicks with their example_id; see pipelines.attribution."""
+        spec, source = self.spec, self.sources.impressions
+        window = microseconds(self.sources.attribution_window)
+        pair = [self.spec[spec.user], self.spec[spec.item]]
+        shown = impressions.select(spec.user, spec.item, "time", "example_id")
+        if spec.item in clicks.columns and (later := self._later(source, "impressions", last)):
+            # A click just after midnight may belong to what was shown just after midnight.
+            _, end = self._span(source, last, last)
+            after = typed(later, source, "impressions", spec, pair, span=(end, end + window))
+            after = after.where("reason is null").select(spec.user, spec.item, "time")
+            # No example of these days has their id, which need not be told here.
+            shown = shown.unionByName(after.withColumn("example_id", F.lit(0).cast("long")))
+        return attribute(clicks, shown, spec, window)
+
+    def _later(self, source: Source, name: str, last: date) -> DataFrame | None:
+        """What is there of the days after ``last`` that the attribution window reaches into."""
+        window = duration(self.sources.attribution_window)
+        if not (source.dated and window):
+            return None
+        days = days_between(last + DAY, last + DAY + window)
+        return read(self.spark, source, name, days, optional=True)
 
     def clicks(self, first: date | None, last: date) -> DataFrame:
-        """The clicks that may label the impressions of these days: key_0 … and time.
+        """The clicks that may label the impressions of these days: time, key_0 …, user and item.
 
         They lie in the days themselves and, where those are there already, in the days after that
         the attribution window reaches into. Later clicks are not looked at: labels are final.
         """
         source, spec = self.sources.clicks, self.spec
         assert source is not None
-        if not spec.key:
-            raise InputError("sources.clicks: clicks are matched by features.key; set it")
         raw = self._read(source, "clicks", first, last)
-        window = duration(self.sources.attribution_window)
-        if source.dated and window:
-            later = days_between(last + DAY, last + DAY + window)
-            extra = read(self.spark, source, "clicks", later, optional=True)
-            raw = raw if extra is None else raw.unionByName(extra)
+        later = self._later(source, "clicks", last)
+        raw = raw if later is None else raw.unionByName(later)
         start, end = self._span(source, first, last)
         span = (start, end + microseconds(self.sources.attribution_window))
-        return typed(raw, source, "clicks", spec, [], spec.key, span=span, mark_strays=False)
+        keys = spec.key if all(key in raw.columns for key in spec.key) else ()
+        pair = [spec[name] for name in (spec.user, spec.item) if name in raw.columns]
+        if not keys and len(pair) < 2:
+            raise InputError(
+                "sources.clicks: clicks are matched by features.key, or by user and item: the log"
+                f" has neither; name the columns in sources.clicks.query ({', '.join(raw.columns)})"
+            )
+        pair = pair if len(pair) == 2 else []
+        rows = typed(
+            raw, source, "clicks", spec, pair, keys, span=span, mark_strays=False, whole=False
+        )
+        known = _all_known(f"key_{i}" for i in range(len(keys))) if keys else F.lit(False)
+        known = known | (_all_known(f.name for f in pair) if pair else F.lit(False))
+        nameless = F.when(~known, "neither the impression's key nor user and item")
+        return rows.withColumn("reason", F.coalesce("reason", nameless))
 
     def behaviours(self, first: date | None, last: date) -> DataFrame:
         """What users did: the user, ``kind`` (index into spec.histories), time, item features.
@@ -208,6 +259,10 @@ def with_serving_defaults(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
         filled = F.coalesce(f.name, default) if f.name in rows.columns else default
         rows = rows.withColumn(f.name, filled)
     return rows
+
+
+def _all_known(names: Iterable[str]) -> Column:
+    return reduce(lambda a, b: a & b, [F.col(name).isNotNull() for name in names])
 
 
 def _mark_repeats(rows: DataFrame, keys: Sequence[str], what: str) -> DataFrame:
