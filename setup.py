@@ -16,6 +16,7 @@ REQUIRES = [
     "pandas>=2,<3",  # pyspark 3.5
     "mlflow>=3.1,<4",
     "fsspec",
+    "filelock",
     "safetensors",
     "pyyaml",
     "pydantic>=2",

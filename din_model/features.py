@@ -36,6 +36,7 @@ class Feature:
         dimension: of the embedding; 0 keeps the column out of the model.
         max_length: 0 for a single value, else a list of at most so many.
         boundaries: bucket b holds values in [boundaries[b-1], boundaries[b]).
+        quantiles: number of buckets of about equal rows; the first build finds their boundaries.
         serving_default: what scoring assumes where the candidate table has no such column.
     """
 
@@ -46,6 +47,7 @@ class Feature:
     dimension: int
     max_length: int = 0
     boundaries: tuple[float, ...] = ()
+    quantiles: int = 0
     serving_default: str | int | float | None = None
 
     @property
@@ -165,8 +167,12 @@ def _check(spec: FeatureSpec) -> None:
             raise InputError(f"{where}: this name is reserved")
         if f.side == "context" and f.serving_default is None:
             raise InputError(f"{where}: unknown at night, so it needs a serving_default")
-        if (f.type == "number") != bool(f.boundaries):
-            raise InputError(f"{where}: boundaries go with type: number, and it needs them")
+        if (f.type == "number") != bool(f.boundaries or f.quantiles):
+            raise InputError(
+                f"{where}: boundaries or quantiles go with type: number, and it needs them"
+            )
+        if f.quantiles < 0 or f.quantiles == 1:
+            raise InputError(f"{where}.quantiles: at least 2 buckets, or none")
         if list(f.boundaries) != sorted(set(f.boundaries)):
             raise InputError(f"{where}.boundaries: must rise strictly")
         other = tables.setdefault(f.vocabulary, f)

@@ -8,19 +8,15 @@ A date that is built already is built again, and published in place of the old r
 from datetime import date
 
 from din_model import registry
-from din_model.config import to_dict
 from din_model.progress import console
+from jobs.building import build
 from jobs.settings import Settings, main
-from pipelines.build import build_day
 
 
 def run(settings: Settings, day: date) -> None:
-    logs, store = settings.open("build_sequences")
+    logs, store = settings.open("build_sequences", day)
     look = registry.connect(settings.tracking, store.url)
-    with registry.run(f"build {day}", {"job": "build_sequences"}, to_dict(settings)):
-        manifest = build_day(logs, store, settings.build, settings.split, day)
-        registry.log_dict(manifest.facts["funnel"], "funnel")
-        registry.log_metrics({"examples": manifest.rows})
+    manifest = build(settings, logs, store, day)
     console.print(f"  published {manifest.id}, {manifest.rows:,} rows; runs: {look}")
 
 

@@ -12,9 +12,10 @@ from din_model import registry
 from din_model.config import to_dict
 from din_model.errors import InputError
 from din_model.progress import console
+from jobs.building import build
 from jobs.closing import metrics_table, reconciled, sample_user, share_of_possible
 from jobs.settings import Settings, main
-from pipelines.build import EXAMPLES, build_day, is_built
+from pipelines.build import EXAMPLES, is_built
 from pipelines.logs import DAY
 from pipelines.night import decide
 from pipelines.scoring import score_day
@@ -26,14 +27,14 @@ def run(settings: Settings, day: date) -> None:
         raise InputError(
             "jobs.nightly scores whole days: history.cutoff must be day, split.by date"
         )
-    logs, store = settings.open("nightly")
+    logs, store = settings.open("nightly", day)
     look = registry.connect(settings.tracking, store.url)
     name, since = settings.tracking.model, settings.history.since
     console.print(f"[bold]Night of {day}[/]")
     with registry.run(f"night {day}", {"job": "nightly"}, to_dict(settings)):
         for each in [*window_days(settings.train, settings.split, day, since), day]:
             if not is_built(store, each):
-                build_day(logs, store, settings.build, settings.split, each)
+                build(settings, logs, store, each)
         decision = decide(store, settings.train, settings.nightly, settings.split, since, name, day)
         console.print(f"  gate: {decision.why}")
         scores = score_day(logs, store, name, decision.version, settings.score, day + DAY)

@@ -17,7 +17,7 @@ from pipelines.scoring import replay, score_day
 
 
 def run(settings: Settings, day: date) -> None:
-    logs, store = settings.open("score")
+    logs, store = settings.open("score", day)
     if settings.score.replay:
         rows = replay(logs, store, day)
         console.print(f"  replayed {rows:,} impressions of {day}: histories equal the examples'")

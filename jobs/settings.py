@@ -20,6 +20,7 @@ from pipelines.dataset import Store, StoreConfig
 from pipelines.ingest import SourcesConfig
 from pipelines.logs import Logs
 from pipelines.night import NightlyConfig
+from pipelines.quantiles import with_boundaries
 from pipelines.score import ScoreConfig
 from pipelines.session import spark_session
 from pipelines.spec import FeaturesConfig, HistoryConfig, feature_spec
@@ -44,11 +45,12 @@ class Settings(Section):
     nightly: NightlyConfig = field(default_factory=NightlyConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
-    def open(self, name: str) -> tuple[Logs, Store]:
-        """Start Spark, and return the logs and the store that a job works on."""
+    def open(self, name: str, day: datetime.date) -> tuple[Logs, Store]:
+        """Start Spark, and return the logs and the store that a job of a date works on."""
         spec = feature_spec(self.features, self.history)
         spark: SparkSession = spark_session(name, spec.time_zone)
-        return Logs(spark, self.sources, spec, self.history.since), Store(self.store.path)
+        logs, store = Logs(spark, self.sources, spec, self.history.since), Store(self.store.path)
+        return with_boundaries(logs, store, day), store
 
 
 Job = Callable[[Settings, datetime.date], None]

@@ -1,12 +1,12 @@
-"""Builds one date: raw logs -> vocabulary, state(D), examples(D) and their counts, each published.
+"""Builds one date: raw logs -> vocabulary, examples(D), state(D) and their counts, each published.
 
 The order is the safety: what a later step needs is published before it, and the counts, which pin
 the examples they were taken from, come last. A date is built when they match; a job killed earlier
 leaves yesterday's answer standing and is simply run again.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from functools import reduce
 from typing import Any
@@ -16,24 +16,22 @@ from pyspark.sql import functions as F
 
 from din_model.config import Section
 from din_model.errors import InputError
-from din_model.features import FeatureSpec
+from din_model.features import FIRST_ID, FeatureSpec
 from din_model.progress import console, stage
-from pipelines import counts
-from pipelines.attribution import ALONE, LATE, REPEATED
+from pipelines import counts, quality
 from pipelines.dataset import Manifest, Store
 from pipelines.history import attach_history, unpack
 from pipelines.ingest import fingerprint, start_of
 from pipelines.logs import DAY, Logs
-from pipelines.negatives import NegativesConfig, sample_negatives
+from pipelines.negatives import NegativesConfig, with_negatives
+from pipelines.quality import Numbers, QualityConfig
+from pipelines.quarantine import good, quarantine, quarantined, reasons
 from pipelines.ranking import exactly_by, with_rank
 from pipelines.split import SplitConfig, roles
 from pipelines.state import advance, as_behaviours
 from pipelines.vocabulary import encode, grow, keys_of, open_vocabulary, padded
 
-UNBROKEN = ("good", REPEATED, LATE, ALONE, "repeated impression", "repeated behaviour")
-"""Rows of these reasons say nothing against the log that they come from."""
-
-EXAMPLES, HOLDOUT, STATE, QUARANTINE = "examples", "holdout", "state", "quarantine"
+EXAMPLES, HOLDOUT, STATE = "examples", "holdout", "state"
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ class BuildConfig(Section):
     rows_per_file: int = 50_000
     seed: int = 2019
     max_broken: float = 0.01
+    quality: QualityConfig = field(default_factory=QualityConfig)
     negatives: NegativesConfig | None = None
 
 
@@ -61,13 +60,29 @@ def is_built(store: Store, day: date) -> bool:
 
 
 def build_day(
-    logs: Logs, store: Store, config: BuildConfig, split: SplitConfig, day: date
+    logs: Logs,
+    store: Store,
+    config: BuildConfig,
+    split: SplitConfig,
+    day: date,
+    log: Callable[[Numbers], None] = lambda numbers: None,
 ) -> Manifest:
     """Build and publish one date; return the manifest of its examples.
 
+    ``log`` is told the day's numbers before they are judged.
+
     Raises:
-        InputError: what the logs lack, too many broken rows, or counts that do not reconcile.
+        InputError: what the logs lack, too many broken rows, numbers out of bounds, or counts that
+            do not reconcile; another job that is building in the store.
     """
+    with store.sole_writer():
+        return _build_day(logs, store, config, split, day, log)
+
+
+def _build_day(
+    logs: Logs, store: Store, config: BuildConfig, split: SplitConfig, day: date,
+    log: Callable[[Numbers], None],
+) -> Manifest:  # fmt: skip
     spark, spec = logs.spark, logs.spec
     parent, first = _parent(store, spec, day)
     facts: dict[str, Any] = {
@@ -83,48 +98,60 @@ def build_day(
         if logs.sources.clicks:
             yesterday = store.manifest(EXAMPLES, day - DAY)
             before = store.read(spark, [yesterday]) if yesterday else None
-            marked["clicks"] = logs.clicks_accounted(day, _good(shown), before)
-        funnel = {name: _reasons(rows) for name, rows in marked.items()}
+            marked["clicks"] = logs.clicks_accounted(day, good(shown), before)
+        counted, numbers = quality.of_impressions(shown, spec, day)
+        others = {name: reasons(rows) for name, rows in marked.items() if rows is not shown}
+        funnel = {"impressions": counted} | others
         report.rows = sum(funnel["impressions"].values())
-        report.note = _quarantined(funnel)
-    _quarantine(store, day, marked, funnel, config.max_broken)
+        report.note = quarantined(funnel)
+    quarantine(store, day, marked, funnel, config.max_broken)
     facts |= {"funnel": funnel, "inputs": fingerprint(spark, [shown, done])}
+    last = _last_published(store, day)
+    log(numbers)
+    quality.judge(numbers, config.quality, last, day, whole=False)
 
     with stage(f"{day} vocabulary") as report:
-        keys = [keys_of(_good(shown), spec.features), _behaviour_keys(_good(done), spec)]
+        keys = [keys_of(good(shown), spec.features), _behaviour_keys(good(done), spec)]
         if older := _days_before(logs, first, day):
             # A cold build gives the ids that the same days would have given one by one.
-            keys.append(keys_of(_good(logs.impressions(*older)), spec.features))
+            keys.append(keys_of(good(logs.impressions(*older)), spec.features))
         part = grow(store, day, reduce(DataFrame.unionByName, keys))
         vocabulary, facts["next_id"] = open_vocabulary(spark, store)
         report.rows, report.note = sum(part.facts["new"].values()), "new keys"
+    for name, following in facts["next_id"].items():
+        numbers[f"vocabulary.{name}.new"] = part.facts["new"].get(name, 0)
+        numbers[f"vocabulary.{name}.size"] = following - FIRST_ID
 
-    seen = encode(_good(shown), spec.features, vocabulary)
+    seen = encode(good(shown), spec.features, vocabulary)
     mirrored = [f for f in spec.side("item", "user") if f.name in done.columns]
-    behaviours = encode(_good(done), mirrored, vocabulary).persist()
+    behaviours = encode(good(done), mirrored, vocabulary).persist()
     state = store.read(spark, [parent]) if parent else None
-    with stage(f"{day} state") as report:
-        rows = advance(state, behaviours, spec, start_of(day + DAY, spec.time_zone))
-        new_state = store.publish(STATE, day, rows, facts)
-        report.rows, report.note = new_state.rows, "users"
-
+    visible = behaviours
     if state is not None:
         past = as_behaviours(
             state.join(seen.select(spec.user).distinct(), spec.user, "left_semi"), spec
         )
-        behaviours = behaviours.unionByName(past, allowMissingColumns=True)
-    facts["state"] = new_state.id
+        visible = behaviours.unionByName(past, allowMissingColumns=True)
+
+    def check_quality(manifest: Manifest) -> None:
+        written = spark.read.parquet(*store.urls(manifest, hidden=True))
+        measured = quality.of_examples(written, spec, part.facts["first_new"])
+        manifest.facts["quality"] = numbers | measured
+        log(manifest.facts["quality"])
+        quality.judge(manifest.facts["quality"], config.quality, last, day, whole=True)
+
     published = {}
     for role, rows in roles(seen, spec, split).items():
         if config.negatives:
-            rows = _with_negatives(
-                rows, behaviours, logs, vocabulary, facts["next_id"], config, day
+            rows = with_negatives(
+                rows, visible, logs, vocabulary, facts["next_id"], config.negatives, day
             )
         with stage(f"{day} {role}") as report:
             cutoff = F.lit(start_of(day, spec.time_zone)) if spec.cutoff == "day" else F.col("time")
             targets = _numeric(rows.withColumn("cutoff", cutoff), spec)
+            check = check_quality if role == EXAMPLES else _unchecked
             published[role] = _publish_examples(
-                store, role, day, targets, behaviours, spec, config, facts
+                store, role, day, targets, visible, spec, config, dict(facts), check
             )
             report.rows = published[role].rows
     if split.by == "date" and published[EXAMPLES].rows != _in_order(funnel, config):
@@ -132,6 +159,10 @@ def build_day(
             f"{day}: {funnel['impressions'].get('good', 0)} good impressions, but"
             f" {published[EXAMPLES].rows} examples: nothing may be lost"
         )
+    with stage(f"{day} state") as report:
+        rows = advance(state, behaviours, spec, start_of(day + DAY, spec.time_zone))
+        new_state = store.publish(STATE, day, rows, facts)
+        report.rows, report.note = new_state.rows, "users"
     with stage(f"{day} counts") as report:
         examples = store.read(spark, [published[EXAMPLES]])
         rows = counts.count_ids(examples, spec)
@@ -168,70 +199,13 @@ def _days_before(logs: Logs, first: date | None, day: date) -> tuple[date | None
     return start, day - DAY
 
 
-def _good(marked: DataFrame) -> DataFrame:
-    return marked.where("reason is null").drop("reason", "raw")
-
-
 def _behaviour_keys(behaviours: DataFrame, spec: FeatureSpec) -> DataFrame:
     return keys_of(behaviours, [f for f in spec.features if f.name in behaviours.columns])
-
-
-def _reasons(marked: DataFrame) -> dict[str, int]:
-    """Rows by reason; 'good' for those without."""
-    counted = marked.groupBy(F.coalesce("reason", F.lit("good")).alias("reason")).count()
-    return dict(sorted(map(tuple, counted.collect())))
-
-
-def _quarantined(funnel: dict[str, dict[str, int]]) -> str:
-    total = sum(n for reasons in funnel.values() for why, n in reasons.items() if why != "good")
-    return f"{total:,} quarantined" if total else ""
-
-
-def _quarantine(
-    store: Store, day: date, marked: dict[str, DataFrame], funnel: dict[str, Any], limit: float
-) -> None:
-    """Publish the broken rows, then stop if they are too many, or if nothing else is there."""
-    bad = [
-        rows.where("reason is not null").select(F.lit(name).alias("source"), "reason", "raw")
-        for name, rows in marked.items()
-    ]
-    rows = reduce(DataFrame.unionByName, bad).coalesce(1)
-    manifest = store.publish(QUARANTINE, day, rows, {"funnel": funnel})
-    for name, reasons in funnel.items():
-        broken = {w: n for w, n in reasons.items() if w not in UNBROKEN}
-        total = sum(reasons.values())
-        if sum(broken.values()) > limit * total:
-            worst = max(broken, key=lambda why: broken[why])
-            raise InputError(
-                f"sources.{name}: {sum(broken.values())} of {total} rows of {day} are broken,"
-                f" mostly '{worst}' ({broken[worst]}); build.max_broken is {limit}; the rows lie in"
-                f" {store.urls(manifest)[0] if manifest.files else store.url}"
-            )
-    if not funnel["impressions"].get("good"):
-        raise InputError(f"sources.impressions: no impressions on {day}")
 
 
 def _in_order(funnel: dict[str, dict[str, int]], config: BuildConfig) -> int:
     drawn = config.negatives.per_positive if config.negatives else 0
     return funnel["impressions"]["good"] * (1 + drawn)
-
-
-def _with_negatives(
-    rows: DataFrame, behaviours: DataFrame, logs: Logs, vocabulary: DataFrame,
-    next_id: dict[str, int], config: BuildConfig, day: date,
-) -> DataFrame:  # fmt: skip
-    """Positives and, for each, items that the user never touched, with those items' attributes."""
-    spec, drawn = logs.spec, config.negatives
-    assert drawn is not None
-    item = spec[spec.item]
-    others = [f for f in spec.side("item") if f is not item]
-    touched = behaviours.select(spec.user, spec.item)
-    negatives = sample_negatives(rows, touched, spec, drawn, next_id[item.vocabulary])
-    if others:
-        table = encode(logs.items([item, *others], day), [item, *others], vocabulary)
-        negatives = negatives.drop(*[f.name for f in others]).join(table, spec.item, "left")
-        negatives = negatives.fillna(1, [f.name for f in others if not f.is_list])
-    return rows.unionByName(negatives)
 
 
 def _numeric(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
@@ -247,6 +221,7 @@ def _numeric(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
 def _publish_examples(
     store: Store, name: str, day: date, targets: DataFrame, behaviours: DataFrame,
     spec: FeatureSpec, config: BuildConfig, facts: dict[str, Any],
+    check_more: Callable[[Manifest], None],
 ) -> Manifest:  # fmt: skip
     """Order by a seeded hash, attach histories, write files of equal rows."""
     shuffled = F.xxhash64("example_id", F.lit(config.seed))
@@ -268,10 +243,20 @@ def _publish_examples(
             raise InputError(
                 f"{name} of {day}: a file has more than one row group: lower rows_per_file"
             )
+        check_more(manifest)
 
     manifest = store.publish(name, day, examples.drop("_rank", "_file"), facts, check, unpack(spec))
     ranked.unpersist()
     return manifest
+
+
+def _unchecked(manifest: Manifest) -> None:
+    """For rows that no quality gate looks at."""
+
+
+def _last_published(store: Store, day: date) -> Manifest | None:
+    before = [d for d in store.dates(EXAMPLES) if d < day]
+    return store.manifest(EXAMPLES, before[-1]) if before else None
 
 
 def _tell_stale(store: Store, day: date) -> None:

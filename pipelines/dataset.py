@@ -10,11 +10,13 @@ partition), so that a plain ``spark.read.parquet`` sees one run a date too.
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timezone
 from typing import Any
 
+from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 from pyspark.sql import DataFrame, SparkSession
 
@@ -102,14 +104,44 @@ class Store:
         """The manifests of all published dates, in order."""
         return [m for day in self.dates(name) if (m := self.manifest(name, day))]
 
-    def urls(self, manifest: Manifest) -> list[str]:
-        """Full address of each file, in the manifest's order."""
-        folder = f"{self.url}/{manifest.name}/date={manifest.date}/run={manifest.run}"
+    def urls(self, manifest: Manifest, hidden: bool = False) -> list[str]:
+        """Full address of each file, in the manifest's order; ``hidden``: not yet published."""
+        run = f"{'.' if hidden else ''}run={manifest.run}"
+        folder = f"{self.url}/{manifest.name}/date={manifest.date}/{run}"
         return [f"{folder}/{file.path}" for file in manifest.files]
 
     def read(self, spark: SparkSession, manifests: Sequence[Manifest]) -> DataFrame:
         """The rows of published runs, and of them alone."""
         return spark.read.parquet(*[url for m in manifests for url in self.urls(m)])
+
+    @contextmanager
+    def sole_writer(self) -> Iterator[None]:
+        """Let nobody else build in this store meanwhile: ids and states follow one another.
+
+        On local disk the lock ends with its process, however it ends. Elsewhere it is a file that a
+        killed job leaves behind.
+
+        Raises:
+            InputError: somebody else is building.
+        """
+        path = f"{self.base}/.writer.lock"
+        self.fs.makedirs(self.base, exist_ok=True)
+        busy = f"{self.url}: another job is building in this store; run again when it has ended"
+        if "file" in self.fs.protocol:
+            try:
+                with FileLock(path, timeout=0):
+                    yield
+            except Timeout:
+                raise InputError(busy) from None
+            return
+        try:
+            self.fs.pipe_file(path, b"", mode="create")
+        except FileExistsError:
+            raise InputError(f"{busy} (if it was killed, remove {path})") from None
+        try:
+            yield
+        finally:
+            self.fs.rm(path)
 
     def publish(
         self,
@@ -123,7 +155,8 @@ class Store:
         """Write ``rows`` (None: a record without rows), check them, and let readers see them.
 
         ``check`` raises where the written files are not what they must be; then yesterday's
-        answer stands, and the hidden folder is removed. ``prepare``: see pipelines.parquet.write.
+        answer stands, and the hidden folder is removed. What it finds it may add to the facts.
+        ``prepare``: see pipelines.parquet.write.
         """
         run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         folder = f"{self.base}/{name}/date={day}"

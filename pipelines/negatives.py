@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,9 @@ from pyspark.sql import types as T
 
 from din_model.config import Section
 from din_model.errors import InputError
-from din_model.features import FIRST_ID, FeatureSpec
+from din_model.features import FIRST_ID, UNKNOWN, FeatureSpec
+from pipelines.logs import Logs
+from pipelines.vocabulary import encode
 
 TRIES = 64
 
@@ -73,3 +76,20 @@ def sample_negatives(
                 yield pa.RecordBatch.from_arrays(columns, schema.names)
 
     return rows.select(*positives.columns, "_touched").mapInArrow(draw, schema)
+
+
+def with_negatives(
+    rows: DataFrame, behaviours: DataFrame, logs: Logs, vocabulary: DataFrame,
+    next_id: dict[str, int], drawn: NegativesConfig, day: date,
+) -> DataFrame:  # fmt: skip
+    """Positives and, for each, items that the user never touched, with those items' attributes."""
+    spec = logs.spec
+    item = spec[spec.item]
+    others = [f for f in spec.side("item") if f is not item]
+    touched = behaviours.select(spec.user, spec.item)
+    negatives = sample_negatives(rows, touched, spec, drawn, next_id[item.vocabulary])
+    if others:
+        table = encode(logs.items([item, *others], day), [item, *others], vocabulary)
+        negatives = negatives.drop(*[f.name for f in others]).join(table, spec.item, "left")
+        negatives = negatives.fillna(UNKNOWN, [f.name for f in others if not f.is_list])
+    return rows.unionByName(negatives)

@@ -15,7 +15,7 @@ from din_model.features import Feature, FeatureSpec, History
 
 @dataclass(frozen=True)
 class ColumnConfig(Section):
-    """One feature; see din_model.features.Feature."""
+    """One feature; see din_model.features.Feature. A number has boundaries or quantiles."""
 
     side: Literal["user", "item", "context"]
     type: Literal["string", "int64", "number"] = "string"
@@ -23,7 +23,12 @@ class ColumnConfig(Section):
     dimension: int | None = None
     max_length: int = 0
     boundaries: tuple[float, ...] = ()
+    quantiles: int = 0
     serving_default: str | int | float | None = None
+
+    def __post_init__(self) -> None:
+        if self.boundaries and self.quantiles:
+            raise ValueError("give boundaries or quantiles, not both")
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ def feature_spec(features: FeaturesConfig, history: HistoryConfig) -> FeatureSpe
                 dimension=features.dimension if c.dimension is None else c.dimension,
                 max_length=c.max_length,
                 boundaries=c.boundaries,
+                quantiles=c.quantiles,
                 serving_default=c.serving_default,
             )
             for name, c in features.columns.items()

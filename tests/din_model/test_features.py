@@ -40,7 +40,7 @@ def test_a_spec_comes_back_from_json_as_it_was():
         (with_features(Feature("label", "item", "string", "x", 4)), "label: this name is reserved"),
         (with_features(Feature("a__b", "item", "string", "x", 4)), "a__b: this name is reserved"),
         (with_features(replace(HOUR, serving_default=None)), "hour: .*needs a serving_default"),
-        (with_features(replace(PRICE, boundaries=())), "price: boundaries go with type: number"),
+        (with_features(replace(PRICE, boundaries=())), "price: boundaries or quantiles go with"),
         (with_features(replace(PRICE, boundaries=(2.0, 2.0))), "price.boundaries: must rise"),
         (with_features(Feature("x", "item", "string", "item", 8)), "shares the vocabulary 'item'"),
         (with_features(Feature("x", "item", "int64", "item", 9)), "shares the vocabulary 'item'"),

@@ -111,7 +111,7 @@ def test_running_a_night_again_changes_nothing(nights):
 
 def test_a_cold_rebuild_equals_the_chain(spark, nights, tmp_path):
     settings, store, _ = nights
-    logs, _ = settings.open("tests")
+    logs, _ = settings.open("tests", NIGHTS[-1])
     cold = Store(str(tmp_path))
     build_day(logs, cold, settings.build, settings.split, NIGHTS[-1])
     for name in ("examples", "state", "counts"):
@@ -122,13 +122,13 @@ def test_a_cold_rebuild_equals_the_chain(spark, nights, tmp_path):
 
 def test_replaying_a_day_gives_its_examples_histories(nights):
     settings, store, _ = nights
-    logs, _ = settings.open("tests")
+    logs, _ = settings.open("tests", NIGHTS[-1])
     assert replay(logs, store, NIGHTS[-1]) == store.manifest("examples", NIGHTS[-1]).rows
 
 
 def test_scores_equal_the_model_called_directly(spark, nights):
     settings, store, champions = nights
-    logs, _ = settings.open("tests")
+    logs, _ = settings.open("tests", NIGHTS[-1])
     day = NIGHTS[-1] + timedelta(days=1)
     folder = registry.download(settings.tracking.model, champions[-1])
     model, _ = artefact.load(folder)
@@ -263,7 +263,7 @@ def test_a_model_that_is_not_there_is_one_line(nights):
 
 def test_a_missing_day_names_the_date_and_the_path(nights):
     settings, store, _ = nights
-    logs, _ = settings.open("tests")
+    logs, _ = settings.open("tests", NIGHTS[-1])
     logs = replace(logs, since=date(2026, 11, 19))
     with pytest.raises(InputError, match=r"no data for 2026-12-24.*date=2026-12-24 does not exist"):
         build_day(logs, store, settings.build, settings.split, date(2026, 12, 24))

@@ -57,7 +57,7 @@ def ebnerd() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_ebnerd_loses_no_impression_and_sees_the_days_before_alone(spark, tmp_path):
     settings = settings_of("ebnerd.yaml", tmp_path)
-    logs, store = settings.open("tests")
+    logs, store = settings.open("tests", JUDGE)
     shown, behaviours = ebnerd()
     days = [FIRST, FIRST + timedelta(days=1)]
     for day in days:
@@ -92,7 +92,7 @@ def test_ebnerd_loses_no_impression_and_sees_the_days_before_alone(spark, tmp_pa
 def test_ebnerd_trains_gates_registers_and_scores(tmp_path):
     settings = settings_of("ebnerd.yaml", tmp_path)
     nightly.run(settings, JUDGE)
-    logs, store = settings.open("tests")
+    logs, store = settings.open("tests", JUDGE)
     shown, _ = ebnerd()
     until = shown[shown["impression_time"].dt.date <= JUDGE]
     assert sum(m.rows for m in store.manifests("examples")) == len(until) == 269_347
