@@ -51,9 +51,7 @@ def run(settings: Settings, day: date) -> None:
     reconciled(f"manifest rows of version {decision.version}", trained.rows, read=trained.rows_read)
     reconciled(f"candidates for {day + DAY}", offered, scores=scores.rows, refused=refused)
     others = [f for f in logs.spec.side("item") if f.name != logs.spec.item and not f.is_list]
-    known = (
-        logs.items([logs.spec[logs.spec.item], *others], day) if settings.sources.items else None
-    )
+    known = logs.attributes.latest("items", others, day) if settings.sources.items else None
     sample_user(store.read(logs.spark, [scores]), known, logs.spec)
     console.print(f"\n  Runs and models: {look}")
 

@@ -142,13 +142,14 @@ def _build_day(
 
     published = {}
     for role, rows in roles(seen, spec, split).items():
+        cutoff = F.lit(start_of(day, spec.time_zone)) if spec.cutoff == "day" else F.col("time")
+        rows = rows.withColumn("cutoff", cutoff)
         if config.negatives:
             rows = with_negatives(
                 rows, visible, logs, vocabulary, facts["next_id"], config.negatives, day
             )
         with stage(f"{day} {role}") as report:
-            cutoff = F.lit(start_of(day, spec.time_zone)) if spec.cutoff == "day" else F.col("time")
-            targets = _numeric(rows.withColumn("cutoff", cutoff), spec)
+            targets = _numeric(rows, spec)
             check = check_quality if role == EXAMPLES else _unchecked
             published[role] = _publish_examples(
                 store, role, day, targets, visible, spec, config, dict(facts), check

@@ -62,14 +62,21 @@ class BehaviourSource(Source):
 
 
 @dataclass(frozen=True)
+class SideTable(Source):
+    """Attributes of items or users. ``valid_from``: the column that says from when a row holds."""
+
+    valid_from: str | None = None
+
+
+@dataclass(frozen=True)
 class SourcesConfig(Section):
     """Where the logs are. ``attribution_window``: how long after a day's end its clicks count."""
 
     impressions: Source
     behaviours: tuple[BehaviourSource, ...]
     clicks: Source | None = None
-    items: Source | None = None
-    users: Source | None = None
+    items: SideTable | None = None
+    users: SideTable | None = None
     candidates: Source | None = None
     attribution_window: str = "30m"
 

@@ -14,7 +14,8 @@ from pyspark.sql import functions as F
 
 from din_model.config import duration, microseconds
 from din_model.errors import InputError
-from din_model.features import Feature, FeatureSpec
+from din_model.features import FeatureSpec
+from pipelines.attributes import Attributes
 from pipelines.attribution import account, attribute
 from pipelines.ingest import Source, SourcesConfig, days_between, read, start_of, typed
 
@@ -42,7 +43,7 @@ class Logs:
         raw = self._read(source, "impressions", first, last)
         numbers = [c for c in (spec.weight, spec.reference) if c]
         numbers += [] if self.sources.clicks else [spec.label]
-        own = self._own(raw, spec.features)
+        own = self.attributes.own(raw, spec.features)
         span = self._span(source, first, last)
         rows = typed(raw, source, "impressions", spec, own, spec.key, numbers, span)
         keys = [f"key_{i}" for i in range(len(spec.key))]
@@ -61,7 +62,8 @@ class Logs:
             rows = rows.withColumnRenamed(column, canonical) if column else rows
         if keys:
             rows = _mark_repeats(rows, keys, "impression")
-        return self._with_attributes(rows.drop(*keys), spec.features, last)
+        rows = rows.drop(*keys).withColumn("_at", self._cutoff())
+        return self.attributes.join(rows, spec.features, last).drop("_at")
 
     def clicks_accounted(
         self, day: date, impressions: DataFrame, before: DataFrame | None
@@ -157,10 +159,12 @@ class Logs:
             else:
                 name = f"behaviours.{i}"
                 raw = self._read(source, name, first, last)
-                own = self._own(raw, [self.spec[self.spec.user], *mirrored])
+                own = self.attributes.own(raw, [self.spec[self.spec.user], *mirrored])
                 span = self._span(source, first, last)
                 rows = typed(raw, source, name, self.spec, own, span=span)
-                rows = self._with_attributes(rows, mirrored, last)
+                # What was done is told as it was then, before every cutoff that will see it.
+                rows = rows.withColumn("_at", F.col("time"))
+                rows = self.attributes.join(rows, mirrored, last)
             names = [self.spec.user, *[f.name for f in mirrored], "time", "reason", "raw"]
             frames.append(rows.select(F.lit(kind).cast("byte").alias("kind"), *names))
         union = frames[0]
@@ -178,9 +182,22 @@ class Logs:
             raise InputError("sources.candidates is not set: name the table to be scored")
         raw = self._read(source, "candidates", day, day)
         given = [f for f in spec.features if f.side != "context" or f.name in raw.columns]
-        rows = typed(raw, source, "candidates", spec, self._own(raw, given))
+        rows = typed(raw, source, "candidates", spec, self.attributes.own(raw, given))
         rows = _mark_repeats(rows, [spec.user, spec.item], "candidate")
-        return with_serving_defaults(self._with_attributes(rows, given, day - DAY), spec)
+        rows = rows.withColumn("_at", F.lit(start_of(day, spec.time_zone)))
+        rows = self.attributes.join(rows, given, day - DAY).drop("_at")
+        return with_serving_defaults(rows, spec)
+
+    @property
+    def attributes(self) -> Attributes:
+        """The side tables."""
+        return Attributes(self.spark, self.sources, self.spec)
+
+    def _cutoff(self) -> Column:
+        """The cutoff of each impression, in microseconds."""
+        if self.spec.cutoff == "impression":
+            return F.col("time")
+        return F.unix_micros(F.date_trunc("day", F.timestamp_micros("time")))
 
     def _read(self, source: Source, name: str, first: date | None, last: date) -> DataFrame:
         if first is None and source.dated and self.since is None:
@@ -196,59 +213,6 @@ class Logs:
         zone = self.spec.time_zone
         first = first or (self.since if source.dated else None)
         return start_of(first, zone) if first else None, start_of(last + DAY, zone)
-
-    def _own(self, raw: DataFrame, features: Sequence[Feature]) -> list[Feature]:
-        """The features that the log itself must have: those no side table can give."""
-        return [f for f in features if f.name in raw.columns or self._side_table(f) is None]
-
-    def _side_table(self, feature: Feature) -> tuple[str, Source, str] | None:
-        """Name, source and key of the table that holds a feature which a log lacks."""
-        if feature.name in (self.spec.user, self.spec.item):
-            return None
-        if feature.side == "item" and self.sources.items:
-            return "items", self.sources.items, self.spec.item
-        if feature.side == "user" and self.sources.users:
-            return "users", self.sources.users, self.spec.user
-        return None
-
-    def _with_attributes(self, rows: DataFrame, wanted: Sequence[Feature], day: date) -> DataFrame:
-        """Join the features that ``rows`` lack from the side tables of ``day``."""
-        lacking = [f for f in wanted if f.name not in rows.columns]
-        for name in ("items", "users"):
-            homes = [
-                (f, home) for f in lacking if (home := self._side_table(f)) and home[0] == name
-            ]
-            if not homes:
-                continue
-            _, source, key = homes[0][1]
-            table = self._attributes(source, name, key, [f for f, _ in homes], day)
-            rows = rows.join(table, key, "left")
-        return rows
-
-    def items(self, features: Sequence[Feature], day: date) -> DataFrame:
-        """The item and its features as of ``day``, one row an item.
-
-        Raises:
-            InputError: no side table of items is configured.
-        """
-        if self.sources.items is None:
-            raise InputError("build.negatives: drawn items need attributes; set sources.items")
-        return self._attributes(self.sources.items, "items", self.spec.item, features[1:], day)
-
-    def _attributes(
-        self, source: Source, name: str, key: str, features: Sequence[Feature], day: date
-    ) -> DataFrame:
-        raw = read(self.spark, source, name, [day])
-        assert raw is not None
-        table = typed(raw, source, name, self.spec, [self.spec[key], *features])
-        table = table.where(F.col(key).isNotNull()).drop("reason", "raw")
-        repeated = table.groupBy(key).count().where("count > 1").limit(1).collect()
-        if repeated:
-            raise InputError(
-                f"sources.{name}: {key} {repeated[0][0]!r} has {repeated[0][1]} rows; one row a"
-                f" key is needed: choose in sources.{name}.query"
-            )
-        return table
 
 
 def with_serving_defaults(rows: DataFrame, spec: FeatureSpec) -> DataFrame:

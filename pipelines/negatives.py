@@ -13,6 +13,7 @@ from pyspark.sql import types as T
 from din_model.config import Section
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, UNKNOWN, FeatureSpec
+from pipelines.attributes import as_of
 from pipelines.logs import Logs
 from pipelines.vocabulary import encode
 
@@ -82,14 +83,19 @@ def with_negatives(
     rows: DataFrame, behaviours: DataFrame, logs: Logs, vocabulary: DataFrame,
     next_id: dict[str, int], drawn: NegativesConfig, day: date,
 ) -> DataFrame:  # fmt: skip
-    """Positives and, for each, items that the user never touched, with those items' attributes."""
+    """Positives and, for each, items that the user never touched, with those items' attributes.
+
+    Args:
+        rows: encoded, with ``cutoff``: the attributes are those that held then.
+    """
     spec = logs.spec
     item = spec[spec.item]
     others = [f for f in spec.side("item") if f is not item]
     touched = behaviours.select(spec.user, spec.item)
     negatives = sample_negatives(rows, touched, spec, drawn, next_id[item.vocabulary])
     if others:
-        table = encode(logs.items([item, *others], day), [item, *others], vocabulary)
-        negatives = negatives.drop(*[f.name for f in others]).join(table, spec.item, "left")
+        table = encode(logs.attributes.table("items", others, day), [item, *others], vocabulary)
+        negatives = negatives.drop(*[f.name for f in others]).withColumn("_at", F.col("cutoff"))
+        negatives = as_of(negatives, table, spec.item).drop("_at")
         negatives = negatives.fillna(UNKNOWN, [f.name for f in others if not f.is_list])
     return rows.unionByName(negatives)
