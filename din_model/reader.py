@@ -27,11 +27,13 @@ class File(NamedTuple):
     """A Parquet file, the rows that its manifest says it has, and what was known before its day.
 
     ``first_new``: vocabulary -> the first id given on the file's own day; none if nobody knows.
+    ``sample_rate``: the share of unclicked rows that was kept; each stands for 1 / sample_rate.
     """
 
     url: str
     rows: int
     first_new: Mapping[str, int] = MappingProxyType({})
+    sample_rate: float = 1.0
 
 
 def share(files: Sequence[File], ranks: int) -> list[list[File]]:
@@ -70,6 +72,7 @@ class Reader:
         self.mine, self.spec, self.batch_size, self.seed = shares[rank], spec, batch_size, seed
         self._rows = [sum(f.rows for f in files) for files in shares]
         self._rank, self._new_as_unknown = rank, new_as_unknown
+        self._sampled = any(f.sample_rate < 1 for f in files)
         self.rows, self.read = sum(self._rows), 0
         self.steps = -(-max(self._rows) // batch_size)
         self.columns = list(dict.fromkeys([*example_columns(spec), *extra]))
@@ -123,7 +126,9 @@ class Reader:
         )
         for file in files:
             for columns in self._read(file):
-                yield columns if rng is None else self._forget_new(columns, file.first_new, rng)
+                if rng is not None:
+                    columns = self._forget_new(columns, file.first_new, rng)
+                yield _weighed(columns, file.sample_rate) if self._sampled else columns
 
     def _read(self, file: File) -> Iterator[Columns]:
         with warnings.catch_warnings():
@@ -163,3 +168,9 @@ class Reader:
             name: np.zeros((0, widths[name]) if name in widths else 0, np.int64)
             for name in self.columns
         }
+
+
+def _weighed(columns: Columns, sample_rate: float) -> Columns:
+    """The columns with a weight that makes up for the unclicked rows that were left out."""
+    stands_for = np.where(columns["label"] > 0, 1.0, 1 / sample_rate).astype(np.float32)
+    return columns | {"weight": columns.get("weight", np.float32(1)) * stands_for}

@@ -15,7 +15,7 @@ from din_model.progress import console
 from jobs.building import build
 from jobs.closing import metrics_table, reconciled, sample_user, share_of_possible
 from jobs.settings import Settings, main
-from pipelines.build import EXAMPLES, is_built
+from pipelines.build import is_built, whole
 from pipelines.logs import DAY
 from pipelines.night import decide
 from pipelines.scoring import score_day
@@ -38,7 +38,7 @@ def run(settings: Settings, day: date) -> None:
         decision = decide(store, settings.train, settings.nightly, settings.split, since, name, day)
         console.print(f"  gate: {decision.why}")
         scores = score_day(logs, store, name, decision.version, settings.score, day + DAY)
-    examples = store.require(EXAMPLES, day, "")
+    examples = whole(store, day)
     console.print()
     console.print(metrics_table(decision.metrics, str(day)))
     console.print(f"  {share_of_possible(decision.metrics, settings.train.model.encoder)}")

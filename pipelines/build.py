@@ -39,15 +39,29 @@ class BuildConfig(Section):
     """How examples are written.
 
     ``shards``: the number of files is a multiple of it, so that so many ranks get equal shares.
+    ``sample_rate``: the share of unclicked impressions to train on; what judges is never sampled.
     ``max_broken``: the share of broken rows (repeats apart) above which nothing is published.
     """
 
     shards: int = 4
     rows_per_file: int = 50_000
     seed: int = 2019
+    sample_rate: float = 1.0
     max_broken: float = 0.01
     quality: QualityConfig = field(default_factory=QualityConfig)
     negatives: NegativesConfig | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sample_rate <= 1:
+            raise ValueError("sample_rate must lie in (0, 1]")
+
+
+def whole(store: Store, day: date) -> Manifest:
+    """All good impressions of a date, where its examples may be a sample of them."""
+    examples = store.require(EXAMPLES, day, "run jobs.build_sequences for it")
+    if examples.facts["sample_rate"] == 1:
+        return examples
+    return store.require(HOLDOUT, day, "run jobs.build_sequences for it")
 
 
 def is_built(store: Store, day: date) -> bool:
@@ -96,8 +110,8 @@ def _build_day(
         done = logs.behaviours(first, day).persist()
         marked = {"impressions": shown, "behaviours": done}
         if logs.sources.clicks:
-            yesterday = store.manifest(EXAMPLES, day - DAY)
-            before = store.read(spark, [yesterday]) if yesterday else None
+            known = store.manifest(EXAMPLES, day - DAY) is not None
+            before = store.read(spark, [whole(store, day - DAY)]) if known else None
             marked["clicks"] = logs.clicks_accounted(day, good(shown), before)
         counted, numbers = quality.of_impressions(shown, spec, day)
         others = {name: reasons(rows) for name, rows in marked.items() if rows is not shown}
@@ -136,29 +150,37 @@ def _build_day(
     def check_quality(manifest: Manifest) -> None:
         written = spark.read.parquet(*store.urls(manifest, hidden=True))
         measured = quality.of_examples(written, spec, part.facts["first_new"])
-        manifest.facts["quality"] = numbers | measured
-        log(manifest.facts["quality"])
-        quality.judge(manifest.facts["quality"], config.quality, last, day, whole=True)
+        facts["quality"] = manifest.facts["quality"] = numbers | measured
+        log(facts["quality"])
+        quality.judge(facts["quality"], config.quality, last, day, whole=True)
 
-    published = {}
-    for role, rows in roles(seen, spec, split).items():
+    published: dict[str, Manifest] = {}
+    by_role = roles(seen, spec, split)
+    everything = EXAMPLES
+    if config.sample_rate < 1:
+        sampled = _sample(by_role[EXAMPLES], config)
+        if split.by == "date":
+            by_role, everything = {HOLDOUT: by_role[EXAMPLES]}, HOLDOUT
+        by_role[EXAMPLES] = sampled
+    for role, rows in by_role.items():
         cutoff = F.lit(start_of(day, spec.time_zone)) if spec.cutoff == "day" else F.col("time")
         rows = rows.withColumn("cutoff", cutoff)
         if config.negatives:
             rows = with_negatives(
-                rows, visible, logs, vocabulary, facts["next_id"], config.negatives, day
+                rows, visible, logs, vocabulary, part.facts["known"], config.negatives, day
             )
         with stage(f"{day} {role}") as report:
             targets = _numeric(rows, spec)
-            check = check_quality if role == EXAMPLES else _unchecked
+            about = facts | {"sample_rate": config.sample_rate if role == EXAMPLES else 1.0}
+            check = check_quality if role == everything else _unchecked
             published[role] = _publish_examples(
-                store, role, day, targets, visible, spec, config, dict(facts), check
+                store, role, day, targets, visible, spec, config, about, check
             )
             report.rows = published[role].rows
-    if split.by == "date" and published[EXAMPLES].rows != _in_order(funnel, config):
+    if split.by == "date" and published[everything].rows != _in_order(funnel, config):
         raise InputError(
             f"{day}: {funnel['impressions'].get('good', 0)} good impressions, but"
-            f" {published[EXAMPLES].rows} examples: nothing may be lost"
+            f" {published[everything].rows} examples: nothing may be lost"
         )
     with stage(f"{day} state") as report:
         rows = advance(state, behaviours, spec, start_of(day + DAY, spec.time_zone))
@@ -207,6 +229,12 @@ def _behaviour_keys(behaviours: DataFrame, spec: FeatureSpec) -> DataFrame:
 def _in_order(funnel: dict[str, dict[str, int]], config: BuildConfig) -> int:
     drawn = config.negatives.per_positive if config.negatives else 0
     return funnel["impressions"]["good"] * (1 + drawn)
+
+
+def _sample(rows: DataFrame, config: BuildConfig) -> DataFrame:
+    """All clicked rows, and the configured share of the others, drawn by a seeded hash."""
+    drawn = F.pmod(F.xxhash64("example_id", F.lit(config.seed), F.lit("sample")), F.lit(2**53))
+    return rows.where((F.col("label") > 0) | (drawn < config.sample_rate * 2**53))
 
 
 def _numeric(rows: DataFrame, spec: FeatureSpec) -> DataFrame:

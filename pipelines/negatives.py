@@ -1,8 +1,9 @@
 """Unclicked impressions for logs of clicks alone: items drawn that the user never touched."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +19,20 @@ from pipelines.logs import Logs
 from pipelines.vocabulary import encode
 
 TRIES = 64
+Choose = Callable[[np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
 class NegativesConfig(Section):
-    """``per_positive`` unclicked rows a click, uniform over the items of the vocabulary."""
+    """``per_positive`` unclicked rows a click.
+
+    ``by``: all items alike that the vocabulary knew that day, or by popularity: the day's clicks of
+    the item, to the power ``power`` (arXiv 1310.4546, section 2.2).
+    """
 
     per_positive: int = 1
+    by: Literal["uniform", "popularity"] = "uniform"
+    power: float = 0.75
     seed: int = 2019
 
 
@@ -37,8 +45,9 @@ def sample_negatives(
 ) -> DataFrame:
     """Return ``per_positive`` rows for each positive, with another item and label 0.
 
-    The draw depends on the positive's example_id and the seed alone. Items are ids FIRST_ID to
-    ``items`` - 1; other item features keep the positive's value and must be looked up again.
+    The draw depends on the positive's example_id, the seed and the items to choose from; uniform
+    ones are ids FIRST_ID to ``items`` - 1. Other item features keep the positive's value and must
+    be looked up again.
 
     Args:
         positives: encoded, with example_id.
@@ -51,6 +60,8 @@ def sample_negatives(
     lists = touched.groupBy(user).agg(F.collect_set(item).alias("_touched"))
     rows = positives.join(lists, user, "left")
     schema = T.StructType([*positives.schema.fields])
+    popular = config.by == "popularity"
+    choose = _popular(positives, item, config.power) if popular else _uniform(items)
     at_item = positives.columns.index(item)
     at_id, at_label = positives.columns.index("example_id"), positives.columns.index("label")
 
@@ -62,7 +73,7 @@ def sample_negatives(
                 drawn = np.empty(len(ids), np.int32)
                 for row, (example, never) in enumerate(zip(ids, forbidden, strict=True)):
                     seed = [config.seed, number, int(example) % 2**63]
-                    choices = np.random.default_rng(seed).integers(FIRST_ID, items, TRIES)
+                    choices = choose(np.random.default_rng(seed))
                     drawn[row] = next((c for c in choices if c not in never), -1)
                 if (drawn < 0).any():
                     raise InputError(
@@ -79,9 +90,27 @@ def sample_negatives(
     return rows.select(*positives.columns, "_touched").mapInArrow(draw, schema)
 
 
+def _uniform(items: int) -> Choose:
+    return lambda rng: rng.integers(FIRST_ID, items, TRIES)
+
+
+def _popular(positives: DataFrame, item: str, power: float) -> Choose:
+    """Choose by clicks ** power: one number an item that was clicked, sent to every task."""
+    counted = positives.groupBy(item).count().orderBy(item).collect()
+    ids = np.array([row[0] for row in counted], np.int32)
+    weights = np.cumsum(np.array([row[1] for row in counted], np.float64) ** power)
+    held = positives.sparkSession.sparkContext.broadcast((ids, weights / weights[-1]))
+
+    def choose(rng: np.random.Generator) -> np.ndarray:
+        mine, upto = held.value
+        return mine[np.searchsorted(upto, rng.random(TRIES), side="right")]
+
+    return choose
+
+
 def with_negatives(
     rows: DataFrame, behaviours: DataFrame, logs: Logs, vocabulary: DataFrame,
-    next_id: dict[str, int], drawn: NegativesConfig, day: date,
+    known: dict[str, int], drawn: NegativesConfig, day: date,
 ) -> DataFrame:  # fmt: skip
     """Positives and, for each, items that the user never touched, with those items' attributes.
 
@@ -92,7 +121,7 @@ def with_negatives(
     item = spec[spec.item]
     others = [f for f in spec.side("item") if f is not item]
     touched = behaviours.select(spec.user, spec.item)
-    negatives = sample_negatives(rows, touched, spec, drawn, next_id[item.vocabulary])
+    negatives = sample_negatives(rows, touched, spec, drawn, known[item.vocabulary])
     if others:
         table = encode(logs.attributes.table("items", others, day), [item, *others], vocabulary)
         negatives = negatives.drop(*[f.name for f in others]).withColumn("_at", F.col("cutoff"))

@@ -9,7 +9,7 @@ from din_model import artefact, plots, registry
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from din_model.progress import stage
-from pipelines.build import EXAMPLES, STATE
+from pipelines.build import STATE, whole
 from pipelines.dataset import Manifest, Store
 from pipelines.ingest import fingerprint
 from pipelines.logs import DAY, Logs, with_serving_defaults
@@ -101,7 +101,7 @@ def replay(logs: Logs, store: Store, day: date) -> int:
     Raises:
         InputError: rows differ, or history.cutoff is not day.
     """
-    examples = store.require(EXAMPLES, day, BUILD_IT)
+    examples = whole(store, day)
     spec = FeatureSpec.from_json(examples.facts["spec"])
     if spec.cutoff != "day":
         raise InputError("score.replay: nights see whole days, so history.cutoff must be day")

@@ -50,7 +50,7 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
 
     Building ``day`` again keeps the ids of its first build; only keys never seen get new ones. The
     manifest's ``first_new`` says from which id on the day's own keys begin, in each vocabulary that
-    had keys before.
+    had keys before; ``known``, which id followed the last one when the date was first built.
 
     Args:
         keys: (vocabulary, key, day), repeated as often as they occur.
@@ -87,7 +87,8 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
             raise InputError(f"vocabulary of {day}: {manifest.rows} rows written, {expected} meant")
 
     part = part.orderBy("vocabulary", "id")
-    facts = {"next_id": next_id, "new": counts, "first_new": first_new}
+    known_then = before.facts["known"] if before and not counts else dict(next_id)
+    facts = {"next_id": next_id, "new": counts, "first_new": first_new, "known": known_then}
     return store.publish(NAME, day, part, facts, check)
 
 

@@ -14,7 +14,7 @@ from din_model.features import FIRST_ID, FeatureSpec
 from din_model.reader import File, Reader
 from din_model.train import TrainConfig
 from pipelines import counts, vocabulary
-from pipelines.build import EXAMPLES, HOLDOUT
+from pipelines.build import EXAMPLES, HOLDOUT, whole
 from pipelines.dataset import Manifest, Store
 from pipelines.ingest import days_between
 from pipelines.split import SplitConfig
@@ -45,7 +45,7 @@ class Window:
     def training_reader(self, store: Store, config: TrainConfig) -> Reader:
         """Read the examples to train on, in another order every epoch."""
         files = [
-            File(url, file.rows, self.first_new[m.date])
+            File(url, file.rows, self.first_new[m.date], m.facts["sample_rate"])
             for m in self.training
             for url, file in zip(store.urls(m), m.files, strict=True)
         ]
@@ -87,8 +87,10 @@ def open_window(store: Store, days: list[date], split: SplitConfig, judge: date 
             f"no day before {judge} to train on: history.since is too late, or train.window 0"
         )
     training = tuple(store.require(EXAMPLES, d, way_out) for d in days)
-    role = HOLDOUT if split.by == "last_position" else EXAMPLES
-    judging = store.require(role, judge, way_out) if judge else None
+    judging = None
+    if judge:
+        by_position = split.by == "last_position"
+        judging = store.require(HOLDOUT, judge, way_out) if by_position else whole(store, judge)
     newest = judging or training[-1]
     for manifest in training:
         if manifest.facts["spec_hash"] != newest.facts["spec_hash"]:
@@ -103,18 +105,26 @@ def open_window(store: Store, days: list[date], split: SplitConfig, judge: date 
     grown = [store.require(vocabulary.NAME, d, way_out) for d in days]
     first_new = {m.date: m.facts["first_new"] for m in grown}
     content = json.dumps([spec.hash, first_new, *[m.facts["content"] for m in pinned]])
-    return Window(spec, training, judging, first_new, _sum_counts(store, pinned, sizes), content)
+    rates = [m.facts["sample_rate"] for m in training]
+    sums = _sum_counts(store, pinned, rates, sizes)
+    return Window(spec, training, judging, first_new, sums, content)
 
 
 def _sum_counts(
-    store: Store, manifests: list[Manifest], sizes: dict[str, int]
+    store: Store, manifests: list[Manifest], rates: list[float], sizes: dict[str, int]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Add the days up, as one array indexed by id for each vocabulary and count."""
+    """Add the days up, as one array indexed by id for each vocabulary and count.
+
+    ``shown`` counts an unclicked row as often as it stands for one: it makes up the click rates.
+    """
     names = ("examples", "shown", "clicked")
     sums = {v: {n: np.zeros(size, np.int64) for n in names} for v, size in sizes.items()}
-    for url in [url for m in manifests for url in store.urls(m)]:
+    for url, rate in [(u, r) for m, r in zip(manifests, rates, strict=True) for u in store.urls(m)]:
         with store.fs.open(url, "rb") as file:
             table = pq.read_table(file)
+        clicked, shown = (table.column(n).to_numpy() for n in ("clicked", "shown"))
+        meant = clicked + np.rint((shown - clicked) / rate).astype(np.int64)
+        table = table.set_column(table.column_names.index("shown"), "shown", pa.array(meant))
         held = table.column("vocabulary")
         for v in sums:
             mine = table.filter(pa.compute.equal(held, v))

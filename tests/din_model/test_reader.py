@@ -39,6 +39,16 @@ def test_every_row_comes_once_an_epoch_and_ranks_take_equal_steps(files, ranks):
         assert {rows for _, rows in together} == {sum(batch.rows for batch, _ in together)}
 
 
+def test_a_kept_unclicked_row_stands_for_those_that_were_left_out(files):
+    sampled = [f._replace(sample_rate=0.25) if i == 0 else f for i, f in enumerate(files)]
+    reader = Reader(sampled, small_spec(), 8, seed=1, extra=["row"])
+    for columns in reader.chunks():
+        left_out = (columns["row"] < 1000) & (columns["label"] == 0)
+        assert (columns["weight"] == np.where(left_out, 4, 1)).all()
+    batches = [batch for batch, _ in Reader(sampled, small_spec(), 8, seed=1).epoch()]
+    assert {float(w) for batch in batches for w in batch.weight} == {1.0, 4.0}
+
+
 def test_order_depends_on_seed_and_epoch_alone(files):
     def read(seed, epoch):
         return rows_read(Reader(files, small_spec(), 8, seed=seed, extra=["row"]), epoch)
