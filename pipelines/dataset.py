@@ -25,13 +25,19 @@ from din_model.errors import InputError
 from pipelines.parquet import DataFile, Prepare, write
 
 FORMAT_VERSION = 1
+STAMP = "%Y%m%dT%H%M%S"
+"""When a run was written, as its folder's name begins."""
 
 
 @dataclass(frozen=True)
 class StoreConfig(Section):
-    """The root folder of everything the pipeline writes; any address that Spark and fsspec know."""
+    """The root folder of everything the pipeline writes; any address that Spark and fsspec know.
+
+    ``keep``: how long a superseded run stays, for readers that had opened it.
+    """
 
     path: str
+    keep: str = "7d"
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ class Store:
         answer stands, and the hidden folder is removed. What it finds it may add to the facts.
         ``prepare``: see pipelines.parquet.write.
         """
-        run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        run = f"{datetime.now(timezone.utc):{STAMP}}-{secrets.token_hex(3)}"
         folder = f"{self.base}/{name}/date={day}"
         hidden = f"{folder}/.run={run}"
         try:
@@ -178,6 +184,20 @@ class Store:
             if not path.endswith(run):
                 self.fs.mv(path, path.replace("/run=", "/.run="), recursive=True)
         return manifest
+
+    def prune(self, before: datetime) -> int:
+        """Remove the superseded runs that were written before a moment (UTC); return how many.
+
+        What a killed job left hidden goes with them; a published run never does.
+        """
+        removed = 0
+        for path in sorted(self.fs.glob(f"{self.base}/*/date=*/.run=*")):
+            written = path.rpartition("/.run=")[2].partition("-")[0]
+            stamp = datetime.strptime(written, STAMP).replace(tzinfo=timezone.utc)
+            if stamp < before:
+                self.fs.rm(path, recursive=True)
+                removed += 1
+        return removed
 
     def _replace(self, path: str, text: str) -> None:
         self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)

@@ -1,7 +1,7 @@
 """Readers see one published run a date: the old one or the new one, never a part of either."""
 
 import json
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -121,3 +121,19 @@ def test_a_required_date_that_is_not_there_names_the_way_out(tmp_path: Path) -> 
     assert store.manifest("numbers", DAY) is None
     with pytest.raises(InputError, match="numbers: nothing published for 2026-11-19; run the job"):
         store.require("numbers", DAY, "run the job")
+
+
+def test_pruning_removes_superseded_runs_of_their_age_and_nothing_published(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    store = Store(str(tmp_path))
+    store.publish("numbers", DAY, rows(spark, 0, 10), {})
+    store.publish("numbers", DAY, rows(spark, 50, 7), {})
+    killed = tmp_path / "numbers" / f"date={NEXT}" / ".run=20200101T000000-abcdef"
+    killed.mkdir(parents=True)
+    hidden = tmp_path.glob("numbers/date=*/.run=*")
+    assert len(list(hidden)) == 2
+    assert store.prune(datetime(2021, 1, 1, tzinfo=timezone.utc)) == 1 and not killed.exists()
+    assert store.prune(datetime(2100, 1, 1, tzinfo=timezone.utc)) == 1
+    assert list(tmp_path.glob("numbers/date=*/.run=*")) == []
+    assert plainly(spark, tmp_path) == [*range(50, 57)]

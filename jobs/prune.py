@@ -1,0 +1,24 @@
+"""Remove superseded runs, and what killed jobs left behind, that are older than store.keep.
+
+python -m jobs.prune --config conf/demo.yaml [store.keep=1d]
+
+Published runs stay, whatever their age.
+"""
+
+from datetime import date, datetime, timezone
+
+from din_model.config import duration
+from din_model.progress import console
+from jobs.settings import Settings, main
+from pipelines.dataset import Store
+
+
+def run(settings: Settings, day: date) -> None:
+    store = Store(settings.store.path)
+    with store.sole_writer():
+        removed = store.prune(datetime.now(timezone.utc) - duration(settings.store.keep))
+    console.print(f"  {store.url}: {removed} superseded runs removed")
+
+
+if __name__ == "__main__":
+    main(run, __doc__)
