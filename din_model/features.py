@@ -130,6 +130,11 @@ class FeatureSpec:
         ]
         return features, fields
 
+    def told_by(self, history: History) -> Feature:
+        """What names a behaviour: the item where it is known, else the first mirrored feature."""
+        told = [f for f in self.features if f.name in history.fields.values()]
+        return next((f for f in told if f.name == self.item), told[0])
+
     def to_json(self) -> str:
         """Canonical JSON: equal specs give equal text."""
         return json.dumps(asdict(self), sort_keys=True)
@@ -187,8 +192,8 @@ def _check(spec: FeatureSpec) -> None:
         where = f"history.kinds.{history.kind}"
         if history.length < 1:
             raise InputError(f"{where}: length must be at least 1")
-        if spec.item not in history.fields.values():
-            raise InputError(f"{where}.fields: none of them mirrors the item column {spec.item!r}")
+        if not history.fields:
+            raise InputError(f"{where}.fields: name at least one field and the feature it mirrors")
         if reserved := {AGE, "time", "length"} & set(history.fields):
             raise InputError(f"{where}.fields.{min(reserved)}: this name is reserved")
         for name, mirrored in history.fields.items():

@@ -1,23 +1,36 @@
-"""Build one date: raw logs -> vocabulary, state and examples.
+"""Build one date, or a range of them: raw logs -> vocabulary, state and examples.
 
     python -m jobs.build_sequences --config conf/demo.yaml --date 2026-11-22 [history.length=100 …]
+    python -m jobs.build_sequences --config conf/demo.yaml --date 2026-11-22 build.first=2026-11-19
 
-A date that is built already is built again, and published in place of the old run.
+A date that is built already is built again, and published in place of the old run. In a range,
+dates whose logs, state before and settings are still the same are left alone: a backfill that was
+cut short goes on where it stopped, and a changed day takes all later ones with it.
 """
 
 from datetime import date
 
 from din_model import registry
+from din_model.errors import InputError
 from din_model.progress import console
 from jobs.building import build
 from jobs.settings import Settings, main
+from pipelines.build import is_current
+from pipelines.ingest import days_between
 
 
 def run(settings: Settings, day: date) -> None:
-    logs, store = settings.open("build_sequences", day)
+    logs, store = settings.open("build_sequences", settings.build.first or day)
     look = registry.connect(settings.tracking, store.url)
-    manifest = build(settings, logs, store, day)
-    console.print(f"  published {manifest.id}, {manifest.rows:,} rows; runs: {look}")
+    days = days_between(settings.build.first or day, day)
+    if not days:
+        raise InputError(f"build.first: {settings.build.first} is after --date {day}")
+    for each in days:
+        if len(days) > 1 and is_current(logs, store, settings.build, settings.split, each):
+            console.print(f"  {each} is built from the same logs already")
+            continue
+        manifest = build(settings, logs, store, each)
+        console.print(f"  published {manifest.id}, {manifest.rows:,} rows; runs: {look}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python -m jobs.generate_logs --config conf/demo.yaml [generate.users=100000 …]
 
-Impressions, clicks, items, users and daily candidate tables, as section ``generate`` says; --date
-is not looked at. Logs that are there with the same parameters are left as they are.
+Impressions, clicks, items, users and daily candidate tables, as section ``generate`` says.
+Logs that are there with the same parameters are left as they are.
 """
 
 from datetime import date
@@ -15,7 +15,7 @@ from pipelines.session import spark_session
 from pipelines.synthetic import generate
 
 
-def run(settings: Settings, day: date) -> None:
+def run(settings: Settings, day: date | None) -> None:
     if settings.generate is None:
         raise InputError("generate: the section is missing; conf/demo.yaml shows one")
     spark = spark_session("generate_logs", "UTC")
@@ -26,4 +26,4 @@ def run(settings: Settings, day: date) -> None:
 
 
 if __name__ == "__main__":
-    main(run, __doc__)
+    main(run, __doc__, dated=False)

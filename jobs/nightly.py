@@ -13,9 +13,9 @@ from din_model.config import to_dict
 from din_model.errors import InputError
 from din_model.progress import console
 from jobs.building import build
-from jobs.closing import metrics_table, reconciled, sample_user, share_of_possible
+from jobs.closing import close_night
 from jobs.settings import Settings, main
-from pipelines.build import is_built, whole
+from pipelines.build import is_built
 from pipelines.logs import DAY
 from pipelines.night import decide
 from pipelines.scoring import score_day
@@ -38,21 +38,7 @@ def run(settings: Settings, day: date) -> None:
         decision = decide(store, settings.train, settings.nightly, settings.split, since, name, day)
         console.print(f"  gate: {decision.why}")
         scores = score_day(logs, store, name, decision.version, settings.score, day + DAY)
-    examples = whole(store, day)
-    console.print()
-    console.print(metrics_table(decision.metrics, str(day)))
-    console.print(f"  {share_of_possible(decision.metrics, settings.train.model.encoder)}")
-    reasons = examples.facts["funnel"]["impressions"]
-    shown, quarantined = sum(reasons.values()), sum(reasons.values()) - reasons["good"]
-    reconciled(f"impressions of {day}", shown, examples=examples.rows, quarantined=quarantined)
-    refused = scores.facts["refused"]
-    offered = scores.facts["candidates"]
-    trained = registry.load(name, decision.version)[1]
-    reconciled(f"manifest rows of version {decision.version}", trained.rows, read=trained.rows_read)
-    reconciled(f"candidates for {day + DAY}", offered, scores=scores.rows, refused=refused)
-    others = [f for f in logs.spec.side("item") if f.name != logs.spec.item and not f.is_list]
-    known = logs.attributes.latest("items", others, day) if settings.sources.items else None
-    sample_user(store.read(logs.spark, [scores]), known, logs.spec)
+    close_night(logs, store, name, settings.train.model.encoder, decision, scores, day)
     console.print(f"\n  Runs and models: {look}")
 
 

@@ -13,7 +13,7 @@ from jobs.settings import Settings, main
 from pipelines.dataset import Store
 
 
-def run(settings: Settings, day: date) -> None:
+def run(settings: Settings, day: date | None) -> None:
     store = Store(settings.store.path)
     with store.sole_writer():
         removed = store.prune(datetime.now(timezone.utc) - duration(settings.store.keep))
@@ -21,4 +21,4 @@ def run(settings: Settings, day: date) -> None:
 
 
 if __name__ == "__main__":
-    main(run, __doc__)
+    main(run, __doc__, dated=False)

@@ -11,11 +11,11 @@ from jobs.settings import Settings, main
 from pipelines.dataset import Store
 
 
-def run(settings: Settings, day: date) -> None:
+def run(settings: Settings, day: date | None) -> None:
     registry.connect(settings.tracking, Store(settings.store.path).url)
     before, now = registry.rollback(settings.tracking.model)
     console.print(f"  {settings.tracking.model}: champion was version {before}, is version {now}")
 
 
 if __name__ == "__main__":
-    main(run, __doc__)
+    main(run, __doc__, dated=False)

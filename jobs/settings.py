@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from pyspark.errors import PythonException
 from pyspark.sql import SparkSession
@@ -15,8 +16,9 @@ from din_model.errors import InputError
 from din_model.progress import console
 from din_model.registry import TrackingConfig, TrackingError
 from din_model.train import TrainConfig
-from pipelines.build import BuildConfig
 from pipelines.dataset import Store, StoreConfig
+from pipelines.erasure import EraseConfig
+from pipelines.examples import BuildConfig
 from pipelines.ingest import SourcesConfig
 from pipelines.logs import Logs
 from pipelines.night import NightlyConfig
@@ -44,6 +46,7 @@ class Settings(Section):
     score: ScoreConfig = field(default_factory=ScoreConfig)
     nightly: NightlyConfig = field(default_factory=NightlyConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    erase: EraseConfig = field(default_factory=EraseConfig)
 
     def open(self, name: str, day: datetime.date) -> tuple[Logs, Store]:
         """Start Spark, and return the logs and the store that a job of a date works on."""
@@ -53,10 +56,11 @@ class Settings(Section):
         return with_boundaries(logs, store, day), store
 
 
-Job = Callable[[Settings, datetime.date], None]
+Job = Callable[[Settings, Any], None]
+"""What a job does, for a date: None only where the job says that it needs none."""
 
 
-def main(job: Job, manual: str | None) -> None:
+def main(job: Job, manual: str | None, dated: bool = True) -> None:
     """Read the command line, run the job, and turn what a person can mend into one line."""
     parser = argparse.ArgumentParser(
         description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -68,7 +72,7 @@ def main(job: Job, manual: str | None) -> None:
     try:
         settings = load(Settings, words.config, words.overrides)
         day = words.date or settings.date
-        if day is None:
+        if day is None and dated:
             raise InputError("--date is missing, and the configuration has no date")
         job(settings, day)
     except (InputError, PythonException, TrackingError) as error:

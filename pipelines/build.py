@@ -5,8 +5,7 @@ the examples they were taken from, come last. A date is built when they match; a
 leaves yesterday's answer standing and is simply run again.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import date
 from functools import reduce
 from typing import Any
@@ -14,54 +13,21 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from din_model.config import Section
+from din_model.config import to_dict
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, FeatureSpec
 from din_model.progress import console, stage
 from pipelines import counts, quality
 from pipelines.dataset import Manifest, Store
-from pipelines.history import attach_history, unpack
+from pipelines.examples import EXAMPLES, HOLDOUT, BuildConfig, publish_examples, sample, whole
 from pipelines.ingest import fingerprint, start_of
 from pipelines.logs import DAY, Logs
-from pipelines.negatives import NegativesConfig, with_negatives
-from pipelines.quality import Numbers, QualityConfig
+from pipelines.negatives import with_negatives
+from pipelines.quality import Numbers
 from pipelines.quarantine import good, quarantine, quarantined, reasons
-from pipelines.ranking import exactly_by, with_rank
 from pipelines.split import SplitConfig, roles
-from pipelines.state import advance, as_behaviours
-from pipelines.vocabulary import encode, grow, keys_of, open_vocabulary, padded
-
-EXAMPLES, HOLDOUT, STATE = "examples", "holdout", "state"
-
-
-@dataclass(frozen=True)
-class BuildConfig(Section):
-    """How examples are written.
-
-    ``shards``: the number of files is a multiple of it, so that so many ranks get equal shares.
-    ``sample_rate``: the share of unclicked impressions to train on; what judges is never sampled.
-    ``max_broken``: the share of broken rows (repeats apart) above which nothing is published.
-    """
-
-    shards: int = 4
-    rows_per_file: int = 50_000
-    seed: int = 2019
-    sample_rate: float = 1.0
-    max_broken: float = 0.01
-    quality: QualityConfig = field(default_factory=QualityConfig)
-    negatives: NegativesConfig | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.sample_rate <= 1:
-            raise ValueError("sample_rate must lie in (0, 1]")
-
-
-def whole(store: Store, day: date) -> Manifest:
-    """All good impressions of a date, where its examples may be a sample of them."""
-    examples = store.require(EXAMPLES, day, "run jobs.build_sequences for it")
-    if examples.facts["sample_rate"] == 1:
-        return examples
-    return store.require(HOLDOUT, day, "run jobs.build_sequences for it")
+from pipelines.state import STATE, advance, as_behaviours
+from pipelines.vocabulary import encode, grow, keys_of, open_vocabulary
 
 
 def is_built(store: Store, day: date) -> bool:
@@ -71,6 +37,19 @@ def is_built(store: Store, day: date) -> bool:
     if not (examples and counted and state):
         return False
     return bool(counted.facts["examples"] == examples.id and counted.facts["state"] == state.id)
+
+
+def is_current(
+    logs: Logs, store: Store, config: BuildConfig, split: SplitConfig, day: date
+) -> bool:
+    """Whether building a date again would read the same logs and state, and do the same to them."""
+    if not is_built(store, day):
+        return False
+    parent, first = _parent(store, logs.spec, day)
+    frames = [logs.impressions(split.since(day), day), logs.behaviours(first, day)]
+    now = _origin(logs, parent, config, split) | {"inputs": fingerprint(logs.spark, frames)}
+    facts = store.require(STATE, day, "").facts
+    return all(facts.get(name) == value for name, value in now.items())
 
 
 def build_day(
@@ -99,15 +78,12 @@ def _build_day(
 ) -> Manifest:  # fmt: skip
     spark, spec = logs.spark, logs.spec
     parent, first = _parent(store, spec, day)
-    facts: dict[str, Any] = {
-        "spec": spec.to_json(),
-        "spec_hash": spec.hash,
-        "parent": parent.id if parent else None,
-    }
+    facts = _origin(logs, parent, config, split)
 
     with stage(f"{day} read logs") as report:
-        shown = logs.impressions(day, day).persist()
-        done = logs.behaviours(first, day).persist()
+        shown, done = logs.impressions(split.since(day), day), logs.behaviours(first, day)
+        facts["inputs"] = fingerprint(spark, [shown, done])
+        shown.persist(), done.persist()
         marked = {"impressions": shown, "behaviours": done}
         if logs.sources.clicks:
             known = store.manifest(EXAMPLES, day - DAY) is not None
@@ -119,14 +95,14 @@ def _build_day(
         report.rows = sum(funnel["impressions"].values())
         report.note = quarantined(funnel)
     quarantine(store, day, marked, funnel, config.max_broken)
-    facts |= {"funnel": funnel, "inputs": fingerprint(spark, [shown, done])}
+    facts["funnel"] = funnel
     last = _last_published(store, day)
     log(numbers)
     quality.judge(numbers, config.quality, last, day, whole=False)
 
     with stage(f"{day} vocabulary") as report:
         keys = [keys_of(good(shown), spec.features), _behaviour_keys(good(done), spec)]
-        if older := _days_before(logs, first, day):
+        if (older := _days_before(logs, first, day)) and split.since(day):
             # A cold build gives the ids that the same days would have given one by one.
             keys.append(keys_of(good(logs.impressions(*older)), spec.features))
         part = grow(store, day, reduce(DataFrame.unionByName, keys))
@@ -158,7 +134,7 @@ def _build_day(
     by_role = roles(seen, spec, split)
     everything = EXAMPLES
     if config.sample_rate < 1:
-        sampled = _sample(by_role[EXAMPLES], config)
+        sampled = sample(by_role[EXAMPLES], config)
         if split.by == "date":
             by_role, everything = {HOLDOUT: by_role[EXAMPLES]}, HOLDOUT
         by_role[EXAMPLES] = sampled
@@ -170,11 +146,10 @@ def _build_day(
                 rows, visible, logs, vocabulary, part.facts["known"], config.negatives, day
             )
         with stage(f"{day} {role}") as report:
-            targets = _numeric(rows, spec)
             about = facts | {"sample_rate": config.sample_rate if role == EXAMPLES else 1.0}
             check = check_quality if role == everything else _unchecked
-            published[role] = _publish_examples(
-                store, role, day, targets, visible, spec, config, about, check
+            published[role] = publish_examples(
+                store, role, day, rows, visible, spec, config, about, check
             )
             report.rows = published[role].rows
     if split.by == "date" and published[everything].rows != _in_order(funnel, config):
@@ -196,6 +171,20 @@ def _build_day(
         frame.unpersist()
     _tell_stale(store, day)
     return published[EXAMPLES]
+
+
+def _origin(
+    logs: Logs, parent: Manifest | None, config: BuildConfig, split: SplitConfig
+) -> dict[str, Any]:
+    """What the rows of a date hang on, beside the logs."""
+    judged_only = {"first", "max_broken", "quality"}
+    return {
+        "spec": logs.spec.to_json(),
+        "spec_hash": logs.spec.hash,
+        "parent": parent.id if parent else None,
+        "build": {n: v for n, v in to_dict(config).items() if n not in judged_only},
+        "split": to_dict(split),
+    }
 
 
 def _parent(store: Store, spec: FeatureSpec, day: date) -> tuple[Manifest | None, date | None]:
@@ -229,54 +218,6 @@ def _behaviour_keys(behaviours: DataFrame, spec: FeatureSpec) -> DataFrame:
 def _in_order(funnel: dict[str, dict[str, int]], config: BuildConfig) -> int:
     drawn = config.negatives.per_positive if config.negatives else 0
     return funnel["impressions"]["good"] * (1 + drawn)
-
-
-def _sample(rows: DataFrame, config: BuildConfig) -> DataFrame:
-    """All clicked rows, and the configured share of the others, drawn by a seeded hash."""
-    drawn = F.pmod(F.xxhash64("example_id", F.lit(config.seed), F.lit("sample")), F.lit(2**53))
-    return rows.where((F.col("label") > 0) | (drawn < config.sample_rate * 2**53))
-
-
-def _numeric(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
-    """Exactly the columns of an example, numeric and never null; lists padded, with lengths."""
-    optional = [c for c in ("weight", "reference") if c in rows.columns]
-    columns = [F.col("example_id"), F.col("time"), F.col("cutoff")]
-    columns += [F.col(c).cast("float").alias(c) for c in ("label", *optional)]
-    for f in spec.features:
-        columns += padded(f) if f.is_list else [F.col(f.name).cast("int").alias(f.name)]
-    return rows.select(*columns)
-
-
-def _publish_examples(
-    store: Store, name: str, day: date, targets: DataFrame, behaviours: DataFrame,
-    spec: FeatureSpec, config: BuildConfig, facts: dict[str, Any],
-    check_more: Callable[[Manifest], None],
-) -> Manifest:  # fmt: skip
-    """Order by a seeded hash, attach histories, write files of equal rows."""
-    shuffled = F.xxhash64("example_id", F.lit(config.seed))
-    ranked = with_rank(targets, shuffled, "example_id", "time", spec.item, name="_rank").persist()
-    rows = ranked.count()
-    if rows == 0:
-        raise InputError(f"{name} of {day}: no rows are left after the split")
-    shards = config.shards
-    files = min(rows, shards * -(-rows // (shards * config.rows_per_file)))
-    placed = ranked.withColumn("_file", F.expr(f"cast(_rank * {files} div {rows} as int)"))
-    examples = attach_history(placed, behaviours, spec)
-    examples = exactly_by(examples, "_file", files).sortWithinPartitions("_rank")
-
-    def check(manifest: Manifest) -> None:
-        sizes: Sequence[int] = [f.rows for f in manifest.files]
-        if sum(sizes) != rows or len(sizes) != files or max(sizes) - min(sizes) > 1:
-            raise InputError(f"{name} of {day}: {rows} rows in {files} files meant, got {sizes}")
-        if any(f.row_groups != 1 for f in manifest.files):
-            raise InputError(
-                f"{name} of {day}: a file has more than one row group: lower rows_per_file"
-            )
-        check_more(manifest)
-
-    manifest = store.publish(name, day, examples.drop("_rank", "_file"), facts, check, unpack(spec))
-    ranked.unpersist()
-    return manifest
 
 
 def _unchecked(manifest: Manifest) -> None:

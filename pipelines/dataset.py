@@ -12,7 +12,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timezone
 from typing import Any
 
@@ -45,6 +45,7 @@ class Manifest:
     """What is published of a data set for one date.
 
     ``facts`` holds what the writer knows: spec hash, vocabulary sizes, parents, counts, rates.
+    ``erased``: how many of the rows that were written users had taken out.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Manifest:
     files: tuple[DataFile, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+    erased: int = 0
 
     @property
     def rows(self) -> int:
@@ -60,8 +62,8 @@ class Manifest:
 
     @property
     def id(self) -> str:
-        """What a child pins: data set, date and run."""
-        return f"{self.name}/{self.date}/{self.run}"
+        """What a child pins: data set, date and run; what is left after an erasure keeps it."""
+        return f"{self.name}/{self.date}/{self.run.partition('.')[0]}"
 
 
 class Store:
@@ -157,14 +159,18 @@ class Store:
         facts: dict[str, Any],
         check: Callable[[Manifest], None] = lambda manifest: None,
         prepare: Prepare = iter,
+        left_of: Manifest | None = None,
     ) -> Manifest:
         """Write ``rows`` (None: a record without rows), check them, and let readers see them.
 
         ``check`` raises where the written files are not what they must be; then yesterday's
         answer stands, and the hidden folder is removed. What it finds it may add to the facts.
-        ``prepare``: see pipelines.parquet.write.
+        ``prepare``: see pipelines.parquet.write. ``left_of``: the run of which these
+        rows are what is left; the new one takes its place under its id.
         """
         run = f"{datetime.now(timezone.utc):{STAMP}}-{secrets.token_hex(3)}"
+        if left_of:
+            run = f"{left_of.run.partition('.')[0]}.{run}"
         folder = f"{self.base}/{name}/date={day}"
         hidden = f"{folder}/.run={run}"
         try:
@@ -172,6 +178,9 @@ class Store:
             if rows is not None:
                 files = write(rows, f"{self.url}/{name}/date={day}/.run={run}", prepare)
             manifest = Manifest(name, str(day), run, files, facts)
+            if left_of:
+                erased = left_of.erased + left_of.rows - manifest.rows
+                manifest = replace(manifest, erased=erased)
             check(manifest)
         except BaseException:
             if self.fs.exists(hidden):
@@ -181,7 +190,7 @@ class Store:
             self.fs.mv(hidden, f"{folder}/run={run}", recursive=True)
         self._replace(f"{folder}/_manifest.json", _to_json(manifest))
         for path in self.fs.glob(f"{folder}/run=*"):
-            if not path.endswith(run):
+            if path.rpartition("/run=")[2] != run:
                 self.fs.mv(path, path.replace("/run=", "/.run="), recursive=True)
         return manifest
 

@@ -129,7 +129,10 @@ def read(
 
 
 def fingerprint(spark: SparkSession, frames: Sequence[DataFrame]) -> dict[str, Any]:
-    """Number of files behind the frames, and a hash of their names, sizes and times of change."""
+    """Number of files behind the frames, and a hash of their names, sizes and times of change.
+
+    Before the frames are persisted: a cached one does not tell where it comes from.
+    """
     seen = hashlib.sha256()
     files = sorted({file for frame in frames for file in frame.inputFiles()})
     for file in files:

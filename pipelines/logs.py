@@ -170,7 +170,9 @@ class Logs:
         union = frames[0]
         for frame in frames[1:]:
             union = union.unionByName(frame, allowMissingColumns=True)
-        return _mark_repeats(union, [self.spec.user, "kind", "time", self.spec.item], "behaviour")
+        told = dict.fromkeys(f for h in self.spec.histories for f in h.fields.values())
+        keys = [self.spec.user, "kind", "time", *[f for f in told if f in union.columns]]
+        return _mark_repeats(union, keys, "behaviour")
 
     def candidates(self, day: date) -> DataFrame:
         """The table to be scored for ``day``: one row a (user, item), attributes of the day before.
@@ -205,7 +207,8 @@ class Logs:
                 f"sources.{name}: nothing is built before {last}: build the day before, or set"
                 " history.since to the first date of the logs"
             )
-        rows = read(self.spark, source, name, days_between(first or self.since or last, last))
+        days = days_between(first or self.since or last, last) if source.dated else [last]
+        rows = read(self.spark, source, name, days)
         assert rows is not None
         return rows
 

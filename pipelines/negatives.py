@@ -120,7 +120,12 @@ def with_negatives(
     spec = logs.spec
     item = spec[spec.item]
     others = [f for f in spec.side("item") if f is not item]
-    touched = behaviours.select(spec.user, spec.item)
+    if spec.item not in behaviours.columns:
+        raise InputError(
+            f"build.negatives: no kind of history has {spec.item!r}, so what users touched is"
+            " not known"
+        )
+    touched = behaviours.select(spec.user, spec.item).where(F.col(spec.item).isNotNull())
     negatives = sample_negatives(rows, touched, spec, drawn, known[item.vocabulary])
     if others:
         table = encode(logs.attributes.table("items", others, day), [item, *others], vocabulary)

@@ -11,9 +11,9 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
-from pipelines.build import STATE
 from pipelines.dataset import Store
 from pipelines.logs import Logs
+from pipelines.state import STATE
 
 SAMPLE = 1_000_000
 
@@ -39,7 +39,7 @@ def with_boundaries(logs: Logs, store: Store, day: date) -> Logs:
 def _measure(logs: Logs, features: list[Feature], day: date) -> dict[str, tuple[float, ...]]:
     first = logs.since or day
     start = first if logs.sources.impressions.dated else None
-    rows = logs.impressions(start, first if start else day).where("reason is null")
+    rows = logs.impressions(start, first).where("reason is null")
     # Sampled by a hash, and exact on the sample: the same rows give the same boundaries.
     share = max(1, rows.count() // SAMPLE)
     sample = rows.where(F.pmod(F.xxhash64("example_id"), F.lit(share)) == 0)

@@ -116,7 +116,9 @@ def finished(
     if because:
         told = rows.select("user_key", "item_key", F.posexplode("because").alias("pos", "why"))
         told = told.select("user_key", "item_key", "pos", "why.kind", "why.item", "why.weight")
-        told = decode(told, "item", item, vocabulary)
+        pairs = [(h.kind, spec.told_by(h).vocabulary) for h in spec.histories]
+        of_kind = F.create_map(*[F.lit(name) for pair in pairs for name in pair])
+        told = decode(told, "item", of_kind[F.col("kind")], vocabulary)
         why = F.sort_array(F.collect_list(F.struct("pos", "kind", "item", "weight")))
         told = told.groupBy("user_key", "item_key").agg(why.alias("because"))
         told = told.withColumn(
@@ -205,7 +207,7 @@ def _because(
     row, kind, item, weight = [], [], [], []
     for k, history in enumerate(spec.histories):
         pairs = pairs_of(histories[history.kind], history_of)
-        name = next(n for n, f in history.fields.items() if f == spec.item)
+        name = next(n for n, f in history.fields.items() if f == spec.told_by(history).name)
         row.append(pairs.row.numpy())
         kind.append(np.full(len(pairs.row), k))
         item.append(histories[history.kind].fields[name].numpy()[pairs.position.numpy()])

@@ -9,11 +9,12 @@ from din_model import artefact, plots, registry
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from din_model.progress import stage
-from pipelines.build import STATE, whole
 from pipelines.dataset import Manifest, Store
+from pipelines.examples import whole
 from pipelines.ingest import fingerprint
 from pipelines.logs import DAY, Logs, with_serving_defaults
 from pipelines.score import ScoreConfig, encoded, finished, replay_differences, score, ship
+from pipelines.state import STATE
 from pipelines.vocabulary import open_vocabulary
 
 SCORES, REFUSED = "scores", "refused"
@@ -40,7 +41,9 @@ def score_day(
     state = store.require(STATE, day - DAY, BUILD_IT)
     vocabulary, _ = open_vocabulary(spark, store)
     with stage(f"{day} score") as report:
-        marked = logs.candidates(day).persist()
+        marked = logs.candidates(day)
+        inputs = fingerprint(spark, [marked])
+        marked.persist()
         counted = marked.groupBy(F.col("reason").isNull().alias("good")).count().collect()
         sizes = {row["good"]: row["count"] for row in counted}
         good, refused = sizes.get(True, 0), sizes.get(False, 0)
@@ -55,7 +58,7 @@ def score_day(
             "because": config.because,
             "candidates": good + refused,
             "refused": refused,
-            "inputs": fingerprint(spark, [marked]),
+            "inputs": inputs,
             "fingerprint": facts.fingerprint,
         }
         before = store.manifest(SCORES, day)

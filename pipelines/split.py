@@ -1,6 +1,7 @@
 """Which rows are trained on and which are held out, where dates do not say so."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Literal
 
 from pyspark.sql import DataFrame, Window
@@ -14,13 +15,18 @@ from din_model.features import FeatureSpec
 class SplitConfig(Section):
     """``date``: a later day judges. ``last_position``: each user's last positive does.
 
-    For ``last_position``: the first ``skip_first`` positives of a user (they have no past) are
-    histories only; the last ``skip_last`` are left out, so that 1 tunes on the second-to-last.
+    For ``last_position`` all impressions up to the date are taken together: the first
+    ``skip_first`` positives of a user (they have no past) are histories only, and the last
+    ``skip_last`` are left out, so that 1 tunes on the second-to-last.
     """
 
     by: Literal["date", "last_position"] = "date"
     skip_first: int = 1
     skip_last: int = 0
+
+    def since(self, day: date) -> date | None:
+        """The first day of the impressions that a build of ``day`` takes; None: the beginning."""
+        return day if self.by == "date" else None
 
 
 def roles(rows: DataFrame, spec: FeatureSpec, split: SplitConfig) -> dict[str, DataFrame]:

@@ -16,6 +16,8 @@ from pyspark.sql import types as T
 from din_model.features import FeatureSpec, History
 from pipelines.history import Emit, Ranges, sweep
 
+STATE = "state"
+
 
 def advance(
     state: DataFrame | None, behaviours: DataFrame, spec: FeatureSpec, end: int

@@ -113,11 +113,13 @@ def padded(feature: Feature) -> list[Column]:
     return [values.alias(feature.name), F.size(feature.name).alias(f"{feature.name}__length")]
 
 
-def decode(rows: DataFrame, column: str, feature: Feature, vocabulary: DataFrame) -> DataFrame:
-    """Replace ids by the keys they stand for; null for an id without one."""
-    keys = vocabulary.where(F.col("vocabulary") == feature.vocabulary)
-    keys = keys.select(F.col("id").alias(column), F.col("key").alias("_key"))
-    return rows.join(keys, column, "left").drop(column).withColumnRenamed("_key", column)
+def decode(rows: DataFrame, column: str, of: Column, vocabulary: DataFrame) -> DataFrame:
+    """Replace ids by the keys they stand for in the vocabulary named ``of``; null for none."""
+    keys = vocabulary.select(
+        F.col("vocabulary").alias("_of"), F.col("id").alias(column), F.col("key").alias("_key")
+    )
+    joined = rows.withColumn("_of", of).join(keys, ["_of", column], "left").drop("_of", column)
+    return joined.withColumnRenamed("_key", column)
 
 
 def _encode_keys(rows: DataFrame, feature: Feature, ids: DataFrame) -> DataFrame:

@@ -14,8 +14,8 @@ from din_model.features import FIRST_ID, FeatureSpec
 from din_model.reader import File, Reader
 from din_model.train import TrainConfig
 from pipelines import counts, vocabulary
-from pipelines.build import EXAMPLES, HOLDOUT, whole
 from pipelines.dataset import Manifest, Store
+from pipelines.examples import EXAMPLES, HOLDOUT, whole
 from pipelines.ingest import days_between
 from pipelines.split import SplitConfig
 

@@ -45,7 +45,7 @@ def test_a_spec_comes_back_from_json_as_it_was():
         (with_features(Feature("x", "item", "string", "item", 8)), "shares the vocabulary 'item'"),
         (with_features(Feature("x", "item", "int64", "item", 9)), "shares the vocabulary 'item'"),
         (with_history(length=0), "history.kinds.clicks: length must be at least 1"),
-        (with_history(fields={}), "none of them mirrors the item column 'item'"),
+        (with_history(fields={}), "name at least one field and the feature it mirrors"),
         (with_history(fields={"item": "item", "t": "tags"}), "'tags' is no single item feature"),
         (with_history(fields={"item": "item", "u": "user"}), "'user' is no single item feature"),
     ],

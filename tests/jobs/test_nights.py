@@ -1,8 +1,8 @@
 """Three generated nights from logs to scores, as a scheduler would run them: real jobs' code."""
 
-import os
 import pickle
 import pickletools
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,65 +14,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from din_model import artefact, registry
 from din_model.batch import from_columns
-from din_model.config import load
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from din_model.train import TrainConfig
 from jobs import nightly
-from jobs.settings import Settings
 from pipelines.build import build_day, is_built
-from pipelines.dataset import Store
+from pipelines.dataset import Manifest, Store
 from pipelines.history import attach_history, unpacked
 from pipelines.ingest import start_of
 from pipelines.night import decide
-from pipelines.scoring import replay
+from pipelines.scoring import replay, score_day
 from pipelines.state import as_behaviours
-from pipelines.synthetic import generate
 from pipelines.vocabulary import encode, open_vocabulary
-
-DEMO = Path(__file__).parents[2] / "conf" / "demo.yaml"
-NIGHTS = [date(2026, 11, 20), date(2026, 11, 21), date(2026, 11, 22)]
-
-
-def rows(frame: DataFrame) -> list[str]:
-    """Every row as text, sorted: equal lists, equal tables."""
-    return sorted(map(str, frame.toPandas().to_numpy().tolist()))
-
-
-@pytest.fixture(scope="module")
-def nights(
-    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Settings, Store, list[int | None]]:
-    """Logs of four days and three nights on them; the champion after each night."""
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    root = tmp_path_factory.mktemp("nights")
-    os.chdir(root)
-    small = (
-        "users=150 items=120 categories=12 impressions=1500 candidates_users=20 candidates_items=9"
-    )
-    words = [f"generate.{word}" for word in small.split()]
-    words += [
-        "train.epochs=3",
-        "train.batch_size=256",
-        "train.learning_rate=0.005",
-        "train.window=2",
-        "train.baselines=[]",
-        "build.max_broken=0.02",
-        "history.kinds.clicks.age=true",
-    ]
-    settings = load(Settings, [str(DEMO)], words)
-    assert settings.generate is not None
-    generate(spark, settings.generate)
-    champions = []
-    for night in NIGHTS:
-        nightly.run(settings, night)
-        champions.append(registry.champion(settings.tracking.model))
-    return settings, Store(settings.store.path), champions
+from tests.jobs.conftest import NIGHTS, rows
 
 
 def test_the_champion_moves_only_through_the_gate(nights):
@@ -167,6 +125,7 @@ def test_candidates_and_impressions_add_up(nights):
         scores = store.manifest("scores", night + timedelta(days=1))
         assert scores.rows + scores.facts["refused"] == scores.facts["candidates"]
         assert is_built(store, night)
+        assert examples.facts["inputs"]["files"] > 1 and scores.facts["inputs"]["files"] > 0
         assert FeatureSpec.from_json(examples.facts["spec"]).hash == examples.facts["spec_hash"]
 
 
@@ -241,6 +200,29 @@ def test_a_judged_day_may_be_trained_in_without_moving_the_champion(nights):
         assert facts.trained_through == str(day) and facts.metrics == {}
         assert facts.rows_read == facts.rows == 3 * store.require("examples", day, "").rows
         assert decide_by(nights, train_in=True) == decision, "a rerun takes what is on record"
+
+
+def test_a_changed_table_of_candidates_is_scored_again(spark, nights, tmp_path):
+    settings, store, champions = nights
+    day, name = NIGHTS[-1] + timedelta(days=1), settings.tracking.model
+    shutil.copytree(store.base, tmp_path / "store")
+    copy, place = Store(str(tmp_path / "store")), f"{tmp_path}/candidates/date={day}"
+    logs, _ = settings.open("tests", NIGHTS[-1])
+    source = replace(logs.sources.candidates, path=place)
+    logs = replace(logs, sources=replace(logs.sources, candidates=source))
+    table = spark.read.parquet(f"{settings.generate.path}/candidates/date={day}")
+
+    def scored() -> Manifest:
+        registry.connect(settings.tracking, store.url)
+        with registry.run("score", {}, {}):
+            return score_day(logs, copy, name, champions[-1], settings.score, day)
+
+    table.write.parquet(place)
+    first = scored()
+    assert scored() == first, "published already"
+    table.limit(first.rows - 2).write.mode("overwrite").parquet(place)
+    again = scored()
+    assert (again.rows, copy.manifest("scores", day)) == (first.rows - 2, again)
 
 
 def test_rollback_gives_the_title_back(nights):

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.sql import functions as F
 
 from din_model import registry
 from din_model.config import load
-from din_model.features import FeatureSpec
 from jobs import build_sequences, nightly, train
 from jobs.settings import Settings
 from pipelines.build import build_day
@@ -66,10 +66,9 @@ def test_ebnerd_loses_no_impression_and_sees_the_days_before_alone(spark, tmp_pa
     day = days[-1]
     assert replay(logs, store, day) == manifest.rows
 
-    spec = FeatureSpec.from_json(manifest.facts["spec"])
     vocabulary, _ = open_vocabulary(spark, store)
     examples = store.read(spark, [manifest]).select("user_id", "clicks__article_id")
-    examples = decode(examples.distinct(), "user_id", spec["user_id"], vocabulary).toPandas()
+    examples = decode(examples.distinct(), "user_id", F.lit("user_id"), vocabulary).toPandas()
     ids = vocabulary.where("vocabulary = 'article_id'").toPandas()
     key_of = dict(zip(ids["id"], ids["key"].astype(int), strict=True))
     visible = behaviours[behaviours["impression_time"] < pd.Timestamp(day)]

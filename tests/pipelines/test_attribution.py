@@ -10,8 +10,9 @@ import pytest
 
 from din_model.errors import InputError
 from pipelines.attribution import attribute
-from pipelines.build import BuildConfig, build_day
+from pipelines.build import build_day
 from pipelines.dataset import Store
+from pipelines.examples import BuildConfig
 from pipelines.ingest import BehaviourSource, Source, SourcesConfig
 from pipelines.logs import Logs
 from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec

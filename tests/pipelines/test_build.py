@@ -10,8 +10,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from din_model.errors import InputError
-from pipelines.build import BuildConfig, build_day, is_built
+from pipelines.build import build_day, is_built
 from pipelines.dataset import Store
+from pipelines.examples import BuildConfig
 from pipelines.ingest import BehaviourSource, Source, SourcesConfig
 from pipelines.logs import Logs
 from pipelines.negatives import NegativesConfig

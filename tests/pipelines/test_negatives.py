@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from pipelines.build import BuildConfig, build_day
+from pipelines.build import build_day
 from pipelines.dataset import Store
+from pipelines.examples import BuildConfig
 from pipelines.negatives import NegativesConfig, sample_negatives
 from pipelines.quality import QualityConfig
 from pipelines.split import SplitConfig

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from din_model.errors import InputError
-from pipelines.build import BuildConfig, build_day
+from pipelines.build import build_day
 from pipelines.dataset import Store
+from pipelines.examples import BuildConfig
 from pipelines.quality import QualityConfig
 from pipelines.split import SplitConfig
 from tests.pipelines.test_build import DAY, impressions, logs_of

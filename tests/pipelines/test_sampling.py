@@ -7,8 +7,9 @@ import pytest
 from din_model.config import build
 from din_model.errors import InputError
 from din_model.train import TrainConfig
-from pipelines.build import BuildConfig, build_day, whole
+from pipelines.build import build_day
 from pipelines.dataset import Store
+from pipelines.examples import BuildConfig, whole
 from pipelines.quality import QualityConfig
 from pipelines.split import SplitConfig
 from pipelines.window import open_window

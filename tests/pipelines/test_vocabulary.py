@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from din_model.features import Feature
 from pipelines.dataset import Store
@@ -80,7 +81,7 @@ def test_long_whole_numbers_and_odd_texts_stay_exact(spark: SparkSession, tmp_pa
     rows = spark.createDataFrame(list(enumerate(odd)), "number int, item string")
     encoded = encode(rows, [ITEM], open_vocabulary(spark, store)[0])
     assert len({row["item"] for row in encoded.collect()}) == len(odd)
-    decoded = decode(encoded, "item", ITEM, open_vocabulary(spark, store)[0])
+    decoded = decode(encoded, "item", F.lit(ITEM.vocabulary), open_vocabulary(spark, store)[0])
     assert {row["number"]: row["item"] for row in decoded.collect()} == dict(enumerate(odd))
 
 

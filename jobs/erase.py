@@ -1,0 +1,31 @@
+"""Erase users from all that is published: state, examples, counts, scores, what was set aside.
+
+    python -m jobs.erase --config conf/demo.yaml 'erase.users=[u0000007, u0000042]'
+
+Clean the raw logs first: a later build reads them again. Superseded runs are removed at once.
+Models trained before keep a vector under the user's id, which nothing ties to the user any more.
+"""
+
+from datetime import date
+
+from din_model.errors import InputError
+from din_model.progress import console
+from jobs.settings import Settings, main
+from pipelines.dataset import Store
+from pipelines.erasure import erase
+from pipelines.session import spark_session
+
+
+def run(settings: Settings, day: date | None) -> None:
+    users = [str(user) for user in settings.erase.users]
+    if not users:
+        raise InputError("erase.users: name at least one user")
+    spark = spark_session("erase", settings.features.time_zone)
+    removed = erase(spark, Store(settings.store.path), settings.build, users)
+    if not any(removed.values()):
+        raise InputError(f"erase.users: nothing is known of {', '.join(users)}")
+    console.print(f"  {len(users)} users erased: {sum(removed.values()):,} rows")
+
+
+if __name__ == "__main__":
+    main(run, __doc__, dated=False)
