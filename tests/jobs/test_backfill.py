@@ -1,55 +1,62 @@
 """A range of dates is built in order; what is built from the same logs already is left alone."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import pytest
 
-from din_model.config import load
 from din_model.errors import InputError
 from jobs import build_sequences
-from jobs.settings import Settings
 from pipelines.dataset import Store
-from pipelines.synthetic import generate
-from tests.jobs.conftest import SMALL, demo
-
-FIRST, LAST = date(2026, 11, 19), date(2026, 11, 20)
+from tests.jobs.conftest import NIGHTS, rows
 
 
-def runs(store: Store) -> list[str]:
-    return [m.run for m in store.manifests("examples")]
+@contextmanager
+def delivered_again(folder: Path) -> Iterator[None]:
+    """The files as if they had been written later; others look at them too, so not for long."""
+    times = {path: path.stat() for path in folder.iterdir()}
+    for path in times:
+        os.utime(path, (2_000_000_000, 2_000_000_000))
+    try:
+        yield
+    finally:
+        for path, was in times.items():
+            os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
 
 
-def test_a_backfill_builds_what_is_not_built_or_changed_and_all_after_it(
-    spark, tmp_path, monkeypatch
-):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    settings = load(Settings, [demo(tmp_path)], [*SMALL, "generate.days=2"])
-    assert settings.generate is not None
-    generate(spark, settings.generate)
-    ranged = replace(settings, build=replace(settings.build, first=FIRST))
-    store = Store(settings.store.path)
+def test_a_range_builds_what_changed_and_all_after_it(spark, nights, tmp_path):
+    settings, store, _ = nights
+    shutil.copytree(store.base, tmp_path / "store")
+    first, *_, last = days = store.dates("examples")
+    assert days == [date(2026, 11, 19), *NIGHTS]
+    settings = replace(
+        settings,
+        store=replace(settings.store, path=str(tmp_path / "store")),
+        build=replace(settings.build, first=first),
+    )
+    copy = Store(settings.store.path)
 
-    # Cut short after the first date: the range goes on with the second.
-    build_sequences.run(settings, FIRST)
-    first = runs(store)
-    build_sequences.run(ranged, LAST)
-    done = runs(store)
-    assert len(done) == 2 and done[:1] == first
-    build_sequences.run(ranged, LAST)
-    assert runs(store) == done, "nothing changed"
+    def runs() -> list[str]:
+        return [m.run for m in copy.manifests("examples")]
 
-    # A click log of the first date is delivered again, and has one half of what it had.
-    log = next((tmp_path / "out/demo/logs/clicks" / f"date={FIRST}").glob("*.json"))
-    lines = log.read_text().splitlines()
-    log.write_text("\n".join(lines[: len(lines) // 2]))
-    log.with_name(f".{log.name}.crc").unlink()
-    clicked = store.read(spark, store.manifests("examples")[:1]).where("label = 1").count()
-    build_sequences.run(ranged, LAST)
-    assert not set(runs(store)) & set(done), "the second date hangs on the first"
-    again = store.read(spark, store.manifests("examples")[:1]).where("label = 1").count()
-    assert 0 < again < clicked
-    parent = store.require("state", LAST, "").facts["parent"]
-    assert parent == store.require("state", FIRST, "").id
+    before = runs()
+    build_sequences.run(settings, last)
+    assert runs() == before, "nothing changed"
+
+    # The third date's table of items is delivered again. The fourth hangs on the third's state.
+    with delivered_again(Path(f"{settings.generate.path}/items/date={days[2]}")):
+        build_sequences.run(settings, last)
+    after = runs()
+    assert after[:2] == before[:2] and not set(after[2:]) & set(before)
+    assert copy.require("state", last, "").facts["parent"] == copy.require("state", days[2], "").id
+    for name in ("examples", "state", "counts"):
+        mine, theirs = copy.require(name, last, ""), store.require(name, last, "")
+        assert rows(copy.read(spark, [mine])) == rows(store.read(spark, [theirs]))
+
     with pytest.raises(InputError, match=r"build\.first: 2026-11-19 is after --date 2026-11-18"):
-        build_sequences.run(ranged, date(2026, 11, 18))
+        build_sequences.run(settings, date(2026, 11, 18))
