@@ -22,6 +22,7 @@ REQUIRES = [
     "pydantic>=2",
     "rich",
     "matplotlib",
+    "jinja2",
 ]
 
 EXTRAS = {
@@ -47,7 +48,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.12",
     packages=["din_model", "pipelines", "jobs"],
-    package_data={"pipelines": ["log4j2.properties"]},
+    package_data={"pipelines": ["log4j2.properties", "compare.html.j2"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
 )

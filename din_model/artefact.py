@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from din_model.config import build, to_dict
 from din_model.deferred import build_deferred
@@ -32,6 +33,8 @@ class Facts:
         manifests: ids of the examples it was trained on.
         rows, rows_read: what the manifests hold, and what the reader gave, all epochs and ranks.
         metrics: on the date that judged it, beside those of the baselines.
+        logit_shift: added to logits where scores are published, not where a model is judged: from
+            the click rate among drawn negatives to the one that is meant.
     """
 
     trained_through: str
@@ -40,6 +43,11 @@ class Facts:
     rows: int = 0
     rows_read: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
+    logit_shift: float = 0.0
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """Published score of each row [B], float64."""
+        return torch.sigmoid(logits.double() + self.logit_shift)
 
 
 def save(folder: Path, model: DIN, facts: Facts) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from din_model.features import FIRST_ID, PADDING, UNKNOWN, FeatureSpec
 
-ITEM_BIAS = "item_bias"
+ITEM_BIAS, WIDE = "item_bias", "wide"
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,15 @@ class Touched:
 
 
 class EmbeddingTables(nn.Module):
-    """One table a vocabulary (and one of width 1 for the item bias).
+    """One table a vocabulary, one of width 1 for the item bias, one for crosses (``wide`` rows).
 
     ``row_of[vocabulary][id]`` says which row an id reads. Ids seen too seldom in training, and ids
     newer than the model, read the unknown row, which is trained by the former.
     """
 
-    def __init__(self, spec: FeatureSpec, row_of: dict[str, Tensor], item_bias: bool) -> None:
+    def __init__(
+        self, spec: FeatureSpec, row_of: dict[str, Tensor], item_bias: bool, wide: int = 0
+    ) -> None:
         super().__init__()
         self.vocabulary = {name: name for name in spec.dimensions}
         dimensions = dict(spec.dimensions)
@@ -45,6 +47,9 @@ class EmbeddingTables(nn.Module):
         for name, dimension in dimensions.items():
             rows = int(row_of[self.vocabulary[name]].max()) + 1
             self.register_buffer(f"{name}__weight", torch.empty(rows, dimension))
+        if wide:
+            self.register_buffer(f"{WIDE}__weight", torch.empty(wide, 1))
+        self.names = (*dimensions, *((WIDE,) if wide else ()))
         self.touched: list[Touched] = []
 
     def weight(self, table: str) -> Tensor:
@@ -56,9 +61,9 @@ class EmbeddingTables(nn.Module):
         return self.get_buffer(f"{vocabulary}__row_of")
 
     def reset_parameters(self, std: float) -> None:
-        for table in self.vocabulary:
+        for table in self.names:
             weight = self.weight(table)
-            if table == ITEM_BIAS:
+            if table in (ITEM_BIAS, WIDE):
                 nn.init.zeros_(weight)
             else:
                 nn.init.normal_(weight, std=std)
@@ -70,19 +75,22 @@ class EmbeddingTables(nn.Module):
         In training, ``touched`` then holds one leaf a table.
         """
         if not self.training:
-            return [F.embedding(self._rows(t, ids), self.weight(t)) for t, ids in requests]
+            return [F.embedding(self.rows(t, ids), self.weight(t)) for t, ids in requests]
         self.touched, found = [], [torch.empty(0)] * len(requests)
         for table in dict.fromkeys(table for table, _ in requests):
             mine = [i for i, (t, _) in enumerate(requests) if t == table]
             ids = [requests[i][1] for i in mine]
-            rows, inverse = torch.unique(self._rows(table, torch.cat(ids)), return_inverse=True)
+            rows, inverse = torch.unique(self.rows(table, torch.cat(ids)), return_inverse=True)
             leaf = self.weight(table)[rows].requires_grad_()
             self.touched.append(Touched(table, rows, leaf))
             for i, part in zip(mine, inverse.split([len(x) for x in ids]), strict=True):
                 found[i] = F.embedding(part, leaf)
         return found
 
-    def _rows(self, table: str, ids: Tensor) -> Tensor:
+    def rows(self, table: str, ids: Tensor) -> Tensor:
+        """The rows that ids [n] read; a cross is its own row."""
+        if table == WIDE:
+            return ids
         row_of = self.row_of(self.vocabulary[table])
         known = torch.where(ids < len(row_of), ids, UNKNOWN)
         return row_of[known].long()

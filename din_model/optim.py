@@ -32,7 +32,7 @@ class RowAdam:
                 torch.zeros_like(tables.weight(table)),
                 tables.weight(table).new_zeros(len(tables.weight(table)), 1),
             )
-            for table in tables.vocabulary
+            for table in tables.names
         }
 
     @torch.no_grad()
@@ -42,7 +42,7 @@ class RowAdam:
         for touched in self.tables.touched:
             rows, gradient = _over_ranks(touched.rows, touched.leaf.grad)
             weight = self.tables.weight(touched.table)
-            if self.regularisation:
+            if self.regularisation and touched.table in self.tables.vocabulary:
                 n = self.examples[self.tables.vocabulary[touched.table]][rows].clamp(min=1)
                 gradient = gradient + self.regularisation * weight[rows] / n[:, None]
             first, second, steps = self.state[touched.table]

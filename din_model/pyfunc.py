@@ -21,14 +21,15 @@ class DINPyfunc(PythonModel):  # type: ignore[misc]
     """Click probability of each row."""
 
     def load_context(self, context: Any) -> None:
-        self.model, _ = load(Path(context.artifacts["model"]))
+        self.model, self.facts = load(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> np.ndarray:
         """Encoded examples [B] -> probability [B] float32."""
         names = [n for n in example_columns(self.model.spec) if n not in ("label", "weight")]
         columns = {name: _array(model_input[name]) for name in names}
         with torch.inference_mode():
-            return torch.sigmoid(self.model(from_columns(columns, self.model.spec))).numpy()
+            logits = self.model(from_columns(columns, self.model.spec))
+        return self.facts.probability(logits).float().numpy()
 
 
 def _array(column: pd.Series) -> np.ndarray:

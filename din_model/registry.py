@@ -88,6 +88,11 @@ def log_dict(data: dict[str, Any], name: str) -> None:
     mlflow.log_dict(data, f"{name}.json")
 
 
+def log_folder(folder: Path) -> None:
+    """Log a folder's files with the active run."""
+    mlflow.log_artifacts(str(folder))
+
+
 def find(model: str, fingerprint: str) -> int | None:
     """The version that was made of the same data, configuration and seed, if there is one."""
     found = _client().search_model_versions(f"name = '{model}'")

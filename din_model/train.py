@@ -1,7 +1,7 @@
 """The training step and the loop around it; the same code on one process and on many ranks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 from din_model.batch import Batch, from_columns
 from din_model.config import Section
 from din_model.distributed import gather, rank, world
-from din_model.model import DIN, ModelConfig
+from din_model.metrics import Meter
+from din_model.model import DIN, Encoder, ModelConfig
 from din_model.optim import RowAdam
 from din_model.progress import track
-from din_model.reader import Reader
+from din_model.reader import Columns, Reader
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class TrainConfig(Section):
         new_as_unknown: share of the ids first seen on an example's own day that read the unknown
             row there, as the next day's new ids will; see din_model.reader.
         regularisation: lambda of mini-batch aware regularisation; 0 is none.
+        schedule: of the learning rate: ``constant``; ``cosine``, down to nothing over all epochs;
+            ``plateau``, halved after an epoch that does not gain on later days.
+        patience: stop after so many epochs without a gain in log loss on the window's last day,
+            which is then not trained on; 0 trains all epochs on all days.
         baselines: encoders trained beside, on the same rows, to compare with; never registered.
     """
 
@@ -46,7 +51,13 @@ class TrainConfig(Section):
     regularisation: float = 0.0
     seed: int = 2019
     threads: int = 0
-    baselines: tuple[Literal["din", "mean"], ...] = ()
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    patience: int = 0
+    baselines: tuple[Encoder, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.schedule == "plateau" and not self.patience:
+            raise ValueError("schedule plateau looks at later days: set patience")
 
 
 Log = Callable[[dict[str, float], int], None]
@@ -70,6 +81,16 @@ class Trainer:
         lr, regularisation = config.learning_rate, config.regularisation
         self.rows = RowAdam(model.tables, lr, examples, regularisation)
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of both optimizers."""
+        self.rows.lr = rate
+        for group in self.dense.param_groups:
+            group["lr"] = rate
+
     def step(self, batch: Batch, global_rows: int) -> Tensor:
         """Take one step; return this rank's share of the global mean loss."""
         self.net.train()
@@ -83,41 +104,67 @@ class Trainer:
         return loss.detach()
 
 
-def fit(trainer: Trainer, reader: Reader, config: TrainConfig, log: Log) -> int:
-    """Train for all epochs; return the number of steps taken.
+def fit(
+    trainer: Trainer, reader: Reader, config: TrainConfig, log: Log, later: Reader | None = None
+) -> int:
+    """Train for all epochs, or until rows ``later`` than training's gain no more; return epochs.
+
+    With ``later`` the weights of its best epoch (log loss) are kept.
 
     Raises:
         FloatingPointError: the loss is no longer a number.
     """
-    device, steps = next(trainer.model.parameters()).device, 0
+    steps = 0
     every = max(1, reader.steps * config.epochs // 100)
+    best, kept, rate, waited = math.inf, trainer.model.state_dict(), config.learning_rate, 0
     for epoch in range(config.epochs):
         batches = reader.epoch(epoch)
         title = f"epoch {epoch + 1} of {config.epochs}"
         for batch, global_rows in track(batches, reader.steps, title) if rank() == 0 else batches:
-            loss = trainer.step(batch.to(device), global_rows)
+            trainer.set_rate(rate * _cosine(config, steps, reader.steps))
+            loss = trainer.step(batch.to(trainer.device), global_rows)
             steps += 1
             if steps % every == 0:
                 mean = float(gather(loss[None]).sum())
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"loss is {mean} at step {steps}: lower learning_rate")
-                log({"loss": mean}, steps)
-    return steps
+                log({"loss": mean, "learning_rate": trainer.rows.lr}, steps)
+        if later is None:
+            continue
+        found = evaluate(trainer.model, later)["log_loss"]
+        log({"later_loss": found}, steps)
+        if found < best:
+            best, waited = found, 0
+            kept = {n: t.clone() for n, t in trainer.model.state_dict().items()}
+            continue
+        waited, rate = waited + 1, rate / 2 if config.schedule == "plateau" else rate
+        if waited == config.patience:
+            break
+    if later is not None:
+        trainer.model.load_state_dict(kept)
+    return epoch + 1
+
+
+def evaluate(model: DIN, reader: Reader) -> dict[str, float]:
+    """Metrics (see din_model.metrics.Meter) of all rows of all ranks, GAUC apart."""
+    with Meter(by_user=False) as meter:
+        for columns, score in scored(model, reader):
+            meter.add(columns["label"], score)
+        return meter.result()
+
+
+def _cosine(config: TrainConfig, step: int, steps_an_epoch: int) -> float:
+    """What the learning rate is multiplied by: half a cosine from 1 to 0 over the training."""
+    if config.schedule != "cosine":
+        return 1.0
+    return (1 + math.cos(math.pi * step / (steps_an_epoch * config.epochs))) / 2
 
 
 @torch.inference_mode()
-def predict(model: DIN, reader: Reader, *extra: str) -> dict[str, np.ndarray]:
-    """Score every row that the reader's ranks hold; the whole comes back on every rank.
-
-    Returns:
-        ``score`` (probability), ``label`` and each ``extra`` column, [rows].
-    """
+def scored(model: DIN, reader: Reader) -> Iterator[tuple[Columns, np.ndarray]]:
+    """Yield the columns that this rank reads and their scores (probabilities [B]), by batches."""
     model.eval()
     device = next(model.parameters()).device
-    parts: dict[str, list[Tensor]] = {name: [] for name in ("score", "label", *extra)}
     for columns in reader.chunks():
         batch = from_columns(columns, model.spec)
-        parts["score"].append(torch.sigmoid(model(batch.to(device))).cpu())
-        for name in ("label", *extra):
-            parts[name].append(torch.from_numpy(np.ascontiguousarray(columns[name])))
-    return {name: gather(torch.cat(part)).numpy() for name, part in parts.items()}
+        yield columns, torch.sigmoid(model(batch.to(device))).cpu().numpy()

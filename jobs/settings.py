@@ -16,6 +16,7 @@ from din_model.errors import InputError
 from din_model.progress import console
 from din_model.registry import TrackingConfig, TrackingError
 from din_model.train import TrainConfig
+from pipelines.compare import CompareConfig
 from pipelines.dataset import Store, StoreConfig
 from pipelines.erasure import EraseConfig
 from pipelines.examples import BuildConfig
@@ -46,6 +47,7 @@ class Settings(Section):
     score: ScoreConfig = field(default_factory=ScoreConfig)
     nightly: NightlyConfig = field(default_factory=NightlyConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     erase: EraseConfig = field(default_factory=EraseConfig)
 
     def open(self, name: str, day: datetime.date) -> tuple[Logs, Store]:

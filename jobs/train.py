@@ -29,7 +29,7 @@ def run(settings: Settings, day: date) -> None:
             look = registry.connect(settings.tracking, store.url)
         distributed.barrier()
         days = window_days(settings.train, settings.split, day, settings.history.since)
-        window = open_window(store, days, settings.split, day)
+        window = open_window(store, days, settings.split, day, settings.train.patience)
         tracked = registry.run(f"train {day}", {"job": "train"}, to_dict(settings))
         with tracked if first else nullcontext():
             name = settings.tracking.model

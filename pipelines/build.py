@@ -146,7 +146,9 @@ def _build_day(
                 rows, visible, logs, vocabulary, part.facts["known"], config.negatives, day
             )
         with stage(f"{day} {role}") as report:
-            about = facts | {"sample_rate": config.sample_rate if role == EXAMPLES else 1.0}
+            shift = config.negatives.logit_shift if config.negatives else 0.0
+            about = facts | {"logit_shift": shift}
+            about |= {"sample_rate": config.sample_rate if role == EXAMPLES else 1.0}
             check = check_quality if role == everything else _unchecked
             published[role] = publish_examples(
                 store, role, day, rows, visible, spec, config, about, check

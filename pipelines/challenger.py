@@ -3,6 +3,8 @@
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,14 @@ from din_model.distributed import device, rank, sum_over_ranks, world
 from din_model.embeddings import assign_rows, examples_of_rows
 from din_model.model import DIN, new_model
 from din_model.progress import stage
-from din_model.train import TrainConfig, Trainer, fit, predict
+from din_model.reader import Columns
+from din_model.train import TrainConfig, Trainer, fit, scored
 from pipelines.dataset import Store
 from pipelines.window import Window
 
 Metrics = dict[str, dict[str, float]]
+Score = Callable[[Columns, np.ndarray], np.ndarray]
+"""What a judged batch is scored by, given its columns and the model's scores."""
 
 PRIOR = 10.0
 """Impressions at the base rate that the popularity baseline gives every item to start with."""
@@ -50,34 +55,34 @@ def train_challenger(
     losses: list[tuple[int, float]] = []
 
     def log(step_metrics: dict[str, float], step: int) -> None:
-        losses.append((step, step_metrics["loss"]))
+        if "loss" in step_metrics:
+            losses.append((step, step_metrics["loss"]))
         if rank() == 0:
             registry.log_metrics(step_metrics, step)
 
-    model, rows_read = _train(store, window, config, log, older)
+    model, rows_read, epochs = train(store, window, config, log, older)
     results: Metrics = {}
     if window.judge:
-        judged, scores = _judge(model, store, window)
-        results = {config.model.encoder: judged} | _baselines(window, scores)
+        results, buckets = judge(model, store, window, config.model.encoder, beside=True)
         for encoder in config.baselines:
             other = replace(config, model=replace(config.model, encoder=encoder))
-            beside, _ = _train(store, window, other, lambda m, s: None, None)
-            results[encoder] = _judge(beside, store, window)[0]
+            beside, *_ = train(store, window, other, lambda m, s: None)
+            results |= judge(beside, store, window, encoder)[0]
     if rank() == 0:
         facts = artefact.Facts(
             trained_through=max(m.date for m in window.training),
             fingerprint=fingerprint,
             manifests=[m.id for m in window.training],
-            rows=sum(m.rows for m in window.training) * config.epochs,
+            rows=sum(m.rows for m in window.training) * epochs,
             rows_read=rows_read,
             metrics=results,
+            logit_shift=window.logit_shift,
         )
         version = _register(model, facts, model_name, judged_on)
         for name, values in results.items():
             registry.log_metrics({f"{name.replace(' ', '_')}.{k}": v for k, v in values.items()})
         registry.log_figure(plots.training_curve(losses, window.base_rate), "training")
         if window.judge:
-            buckets = metrics.calibration(scores["label"], scores["score"])
             registry.log_figure(plots.calibration_curve(buckets), "calibration")
     return int(sum_over_ranks(torch.tensor([version]))), results
 
@@ -85,20 +90,20 @@ def train_challenger(
 def judge_again(store: Store, window: Window, model_name: str, version: int) -> dict[str, float]:
     """Judge a registered version on the window's judging rows."""
     model, _ = registry.load(model_name, version)
-    return _judge(model, store, window)[0]
+    return judge(model, store, window, "champion")[0]["champion"]
 
 
-def _train(
-    store: Store, window: Window, config: TrainConfig, log: Any, older: DIN | None
-) -> tuple[DIN, int]:
-    """Return the model and the rows that all ranks read."""
+def train(
+    store: Store, window: Window, config: TrainConfig, log: Any, older: DIN | None = None
+) -> tuple[DIN, int, int]:
+    """Return the model, the rows that all ranks read, and the epochs."""
     model, examples = _prepare(window, config, older)
-    reader = window.training_reader(store, config)
+    reader, later = window.training_reader(store, config), window.later_reader(store)
     with stage(f"train {config.model.encoder}") as report:
-        fit(Trainer(model, config, examples), reader, config, log)
+        epochs = fit(Trainer(model, config, examples), reader, config, log, later)
         rows_read = int(sum_over_ranks(torch.tensor([reader.read])))
-        report.rows, report.note = rows_read, f"in {config.epochs} epochs"
-    return model, rows_read
+        report.rows, report.note = rows_read, f"in {epochs} epochs"
+    return model, rows_read, epochs
 
 
 def _prepare(
@@ -122,31 +127,43 @@ def _prepare(
     return model, n_j
 
 
-def _judge(
-    model: DIN, store: Store, window: Window
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Return the model's metrics, and its scores of the judging rows."""
-    with stage(f"judge {model.config.encoder}") as report:
-        reader = window.judge_reader(store)
-        extra = [window.spec.user, window.spec.item]
-        extra += ["reference"] if window.spec.reference else []
-        scores = predict(model, reader, *extra)
-        report.rows = len(scores["label"])
-    return metrics.evaluate(scores["label"], scores["score"], scores[window.spec.user]), scores
+def judge(
+    model: DIN, store: Store, window: Window, name: str, beside: bool = False
+) -> tuple[Metrics, list[metrics.Calibration]]:
+    """Return metrics of the model, by ``name``, and its calibration.
+
+    ``beside``: and what it costs to know less: the click rate alone, each item's click rate, and,
+    if the logs give one, the reference score.
+    """
+    user, scores = window.spec.user, {name: lambda columns, score: score}
+    if beside:
+        scores |= _baselines(window)
+    with ExitStack() as stack, stage(f"judge {model.config.encoder}") as report:
+        meters = {each: stack.enter_context(metrics.Meter()) for each in scores}
+        for columns, score in scored(model, window.judge_reader(store)):
+            for each, meter in meters.items():
+                meter.add(columns["label"], scores[each](columns, score), columns[user])
+        results = {each: meter.result() for each, meter in meters.items()}
+        report.rows = int(results[name]["rows"])
+        return results, meters[name].calibration()
 
 
-def _baselines(window: Window, scores: dict[str, np.ndarray]) -> Metrics:
-    """What it costs to know less: the click rate alone, each item's click rate, a given score."""
-    label, user = scores["label"], scores[window.spec.user]
+def _baselines(window: Window) -> dict[str, Score]:
     rate = window.base_rate
     item = window.counts[window.spec[window.spec.item].vocabulary]
     by_item = (item["clicked"] + PRIOR * rate) / (item["shown"] + PRIOR)
-    ids = scores[window.spec.item]
-    popularity = np.where(ids < len(by_item), by_item[np.minimum(ids, len(by_item) - 1)], rate)
-    given = {"popularity": popularity, "base rate": np.full(len(label), rate)}
-    if "reference" in scores:
-        given["reference"] = scores["reference"].astype(np.float64)
-    return {name: metrics.evaluate(label, score, user) for name, score in given.items()}
+
+    def popularity(columns: Columns, score: np.ndarray) -> np.ndarray:
+        ids = columns[window.spec.item]
+        return np.where(ids < len(by_item), by_item[np.minimum(ids, len(by_item) - 1)], rate)
+
+    found: dict[str, Score] = {
+        "popularity": popularity,
+        "base rate": lambda columns, score: np.full(len(score), rate),
+    }
+    if window.spec.reference:
+        found["reference"] = lambda columns, score: columns["reference"]
+    return found
 
 
 def _register(model: DIN, facts: artefact.Facts, name: str, judged_on: str) -> int:

@@ -1,5 +1,6 @@
 """Unclicked impressions for logs of clicks alone: items drawn that the user never touched."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -27,13 +28,26 @@ class NegativesConfig(Section):
     """``per_positive`` unclicked rows a click.
 
     ``by``: all items alike that the vocabulary knew that day, or by popularity: the day's clicks of
-    the item, to the power ``power`` (arXiv 1310.4546, section 2.2).
+    the item, to the power ``power`` (arXiv 1310.4546, section 2.2). ``base_rate``: the click rate
+    that published scores shall mean; what was drawn has one of its own, 1 / (1 + per_positive).
     """
 
     per_positive: int = 1
+    base_rate: float | None = None
     by: Literal["uniform", "popularity"] = "uniform"
     power: float = 0.75
     seed: int = 2019
+
+    def __post_init__(self) -> None:
+        if self.base_rate is not None and not 0 < self.base_rate < 1:
+            raise ValueError("base_rate must lie between 0 and 1")
+
+    @property
+    def logit_shift(self) -> float:
+        """From the log odds of a click among drawn rows to those at ``base_rate``."""
+        if self.base_rate is None:
+            return 0.0
+        return math.log(self.base_rate / (1 - self.base_rate) * self.per_positive)
 
 
 def sample_negatives(

@@ -86,7 +86,7 @@ def _gate(
             {"champion": kept},
             window.base_rate,
         )
-    window = open_window(store, days, split, day)
+    window = open_window(store, days, split, day, train.patience)
     version, results = train_challenger(store, window, train, model, start)
     if champion == version:
         return Decision(

@@ -22,11 +22,11 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from din_model.artefact import load
+from din_model.artefact import Facts, load
 from din_model.batch import Histories, with_histories
 from din_model.config import Section
 from din_model.features import UNKNOWN, FeatureSpec, History
-from din_model.layers import pairs_of
+from din_model.interest import pairs_of
 from din_model.model import DIN
 from pipelines.history import Emit, Ranges, attach_history, sweep, unpacked
 from pipelines.ingest import start_of
@@ -92,9 +92,8 @@ def score(
     if because:
         columns.append(T.StructField("because", T.ArrayType(reason)))
     behaviours = as_behaviours(state, spec)
-    return sweep(
-        targets, behaviours, spec, lambda _: scorer(_model(shipped), because), T.StructType(columns)
-    )
+    schema = T.StructType(columns)
+    return sweep(targets, behaviours, spec, lambda _: scorer(*_model(shipped), because), schema)
 
 
 def encoded(candidates: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) -> DataFrame:
@@ -139,9 +138,8 @@ def finished(
     return rows.select(*columns)
 
 
-def scorer(model: DIN, because: int) -> Emit:
+def scorer(model: DIN, facts: Facts, because: int) -> Emit:
     """The UDF's own function: a batch's targets and their histories -> one row a target."""
-    spec = model.spec
 
     def emit(targets: pa.Table, ranges: list[Ranges]) -> pa.RecordBatch:
         parts = []
@@ -151,7 +149,7 @@ def scorer(model: DIN, because: int) -> Emit:
                 r._replace(start=r.start[start:][:ROWS_AT_ONCE], end=r.end[start:][:ROWS_AT_ONCE])
                 for r in ranges
             ]
-            parts.append(_score_part(model, spec, part, those, because))
+            parts.append(_score_part(model, facts, part, those, because))
         return pa.concat_tables(parts).combine_chunks().to_batches()[0]
 
     return emit
@@ -159,8 +157,9 @@ def scorer(model: DIN, because: int) -> Emit:
 
 @torch.inference_mode()
 def _score_part(
-    model: DIN, spec: FeatureSpec, targets: pa.Table, ranges: list[Ranges], because: int
+    model: DIN, facts: Facts, targets: pa.Table, ranges: list[Ranges], because: int
 ) -> pa.Table:
+    spec = model.spec
     columns = {n: _array(targets.column(n)) for n in targets.column_names if _is_id(targets, n)}
     histories, history_of = shared_histories(
         spec.histories, ranges, targets.column("_at").to_numpy()
@@ -172,7 +171,7 @@ def _score_part(
     arrays = [
         targets.column("user_key"),
         targets.column("item_key"),
-        pa.array(torch.sigmoid(logits.double()).numpy()),
+        pa.array(facts.probability(logits).numpy()),
         pa.array(np.asarray(length, np.int32)),
         pa.array(columns[spec.item] == UNKNOWN),
     ]
@@ -231,10 +230,10 @@ def _because(
 
 
 @lru_cache(maxsize=1)
-def _model(shipped: str) -> DIN:
+def _model(shipped: str) -> tuple[DIN, Facts]:
     """Loaded once a worker process; its threads are the task's slots."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    return load(Path(SparkFiles.get(shipped)))[0]
+    return load(Path(SparkFiles.get(shipped)))
 
 
 def _is_id(table: pa.Table, name: str) -> bool:

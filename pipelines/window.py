@@ -25,6 +25,7 @@ class Window:
     """What is trained on, what judges, and how often each id occurs in the former.
 
     Attributes:
+        later: rows later than training's, to stop by (train.patience); None: all epochs are run.
         first_new: date -> vocabulary -> the first id given on that day.
         counts: columns vocabulary, id, examples, shown, clicked, summed over the window.
         content: what the above are a function of.
@@ -33,9 +34,15 @@ class Window:
     spec: FeatureSpec
     training: tuple[Manifest, ...]
     judge: Manifest | None
+    later: Manifest | None
     first_new: dict[str, dict[str, int]]
     counts: dict[str, dict[str, np.ndarray]]
     content: str
+
+    @property
+    def logit_shift(self) -> float:
+        """See din_model.artefact.Facts."""
+        return float(self.training[-1].facts.get("logit_shift", 0.0))
 
     @property
     def base_rate(self) -> float:
@@ -57,9 +64,16 @@ class Window:
     def judge_reader(self, store: Store) -> Reader:
         """Read the examples that judge, with the columns that metrics and baselines need."""
         assert self.judge is not None
+        return self._in_order(store, self.judge)
+
+    def later_reader(self, store: Store) -> Reader | None:
+        """Read the examples to stop by, if any."""
+        return self._in_order(store, self.later) if self.later else None
+
+    def _in_order(self, store: Store, manifest: Manifest) -> Reader:
         files = [
             File(url, file.rows)
-            for url, file in zip(store.urls(self.judge), self.judge.files, strict=True)
+            for url, file in zip(store.urls(manifest), manifest.files, strict=True)
         ]
         extra = [self.spec.user, self.spec.item] + (["reference"] if self.spec.reference else [])
         return Reader(files, self.spec, 4096, rank(), world(), extra=extra)
@@ -75,8 +89,12 @@ def window_days(
     return days_between(max(first, since) if since else first, day - timedelta(days=1))
 
 
-def open_window(store: Store, days: list[date], split: SplitConfig, judge: date | None) -> Window:
+def open_window(
+    store: Store, days: list[date], split: SplitConfig, judge: date | None, patience: int = 0
+) -> Window:
     """Find the published examples of ``days``, and those of the date that judges (None: nothing).
+
+    ``patience``: see din_model.train.TrainConfig; with it the last day is not trained on.
 
     Raises:
         InputError: a day is not built, or was built with another spec; no day is left.
@@ -86,6 +104,15 @@ def open_window(store: Store, days: list[date], split: SplitConfig, judge: date 
         raise InputError(
             f"no day before {judge} to train on: history.since is too late, or train.window 0"
         )
+    later = told = None
+    if patience:
+        if split.by != "date" or len(days) < 2:
+            raise InputError(
+                "train.patience: the window's last day tells when to stop, so split.by must be date"
+                f" and the window have two days or more; here it has {len(days)}"
+            )
+        *days, last = days
+        later, told = whole(store, last), store.require(counts.NAME, last, way_out)
     training = tuple(store.require(EXAMPLES, d, way_out) for d in days)
     judging = None
     if judge:
@@ -105,9 +132,10 @@ def open_window(store: Store, days: list[date], split: SplitConfig, judge: date 
     grown = [store.require(vocabulary.NAME, d, way_out) for d in days]
     first_new = {m.date: m.facts["first_new"] for m in grown}
     content = json.dumps([spec.hash, first_new, *[m.facts["content"] for m in pinned]])
+    content += told.facts["content"] if told else ""
     rates = [m.facts["sample_rate"] for m in training]
     sums = _sum_counts(store, pinned, rates, sizes)
-    return Window(spec, training, judging, first_new, sums, content)
+    return Window(spec, training, judging, later, first_new, sums, content)
 
 
 def _sum_counts(

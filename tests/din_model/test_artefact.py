@@ -9,6 +9,7 @@ import torch
 from din_model.artefact import Facts, copy_into, load, save
 from din_model.errors import InputError
 from din_model.model import new_model
+from pipelines.negatives import NegativesConfig
 from tests.din_model.conftest import some_batch, some_model
 
 FACTS = Facts("2026-11-21", "abc", ["examples/2026-11-21/r"], 10, 10, {"din": {"auc": 0.7}})
@@ -77,3 +78,15 @@ def test_a_model_of_other_layers_is_no_start():
     row_of = {name: older.tables.row_of(name) for name in ("user", "item", "tags")}
     with pytest.raises(InputError, match=r"train\.start: champion needs"):
         copy_into(new_model(older.spec, config, row_of, seed=9), older)
+
+
+def test_published_scores_are_shifted_from_the_drawn_click_rate_to_the_one_that_is_meant():
+    drawn = NegativesConfig(per_positive=4, base_rate=0.02)
+    facts = Facts("2026-11-21", "f", logit_shift=drawn.logit_shift)
+    # Among drawn rows one in five is a click; a model that says so means the base rate.
+    logit = torch.logit(torch.tensor([0.2, 0.5]))
+    published = facts.probability(logit)
+    odds = published / (1 - published)
+    torch.testing.assert_close(published[0].item(), 0.02)
+    torch.testing.assert_close((odds[1] / odds[0]).item(), 4.0)
+    assert NegativesConfig(per_positive=4).logit_shift == 0.0

@@ -4,7 +4,14 @@ import torch
 
 from din_model.batch import Histories, from_columns, with_histories
 from din_model.features import AGE_BUCKETS
-from din_model.layers import ActivationUnit, AttentivePooling, Dice, MeanPooling, pairs_of
+from din_model.interest import (
+    ActivationUnit,
+    AttentivePooling,
+    MeanPooling,
+    PersonaPooling,
+    pairs_of,
+)
+from din_model.layers import Dice
 from tests.din_model.conftest import small_spec, some_columns, some_model
 
 OFFSETS = torch.tensor([0, 3, 3, 7])
@@ -23,6 +30,7 @@ def test_the_factored_first_layer_equals_the_concatenated_form():
     MeanPooling(),
     AttentivePooling(5, (7,), "dice", softmax=True),
     AttentivePooling(5, (7,), "dice", softmax=False),
+    PersonaPooling(5, 3),
 ])  # fmt: skip
 def test_an_empty_history_has_a_zero_interest(pooling):
     pairs = pairs_of(Histories({}, OFFSETS), None)
@@ -49,6 +57,61 @@ def test_an_age_is_one_more_one_hot_input_of_the_activation_unit():
     inputs = torch.cat([q, k, q - k, q * k, one_hot], 1)
     plain = unit.rest(unit.act(inputs @ weight.T + unit.first.bias)).squeeze(1)
     torch.testing.assert_close(unit(query, keys, pairs, age), plain, atol=1e-5, rtol=1e-5)
+
+
+def test_personas_are_mixed_by_how_well_they_match_the_candidate():
+    pooling = PersonaPooling(5, 3)
+    query, keys = torch.randn(3, 5), torch.randn(7, 5)
+    pairs = pairs_of(Histories({}, OFFSETS), None)
+    interest, weights = pooling(query, keys, pairs)
+    for row, start, end in ((0, 0, 3), (2, 3, 7)):
+        mine = keys[start:end]
+        personas = torch.softmax(pooling.attention(mine), 0).T @ mine  # [K, d]
+        mix = torch.softmax(personas @ query[row] / 5**0.5, 0)
+        torch.testing.assert_close(interest[row], mix @ personas)
+        torch.testing.assert_close(weights[start:end].sum(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("config", [
+    {}, {"encoder": "mean"}, {"encoder": "personas", "wide": 50}, {"softmax": False, "wide": 50},
+])  # fmt: skip
+def test_contributions_add_up_to_what_the_history_does_to_the_logit(config):
+    model, spec = some_model(**config), small_spec()
+    with torch.no_grad():
+        for table in model.tables.names:
+            model.tables.weight(table).normal_()
+    model.eval()
+    columns = some_columns(40)
+    batch = from_columns(columns, spec)
+    alone = from_columns(columns | {"clicks__length": np.zeros(40, int)}, spec)
+    with torch.no_grad():
+        effect = model(batch) - model(alone)
+        pairs = pairs_of(batch.histories["clicks"], None)
+        each = model.contributions(batch)["clicks"]
+    added = torch.zeros(40).index_add(0, pairs.row, each)
+    torch.testing.assert_close(added, effect, atol=1e-4, rtol=1e-3)
+    assert effect.abs().max() > 0.1 and (each < 0).any() and (each > 0).any()
+
+
+def test_crosses_memorise_pairs_that_the_rest_cannot_tell():
+    model, columns = some_model(wide=1000).eval(), some_columns(10)
+    batch = from_columns(columns, small_spec())
+    with torch.no_grad():
+        before = model(batch)
+        model.tables.weight("wide").fill_(2.0)
+        after = model(batch)
+    expected = np.where(columns["clicks__length"] > 0, 2.0, 0.0)
+    torch.testing.assert_close(after - before, torch.tensor(expected, dtype=torch.float32))
+    model.train()
+    model(batch).sum().backward()
+    (touched,) = [t for t in model.tables.touched if t.table == "wide"]
+    lengths = columns["clicks__length"]
+    pairs = {
+        (item, behaviour)
+        for item, past, n in zip(columns["item"], columns["clicks__item"], lengths, strict=True)
+        for behaviour in past[:n]
+    }
+    assert len(pairs) - 5 <= len(touched.rows) <= len(pairs), "hardly any two share a weight"
 
 
 def test_padding_never_changes_a_score():

@@ -9,7 +9,7 @@ import torch
 from din_model.batch import from_columns
 from din_model.metrics import auc
 from din_model.reader import File, Reader
-from din_model.train import TrainConfig, Trainer, fit, predict
+from din_model.train import TrainConfig, Trainer, fit, scored
 from tests.din_model.conftest import LENGTH, ones, small_spec, some_batch, some_columns, some_model
 
 ROWS = 2000
@@ -47,10 +47,12 @@ def trained(folder, strength, **changes):
         lambda values, step: losses.append(values["loss"]),
     )
     later = planted(ROWS, 2, strength)
-    scores = predict(model, reader_of(folder, later), "user")
-    assert scores["label"].tolist() == later["label"].tolist(), "rows come back in order"
-    assert scores["user"].tolist() == later["user"].tolist()
-    return model, losses, auc(scores["label"], scores["score"])
+    reader = reader_of(folder, later, extra=["user"])
+    found = [(c["label"], c["user"], s) for c, s in scored(model, reader)]
+    label, user, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    assert label.tolist() == later["label"].tolist(), "rows come back in order"
+    assert user.tolist() == later["user"].tolist()
+    return model, losses, auc(label, score)
 
 
 def test_din_learns_a_planted_interest_and_nothing_from_noise(tmp_path):

@@ -1,0 +1,59 @@
+"""Judged rows by what there is to go by: length of history, popularity of item, interests.
+
+A model's mean hides whom it serves. Each slice is a name and the rows that fall into it.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from din_model.features import FeatureSpec
+
+Array = np.ndarray
+
+LENGTHS = (0, 1, 6, 21, 51)
+INTERESTS = (0, 1, 2, 4, 8)
+POPULARITY = ("head", "middle", "tail")
+
+
+def interest_column(spec: FeatureSpec) -> str | None:
+    """The history column whose distinct values count as interests: a broader one than the item."""
+    for history in spec.histories:
+        for name, mirrored in history.fields.items():
+            if mirrored != spec.item:
+                return history.column(name)
+    return None
+
+
+def popularity_thirds(shown: Array) -> Array:
+    """Which third of all impressions an item belongs to, 0 the most shown ones; by id [ids]."""
+    order = np.argsort(-shown, kind="stable")
+    upto = np.cumsum(shown[order]) - shown[order]
+    third = np.empty(len(shown), np.int64)
+    third[order] = np.minimum(3 * upto // max(shown.sum(), 1), 2)
+    return third
+
+
+def slices_of(
+    columns: Mapping[str, Array], spec: FeatureSpec, thirds: Array
+) -> Iterator[tuple[str, Array]]:
+    """Yield (slice, mask [B]) for every slice; ``thirds``: see popularity_thirds."""
+    length = sum(columns[h.column("length")] for h in spec.histories)
+    yield from _ranges("history", np.asarray(length), LENGTHS)
+    items = columns[spec.item]
+    third = thirds[np.minimum(items, len(thirds) - 1)]
+    for number, name in enumerate(POPULARITY):
+        yield f"item: {name}", third == number
+    if column := interest_column(spec):
+        values = np.sort(columns[column], axis=1)
+        new = np.diff(values, axis=1, prepend=0) != 0  # padding is 0 and sorted first
+        yield from _ranges("interests", new.sum(1), INTERESTS)
+
+
+def _ranges(what: str, values: Array, starts: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
+    for start, following in zip(starts, (*starts[1:], None), strict=True):
+        if following is None:
+            yield f"{what}: {start} or more", values >= start
+        else:
+            last = f"-{following - 1}" if following - 1 > start else ""
+            yield f"{what}: {start}{last}", (values >= start) & (values < following)

@@ -1,0 +1,45 @@
+"""Compare interest encoders at several dimensions, on the data of a date, and write a report.
+
+    python -m jobs.compare --config conf/datasets/beauty.yaml [compare.dimensions=[4,8,16,32] …]
+
+Trains every cell of compare.encoders x dimensions x seeds on the window before the date, judges it
+on the date, and logs it as a run nested in one; nothing is registered. The report (report.html and
+report.md) lies in compare.report.
+"""
+
+from datetime import date
+from pathlib import Path
+
+from din_model import registry
+from din_model.config import to_dict
+from din_model.progress import console
+from jobs.settings import Settings, main
+from pipelines.compare import run_grid
+from pipelines.compare_report import findings, write_report
+from pipelines.dataset import Store
+from pipelines.window import open_window, window_days
+
+
+def run(settings: Settings, day: date) -> None:
+    store, grid, train = Store(settings.store.path), settings.compare, settings.train
+    look = registry.connect(settings.tracking, store.url)
+    days = window_days(train, settings.split, day, settings.history.since)
+    window = open_window(store, days, settings.split, day, train.patience)
+
+    with registry.run(f"compare {day}", {"job": "compare"}, to_dict(settings)):
+        cells, models, sample = run_grid(
+            store, window, train, grid,
+            lambda name: registry.run(name, {"job": "compare"}, {}), registry.log_metrics,
+        )  # fmt: skip
+        folder, title = Path(grid.report), f"{settings.tracking.model}: encoders by dimension"
+        figures = write_report(folder, store, title, grid, cells, models, sample)
+        for name, figure in figures.items():
+            registry.log_figure(figure, name)
+        registry.log_folder(folder)
+    for line in findings(cells, grid):
+        console.print(f"  {line}")
+    console.print(f"  report: {folder / 'report.html'}; runs: {look}")
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

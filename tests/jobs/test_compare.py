@@ -1,0 +1,78 @@
+"""The comparison trains what it says, judges all on the same rows, and its report stands alone."""
+
+import re
+from dataclasses import replace
+
+import mlflow
+import pytest
+
+from jobs import compare as job
+from pipelines.compare import Cell, CompareConfig, matching_dimension, mean_of_seeds
+from pipelines.compare_report import findings
+from tests.jobs.conftest import NIGHTS
+
+GRID = CompareConfig(
+    encoders=("mean", "din", "personas"), dimensions=(4, 8), seeds=(1,), users=20, items=30
+)
+
+
+@pytest.fixture(scope="module")
+def compared(nights, tmp_path_factory):
+    settings, store, _ = nights
+    folder = tmp_path_factory.mktemp("compare")
+    grid = replace(GRID, report=str(folder))
+    train = replace(settings.train, epochs=1)
+    job.run(replace(settings, compare=grid, train=train), NIGHTS[-1])
+    return settings, store, folder
+
+
+def test_every_cell_is_a_run_nested_in_one_and_none_is_registered(compared):
+    settings, store, _ = compared
+    client = mlflow.MlflowClient()
+    (experiment,) = [
+        e for e in client.search_experiments() if e.name == settings.tracking.experiment
+    ]
+    runs = client.search_runs([experiment.experiment_id], "tags.job = 'compare'")
+    (parent,) = [r for r in runs if r.info.run_name == f"compare {NIGHTS[-1]}"]
+    cells = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(r.info.run_name for r in cells) == sorted(
+        f"{e} {d} seed 1" for e in GRID.encoders for d in GRID.dimensions
+    )
+    rows = store.require("examples", NIGHTS[-1], "").rows
+    for run in cells:
+        numbers = run.data.metrics
+        assert numbers["rows"] == rows and 0.3 < numbers["auc"] < 1
+        assert 0 < numbers["coverage"] <= 1 and 0 < numbers["popularity"] <= 1
+        assert any(name.startswith("slice/interests") for name in numbers)
+    assert not [v for v in client.search_model_versions() if v.run_id == parent.info.run_id]
+    files = {f.path for f in client.list_artifacts(parent.info.run_id)}
+    assert {"report.html", "report.md", "plots"} <= files
+
+
+def test_the_report_needs_nothing_beside_it(compared):
+    _, _, folder = compared
+    page = (folder / "report.html").read_text()
+    addresses = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')\s>]+)", page)
+    assert len(addresses) == 4 and all(a.startswith("data:image/svg+xml") for a in addresses)
+    assert "<script" not in page
+    text = (folder / "report.md").read_text()
+    assert text.count("\n| din |") == text.count("\n| mean |") == 2
+    assert "relative improvement" in text and "At dimension 8 din has AUC" in page
+
+
+def cell(encoder: str, dimension: int, seed: int, auc: float) -> Cell:
+    return Cell(encoder, dimension, seed, {"auc": auc})
+
+
+def test_the_dimension_that_matches_is_the_smallest_that_reaches_din():
+    cells = [
+        cell("din", 8, 1, 0.80), cell("din", 8, 2, 0.82), cell("mean", 8, 1, 0.70),
+        cell("mean", 16, 1, 0.81), cell("mean", 16, 2, 0.83), cell("mean", 32, 1, 0.9),
+        cell("din", 16, 1, 0.9), cell("din", 32, 1, 0.9),
+    ]  # fmt: skip
+    assert matching_dimension(cells, 8) == 16
+    assert matching_dimension(cells[:3], 8) is None and matching_dimension(cells, 4) is None
+    mean, spread = mean_of_seeds(cells, "auc")["din", 8]
+    assert (mean, spread) == (pytest.approx(0.81), pytest.approx(0.0141421, rel=1e-4))
+    said = findings(cells, CompareConfig(dimensions=(8, 16, 32)))
+    assert said[-1] == "mean matches din at dimension 8 from dimension 16 on."
