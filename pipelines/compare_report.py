@@ -40,9 +40,9 @@ def write_report(
 ) -> dict[str, Figure]:  # fmt: skip
     """Write report.html and report.md into ``folder``; return the figures by name."""
     figures = {
-        "dimensions": plots.dimensions({m: mean_of_seeds(cells, m) for m in ("auc", "gauc")}),
-        "popularity": plots.dimensions(
-            {m: mean_of_seeds(cells, m) for m in ("coverage", "popularity")}
+        "dimensions": _against_dimension(cells, {"auc": "AUC", "gauc": "GAUC"}),
+        "popularity": _against_dimension(
+            cells, {"coverage": "share of items shown", "popularity": "percentile of popularity"}
         ),
         "slices": plots.slices(_slices(cells, grid.match), grid.match),
     }
@@ -83,13 +83,18 @@ def findings(cells: list[Cell], grid: CompareConfig) -> list[str]:
     return said
 
 
+def _against_dimension(cells: list[Cell], labels: dict[str, str]) -> Figure:
+    return plots.dimensions({label: mean_of_seeds(cells, m) for m, label in labels.items()})
+
+
 def _slices(cells: list[Cell], dimension: int) -> dict[str, dict[str, float]]:
     """encoder -> slice -> AUC, the mean over seeds, at one dimension."""
     found: dict[str, dict[str, list[float]]] = {}
     for cell in cells:
         if cell.dimension == dimension:
             for name, value in cell.slices.items():
-                found.setdefault(cell.encoder, {}).setdefault(name, []).append(value)
+                if value == value:  # a slice of one label, or of no rows, has no AUC
+                    found.setdefault(cell.encoder, {}).setdefault(name, []).append(value)
     return {e: {n: float(np.mean(v)) for n, v in each.items()} for e, each in found.items()}
 
 
