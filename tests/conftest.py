@@ -22,3 +22,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     )
     yield session
     session.stop()
+
+
+@pytest.fixture(autouse=True)
+def utc() -> Iterator[None]:
+    """A job sets the session's time zone to its own logs'; the next test begins in UTC again."""
+    yield
+    if session := SparkSession.getActiveSession():
+        session.conf.set("spark.sql.session.timeZone", "UTC")

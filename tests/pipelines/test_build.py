@@ -63,12 +63,6 @@ def logs_of(
     )
 
 
-@pytest.fixture(autouse=True)
-def utc(spark: SparkSession):
-    yield
-    spark.conf.set("spark.sql.session.timeZone", "UTC")
-
-
 def test_files_of_a_day_are_alike_and_in_no_users_order(spark, tmp_path):
     logs, store = logs_of(spark, tmp_path, impressions()), Store(str(tmp_path / "store"))
     manifest = build_day(logs, store, EIGHT_FILES, BY_DATE, DAY)
