@@ -9,7 +9,7 @@ import torch
 from din_model.batch import from_columns
 from din_model.metrics import auc
 from din_model.reader import File, Reader
-from din_model.train import TrainConfig, Trainer, fit, scored
+from din_model.train import TrainConfig, Trainer, evaluate, fit, scored
 from tests.din_model.conftest import LENGTH, ones, small_spec, some_batch, some_columns, some_model
 
 ROWS = 2000
@@ -100,3 +100,30 @@ def test_one_batch_can_be_overfitted():
     trainer = Trainer(model, TrainConfig(learning_rate=0.01), ones(model))
     losses = [float(trainer.step(batch, 32)) for _ in range(200)]
     assert losses[-1] < 0.05 < losses[0]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_training_stops_where_later_rows_gain_no_more_and_keeps_the_best(tmp_path, schedule):
+    config = TrainConfig(epochs=40, learning_rate=0.02, patience=2, schedule=schedule)
+    model, logged = some_model(), []
+    noise = reader_of(tmp_path, planted(200, 1, 0.0), seed=1)
+    later = reader_of(tmp_path, planted(200, 2, 0.0))
+    trainer = Trainer(model, config, ones(model))
+    epochs = fit(trainer, noise, config, lambda values, step: logged.append(values), later)
+    found = [values["later_loss"] for values in logged if "later_loss" in values]
+    assert epochs == len(found) == found.index(min(found)) + 1 + config.patience < 40
+    assert evaluate(model, later)["log_loss"] == pytest.approx(min(found), abs=1e-6)
+    rates = {values["learning_rate"] for values in logged if "loss" in values}
+    assert (min(rates) < max(rates) == 0.02) == (schedule == "plateau")
+
+
+def test_half_a_cosine_takes_the_learning_rate_from_all_to_nothing(tmp_path):
+    config, rates = TrainConfig(epochs=4, schedule="cosine"), []
+    reader = reader_of(tmp_path, planted(640, 1, 1.0), seed=1)
+    trainer = Trainer(some_model(), config, ones(some_model()))
+    fit(trainer, reader, config, lambda values, step: rates.append(values["learning_rate"]))
+    steps = np.arange(40)
+    expected = config.learning_rate * (1 + np.cos(np.pi * steps / 40)) / 2
+    assert rates == pytest.approx(expected.tolist())
+    with pytest.raises(ValueError, match="plateau looks at later days: set patience"):
+        TrainConfig(schedule="plateau")
