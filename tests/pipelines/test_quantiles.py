@@ -53,6 +53,8 @@ def test_boundaries_are_the_first_days_and_a_later_or_cold_build_keeps_them(spar
         spec = FeatureSpec.from_json(manifest.facts["spec"])
         assert spec["price"].boundaries == pytest.approx(tuple(expected))
     assert with_boundaries(logs, cold, DAYS[1]).spec.hash == spec.hash
+    changed = logs_of(spark, tmp_path / "changed", {DAYS[0]: [5.0, 6.0, 7.0, 8.0]})
+    assert with_boundaries(changed, store, DAYS[1]).spec.hash == spec.hash, "kept, not found again"
     first = store.read(spark, [store.require("examples", DAYS[0], "")])
     buckets = {row["price"]: row["count"] for row in first.groupBy("price").count().collect()}
     assert buckets == {1: 1, 2: 25, 3: 25, 4: 25, 5: 26}, "1 is unknown"
