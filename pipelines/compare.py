@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from din_model.batch import Histories, with_histories
+from din_model.batch import Batch, from_columns, with_histories
 from din_model.config import Section
 from din_model.features import FeatureSpec
 from din_model.metrics import Meter
@@ -168,7 +168,7 @@ def top_lists(model: DIN, sample: Sample, shown: np.ndarray) -> tuple[float, flo
     return coverage, float(percentile[np.minimum(top, len(percentile) - 1)].mean())
 
 
-def crossed(spec: FeatureSpec, users: Columns, items: Columns) -> Any:
+def crossed(spec: FeatureSpec, users: Columns, items: Columns) -> Batch:
     """A batch of every user (rows) with every item (rows), users first; histories are shared."""
     count, each = len(users[spec.user]), len(items[spec.item])
     columns: Columns = {}
@@ -178,13 +178,7 @@ def crossed(spec: FeatureSpec, users: Columns, items: Columns) -> Any:
                 columns[name] = np.concatenate([items[name]] * count)
             elif name in users:
                 columns[name] = np.repeat(users[name], each, axis=0)
-    histories = {}
-    for h in spec.histories:
-        lengths = users[h.column("length")]
-        inside = np.arange(h.length) < lengths[:, None]
-        fields = {n: torch.from_numpy(users[h.column(n)][inside].astype(np.int64)) for n in h.lists}
-        offsets = torch.from_numpy(np.r_[0, np.cumsum(lengths, dtype=np.int64)])
-        histories[h.kind] = Histories(fields, offsets)
+    histories = from_columns(users, spec).histories
     return with_histories(columns, spec, histories, torch.arange(count).repeat_interleave(each))
 
 
