@@ -32,6 +32,9 @@ class TrainConfig(Section):
         min_count: ids that fewer examples of the window hold read the unknown row.
         new_as_unknown: share of the ids first seen on an example's own day that read the unknown
             row there, as the next day's new ids will; see din_model.reader.
+        learning_rate: of the dense layers.
+        embedding_learning_rate: of the tables; None: the same. A row moves only in the steps that
+            touch it, so rare ids want a larger one (five to twenty times).
         regularisation: lambda of mini-batch aware regularisation; 0 is none.
         schedule: of the learning rate: ``constant``; ``cosine``, down to nothing over all epochs;
             ``plateau``, halved after an epoch that does not gain on later days.
@@ -46,6 +49,7 @@ class TrainConfig(Section):
     epochs: int = 1
     batch_size: int = 1024
     learning_rate: float = 1e-3
+    embedding_learning_rate: float | None = None
     min_count: int = 1
     new_as_unknown: float = 0.5
     regularisation: float = 0.0
@@ -77,19 +81,22 @@ class Trainer:
         if world() > 1:
             # The tables are buffers and every rank updates all of them alike: nothing to send.
             self.net = DistributedDataParallel(model, broadcast_buffers=False)
-        self.dense = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-        lr, regularisation = config.learning_rate, config.regularisation
-        self.rows = RowAdam(model.tables, lr, examples, regularisation)
+        self.rate = config.learning_rate
+        rows_rate = config.embedding_learning_rate
+        self.rows_rate = self.rate if rows_rate is None else rows_rate
+        self.dense = torch.optim.Adam(model.parameters(), lr=self.rate, fused=True)
+        self.rows = RowAdam(model.tables, self.rows_rate, examples, config.regularisation)
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate of both optimizers."""
-        self.rows.lr = rate
+    def set_rate(self, share: float) -> float:
+        """Set both learning rates to a share of the configured ones; return the dense one's."""
+        self.rows.lr = self.rows_rate * share
         for group in self.dense.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate * share
+        return self.rate * share
 
     def step(self, batch: Batch, global_rows: int) -> Tensor:
         """Take one step; return this rank's share of the global mean loss."""
@@ -116,19 +123,19 @@ def fit(
     """
     steps = 0
     every = max(1, reader.steps * config.epochs // 100)
-    best, kept, rate, waited = math.inf, trainer.model.state_dict(), config.learning_rate, 0
+    best, kept, share, waited = math.inf, trainer.model.state_dict(), 1.0, 0
     for epoch in range(config.epochs):
         batches = reader.epoch(epoch)
         title = f"epoch {epoch + 1} of {config.epochs}"
         for batch, global_rows in track(batches, reader.steps, title) if rank() == 0 else batches:
-            trainer.set_rate(rate * _cosine(config, steps, reader.steps))
+            rate = trainer.set_rate(share * _cosine(config, steps, reader.steps))
             loss = trainer.step(batch.to(trainer.device), global_rows)
             steps += 1
             if steps % every == 0:
                 mean = float(gather(loss[None]).sum())
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"loss is {mean} at step {steps}: lower learning_rate")
-                log({"loss": mean, "learning_rate": trainer.rows.lr}, steps)
+                log({"loss": mean, "learning_rate": rate}, steps)
         if later is None:
             continue
         found = evaluate(trainer.model, later)["log_loss"]
@@ -137,7 +144,7 @@ def fit(
             best, waited = found, 0
             kept = {n: t.clone() for n, t in trainer.model.state_dict().items()}
             continue
-        waited, rate = waited + 1, rate / 2 if config.schedule == "plateau" else rate
+        waited, share = waited + 1, share / 2 if config.schedule == "plateau" else share
         if waited == config.patience:
             break
     if later is not None:

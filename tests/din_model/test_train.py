@@ -102,6 +102,19 @@ def test_one_batch_can_be_overfitted():
     assert losses[-1] < 0.05 < losses[0]
 
 
+@pytest.mark.parametrize(("tables", "expected"), [(None, 0.0005), (0.02, 0.01), (0.0, 0.0)])
+def test_tables_and_dense_layers_step_at_their_own_rates(tables, expected):
+    model, batch = some_model(), some_batch(32)
+    config = TrainConfig(learning_rate=0.001, embedding_learning_rate=tables)
+    trainer = Trainer(model, config, ones(model))
+    table, weight = model.tables.weight("item"), model.tower[0].weight
+    before = table.clone(), weight.detach().clone()
+    trainer.set_rate(0.5)
+    trainer.step(batch, 32)  # Adam's first step is the learning rate, whatever the gradient
+    assert float((table - before[0]).abs().max()) == pytest.approx(expected, rel=1e-3)
+    assert float((weight - before[1]).detach().abs().max()) == pytest.approx(0.0005, rel=1e-3)
+
+
 @pytest.mark.parametrize("schedule", ["constant", "plateau"])
 def test_training_stops_where_later_rows_gain_no_more_and_keeps_the_best(tmp_path, schedule):
     config = TrainConfig(epochs=40, learning_rate=0.02, patience=2, schedule=schedule)
