@@ -2,9 +2,9 @@
 
     python -m jobs.compare --config conf/datasets/beauty.yaml [compare.dimensions=[4,8,16,32] …]
 
-Trains every cell of compare.encoders x dimensions x seeds on the window before the date, judges it
-on the date, and logs it as a run nested in one; nothing is registered. The report (report.html and
-report.md) lies in compare.report.
+Builds what is not built of the date and the window before it, trains every cell of
+compare.encoders x dimensions x seeds on the window, judges it on the date, and logs it as a run
+nested in one; nothing is registered. The report (report.html and report.md) lies in compare.report.
 """
 
 from datetime import date
@@ -13,6 +13,7 @@ from pathlib import Path
 from din_model import registry
 from din_model.config import to_dict
 from din_model.progress import console
+from jobs.building import build_missing
 from jobs.settings import Settings, main
 from pipelines.compare import run_grid
 from pipelines.compare_report import findings, write_report
@@ -24,9 +25,9 @@ def run(settings: Settings, day: date) -> None:
     store, grid, train = Store(settings.store.path), settings.compare, settings.train
     look = registry.connect(settings.tracking, store.url)
     days = window_days(train, settings.split, day, settings.history.since)
-    window = open_window(store, days, settings.split, day, train.patience)
-
     with registry.run(f"compare {day}", {"job": "compare"}, to_dict(settings)):
+        build_missing(settings, store, [*days, day])
+        window = open_window(store, days, settings.split, day, train.patience)
         cells, models, sample = run_grid(
             store, window, train, grid,
             lambda name: registry.run(name, {"job": "compare"}, {}), registry.log_metrics,

@@ -12,10 +12,9 @@ from din_model import registry
 from din_model.config import to_dict
 from din_model.errors import InputError
 from din_model.progress import console
-from jobs.building import build
+from jobs.building import build_missing
 from jobs.closing import close_night
 from jobs.settings import Settings, main
-from pipelines.build import is_built
 from pipelines.logs import DAY
 from pipelines.night import decide
 from pipelines.scoring import score_day
@@ -30,11 +29,10 @@ def run(settings: Settings, day: date) -> None:
     logs, store = settings.open("nightly", day)
     look = registry.connect(settings.tracking, store.url)
     name, since = settings.tracking.model, settings.history.since
+    days = window_days(settings.train, settings.split, day, since)
     console.print(f"[bold]Night of {day}[/]")
     with registry.run(f"night {day}", {"job": "nightly"}, to_dict(settings)):
-        for each in [*window_days(settings.train, settings.split, day, since), day]:
-            if not is_built(store, each):
-                build(settings, logs, store, each)
+        build_missing(settings, store, [*days, day])
         decision = decide(store, settings.train, settings.nightly, settings.split, since, name, day)
         console.print(f"  gate: {decision.why}")
         scores = score_day(logs, store, name, decision.version, settings.score, day + DAY)

@@ -1,6 +1,7 @@
 """The comparison trains what it says, judges all on the same rows, and its report stands alone."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import mlflow
@@ -9,6 +10,7 @@ import pytest
 from jobs import compare as job
 from pipelines.compare import Cell, CompareConfig, matching_dimension, mean_of_seeds
 from pipelines.compare_report import findings
+from pipelines.dataset import Store
 from tests.jobs.conftest import NIGHTS
 
 GRID = CompareConfig(
@@ -18,12 +20,20 @@ GRID = CompareConfig(
 
 @pytest.fixture(scope="module")
 def compared(nights, tmp_path_factory):
+    """A comparison in a store that lacks the date which judges: it is built first."""
     settings, store, _ = nights
     folder = tmp_path_factory.mktemp("compare")
-    grid = replace(GRID, report=str(folder))
-    train = replace(settings.train, epochs=1)
-    job.run(replace(settings, compare=grid, train=train), NIGHTS[-1])
-    return settings, store, folder
+    shutil.copytree(store.base, folder / "store")
+    copy = Store(str(folder / "store"))
+    (folder / "store" / "counts" / f"date={NIGHTS[-1]}" / "_manifest.json").unlink()
+    settings = replace(
+        settings,
+        store=replace(settings.store, path=copy.base),
+        compare=replace(GRID, report=str(folder)),
+        train=replace(settings.train, epochs=1),
+    )
+    job.run(settings, NIGHTS[-1])
+    return settings, copy, folder
 
 
 def test_every_cell_is_a_run_nested_in_one_and_none_is_registered(compared):
