@@ -5,7 +5,7 @@ the weight of each pair [P]; the interest is the weighted sum of the behaviours,
 All else in the model is equal between them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,34 @@ class Pairs(NamedTuple):
     row: Tensor  # [P]: the row of the pair
     position: Tensor  # [P]: the behaviour, an index into the history's values
     offsets: Tensor  # [B + 1]: pairs of row b are offsets[b] to offsets[b + 1]
+    shared: bool  # whether rows share histories; else pairs and behaviours are the same, in order
+
+    def of_row(self, values: Tensor) -> Tensor:
+        """What each pair has of its row: [B, d] -> [P, d]."""
+        return _OfRow.apply(values, self.row, self.offsets)
+
+    def of_behaviour(self, values: Tensor) -> Tensor:
+        """What each pair has of its behaviour: [N, d] -> [P, d]."""
+        return values[self.position] if self.shared else values
+
+
+class _OfRow(torch.autograd.Function):
+    """Indexing by rows that lie in order: its derivative is a sum over runs, not a scatter."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, row: Tensor, offsets: Tensor) -> Tensor:
+        ctx.save_for_backward(offsets)
+        return values.index_select(0, row)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return sum_of_runs(gradient, ctx.saved_tensors[0]), None, None
+
+
+def sum_of_runs(values: Tensor, offsets: Tensor) -> Tensor:
+    """Sum each run of rows: [P, d] -> [B, d]; zero for an empty run."""
+    everything = torch.arange(len(values), device=values.device)
+    return F.embedding_bag(everything, values, offsets, mode="sum", include_last_offset=True)
 
 
 def pairs_of(histories: Histories, history_of: Tensor | None) -> Pairs:
@@ -37,7 +65,7 @@ def pairs_of(histories: Histories, history_of: Tensor | None) -> Pairs:
     position = torch.arange(len(row), device=row.device)
     if history_of is not None:
         position = position + (start - offsets[:-1])[row]
-    return Pairs(row, position, offsets)
+    return Pairs(row, position, offsets, history_of is not None)
 
 
 def softmax_within(scores: Tensor, pairs: Pairs) -> Tensor:
@@ -50,8 +78,25 @@ def softmax_within(scores: Tensor, pairs: Pairs) -> Tensor:
     return raised / scores.new_zeros(shape).index_add(0, pairs.row, raised)[pairs.row]
 
 
+class _WeightedSum(torch.autograd.Function):
+    """Sum of weight * behaviour over each row's own history."""
+
+    @staticmethod
+    def forward(ctx: Any, keys: Tensor, weights: Tensor, row: Tensor, offsets: Tensor) -> Tensor:
+        ctx.save_for_backward(keys, weights, row)
+        return sum_of_runs(keys * weights[:, None], offsets)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        keys, weights, row = ctx.saved_tensors
+        of_pair = gradient.index_select(0, row)
+        return of_pair * weights[:, None], (of_pair * keys).sum(1), None, None
+
+
 def weighted_sum(keys: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
     """Sum of weight * key over the pairs of each row: [N, d], [P] -> [B, d]; zero for none."""
+    if not pairs.shared:
+        return _WeightedSum.apply(keys, weights, pairs.row, pairs.offsets)
     return F.embedding_bag(
         pairs.position, keys, pairs.offsets, mode="sum",
         per_sample_weights=weights, include_last_offset=True,
@@ -83,8 +128,9 @@ class ActivationUnit(nn.Module):
         by_key = F.linear(keys, to_k - to_difference)  # [N, H]
         if self.of_age is not None:
             by_key = by_key + self.of_age(age)
-        products = query[pairs.row] * keys[pairs.position]  # [P, d]
-        hidden = by_row[pairs.row] + by_key[pairs.position] + F.linear(products, to_product)
+        products = pairs.of_row(query) * pairs.of_behaviour(keys)  # [P, d]
+        hidden = F.linear(products, to_product)
+        hidden = hidden + pairs.of_row(by_row) + pairs.of_behaviour(by_key)
         return self.rest(self.act(hidden)).squeeze(1)
 
 
@@ -138,8 +184,8 @@ class PersonaPooling(nn.Module):
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """query [B, d], keys [N, d] -> interest [B, d] and the weights [P]; ages are not read."""
-        of_persona = softmax_within(self.attention(keys)[pairs.position], pairs)  # [P, K]
-        match = (query[pairs.row] * keys[pairs.position]).sum(1, keepdim=True)  # [P, 1]
+        of_persona = softmax_within(pairs.of_behaviour(self.attention(keys)), pairs)  # [P, K]
+        match = (pairs.of_row(query) * pairs.of_behaviour(keys)).sum(1, keepdim=True)  # [P, 1]
         rows, personas = len(query), of_persona.shape[1]
         affinity = match.new_zeros(rows, personas).index_add(0, pairs.row, of_persona * match)
         mixed = torch.softmax(affinity / query.shape[1] ** 0.5, 1)  # [B, K]

@@ -10,6 +10,7 @@ from din_model.interest import (
     MeanPooling,
     PersonaPooling,
     pairs_of,
+    weighted_sum,
 )
 from din_model.layers import Dice
 from tests.din_model.conftest import small_spec, some_columns, some_model
@@ -141,6 +142,19 @@ def test_dice_uses_the_positions_it_is_given_and_remembers_them():
     torch.testing.assert_close(out, x * gate)
     dice.eval()
     torch.testing.assert_close(dice(x), out)
+
+
+def test_derivatives_written_out_are_those_of_what_is_computed():
+    pairs = pairs_of(Histories({}, OFFSETS), None)
+    rows, behaviours, weights = (
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((3, 4), (7, 4), (7,))
+    )
+    dice = Dice(4).double()
+    dice.alpha.data.uniform_()
+    assert torch.autograd.gradcheck(lambda x, alpha: dice(x), (behaviours, dice.alpha))
+    assert torch.autograd.gradcheck(pairs.of_row, rows)
+    assert torch.autograd.gradcheck(lambda k, w: weighted_sum(k, w, pairs), (behaviours, weights))
 
 
 def test_ids_beyond_the_model_read_the_unknown_row():
