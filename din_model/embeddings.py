@@ -6,6 +6,7 @@ batch looks every distinct row up once, as a leaf of its own; din_model.optim up
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,23 @@ class Touched:
 
     table: str
     rows: Tensor  # [U] int64, ascending
-    leaf: Tensor  # [U, d]
+    leaf: Tensor  # [U, d]: a place for the gradient; its own values mean nothing
+
+
+class _Lookup(torch.autograd.Function):
+    """Rows of a table, whose derivative goes to the distinct ones alone: sums over sorted runs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, leaf: Tensor, weight: Tensor, rows: Tensor, order: Tensor, starts: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(order, starts)
+        return weight.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        order, starts = ctx.saved_tensors
+        return F.embedding_bag(order, gradient, starts, mode="sum"), None, None, None, None
 
 
 class EmbeddingTables(nn.Module):
@@ -80,11 +97,15 @@ class EmbeddingTables(nn.Module):
         for table in dict.fromkeys(table for table, _ in requests):
             mine = [i for i, (t, _) in enumerate(requests) if t == table]
             ids = [requests[i][1] for i in mine]
-            rows, inverse = torch.unique(self.rows(table, torch.cat(ids)), return_inverse=True)
-            leaf = self.weight(table)[rows].requires_grad_()
-            self.touched.append(Touched(table, rows, leaf))
-            for i, part in zip(mine, inverse.split([len(x) for x in ids]), strict=True):
-                found[i] = F.embedding(part, leaf)
+            rows, weight = self.rows(table, torch.cat(ids)), self.weight(table)
+            ascending, order = torch.sort(rows, stable=True)
+            starts = F.pad(ascending.diff() != 0, (1, 0), value=True)[: len(rows)].nonzero()[:, 0]
+            distinct = ascending.index_select(0, starts)
+            leaf = weight.new_empty(len(distinct), weight.shape[1]).requires_grad_()
+            self.touched.append(Touched(table, distinct, leaf))
+            parts = _Lookup.apply(leaf, weight, rows, order, starts).split([len(x) for x in ids])
+            for i, part in zip(mine, parts, strict=True):
+                found[i] = part
         return found
 
     def rows(self, table: str, ids: Tensor) -> Tensor:
@@ -93,7 +114,7 @@ class EmbeddingTables(nn.Module):
             return ids
         row_of = self.row_of(self.vocabulary[table])
         known = torch.where(ids < len(row_of), ids, UNKNOWN)
-        return row_of[known].long()
+        return row_of.index_select(0, known).long()
 
 
 def assign_rows(examples: np.ndarray, min_count: int, before: Tensor | None = None) -> Tensor:

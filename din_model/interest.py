@@ -128,9 +128,9 @@ class ActivationUnit(nn.Module):
         by_key = F.linear(keys, to_k - to_difference)  # [N, H]
         if self.of_age is not None:
             by_key = by_key + self.of_age(age)
+        hidden = pairs.of_row(by_row) + pairs.of_behaviour(by_key)  # [P, H]
         products = pairs.of_row(query) * pairs.of_behaviour(keys)  # [P, d]
-        hidden = F.linear(products, to_product)
-        hidden = hidden + pairs.of_row(by_row) + pairs.of_behaviour(by_key)
+        hidden = torch.addmm(hidden, products, to_product.t())
         return self.rest(self.act(hidden)).squeeze(1)
 
 

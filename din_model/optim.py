@@ -10,6 +10,9 @@ from din_model.embeddings import EmbeddingTables
 class RowAdam:
     """Adam (arXiv 1412.6980) whose moments and step count are kept, and move, row by row.
 
+    A row has one second moment, the mean over its numbers: half the state to fetch and keep, and
+    no worse a model (docs/architecture.md, section 8).
+
     Mini-batch aware regularisation (arXiv 1706.06978, equation 6) joins the gradient: row j gets
     ``regularisation * w_j / n_j`` in each step whose global batch holds it.
     """
@@ -26,11 +29,11 @@ class RowAdam:
         """``examples``: vocabulary -> n_j, how many training examples hold each row [rows]."""
         self.tables, self.lr, self.betas, self.eps = tables, lr, betas, eps
         self.regularisation, self.examples = regularisation, examples
+        # Of each row: the first moment [rows, d]; the second one and the step count [rows, 2].
         self.state = {
             table: (
                 torch.zeros_like(tables.weight(table)),
-                torch.zeros_like(tables.weight(table)),
-                tables.weight(table).new_zeros(len(tables.weight(table)), 1),
+                tables.weight(table).new_zeros(len(tables.weight(table)), 2),
             )
             for table in tables.names
         }
@@ -42,16 +45,21 @@ class RowAdam:
         for touched in self.tables.touched:
             rows, gradient = _over_ranks(touched.rows, touched.leaf.grad)
             weight = self.tables.weight(touched.table)
+            mine = weight.index_select(0, rows)
             if self.regularisation and touched.table in self.tables.vocabulary:
-                n = self.examples[self.tables.vocabulary[touched.table]][rows].clamp(min=1)
-                gradient = gradient + self.regularisation * weight[rows] / n[:, None]
-            first, second, steps = self.state[touched.table]
-            t = steps[rows] + 1
-            m = first[rows].lerp_(gradient, 1 - b1)
-            v = second[rows].lerp_(gradient.square(), 1 - b2)
-            first[rows], second[rows], steps[rows] = m, v, t
-            v_hat = v / (1 - b2**t)
-            weight[rows] -= self.lr * (m / (1 - b1**t)) / (v_hat.sqrt_() + self.eps)
+                n = self.examples[self.tables.vocabulary[touched.table]].index_select(0, rows)
+                gradient = gradient.addcdiv(
+                    mine, n.clamp(min=1)[:, None], value=self.regularisation
+                )
+            m, others = (part.index_select(0, rows) for part in self.state[touched.table])
+            v, t = others.split(1, 1)
+            m.lerp_(gradient, 1 - b1)
+            v.lerp_(gradient.square().mean(1, keepdim=True), 1 - b2)
+            t.add_(1)
+            for part, new in zip(self.state[touched.table], (m, others), strict=True):
+                part.index_copy_(0, rows, new)
+            rate = self.lr / (1 - b1**t) / ((v / (1 - b2**t)).sqrt_() + self.eps)
+            weight.index_copy_(0, rows, mine.addcmul_(m, rate, value=-1))
         self.tables.touched = []
 
 

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from din_model.batch import Batch, from_columns
 from din_model.config import Section
 from din_model.distributed import gather, rank, world
+from din_model.memory import keep_freed
 from din_model.metrics import Meter
 from din_model.model import DIN, Encoder, ModelConfig
 from din_model.optim import RowAdam
@@ -76,6 +77,7 @@ class Trainer:
 
     def __init__(self, model: DIN, config: TrainConfig, examples: dict[str, Tensor]) -> None:
         """``examples``: n_j of each row; see din_model.embeddings.examples_of_rows."""
+        keep_freed()
         self.model = model
         self.net: nn.Module = model
         if world() > 1:

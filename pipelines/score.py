@@ -27,6 +27,7 @@ from din_model.batch import Histories, with_histories
 from din_model.config import Section
 from din_model.features import UNKNOWN, FeatureSpec, History
 from din_model.interest import pairs_of
+from din_model.memory import keep_freed
 from din_model.model import DIN
 from pipelines.history import Emit, Ranges, attach_history, sweep, unpacked
 from pipelines.ingest import start_of
@@ -232,6 +233,7 @@ def _because(
 @lru_cache(maxsize=1)
 def _model(shipped: str) -> tuple[DIN, Facts]:
     """Loaded once a worker process; its threads are the task's slots."""
+    keep_freed()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     return load(Path(SparkFiles.get(shipped)))
 

@@ -1,5 +1,6 @@
 """Only touched rows move, and they move as Adam and the regulariser say."""
 
+import numpy as np
 import torch
 
 from din_model.optim import RowAdam
@@ -7,22 +8,44 @@ from din_model.train import TrainConfig, Trainer
 from tests.din_model.conftest import ones, some_batch, some_model
 
 
-def test_row_adam_is_torchs_adam_on_the_rows_it_touches():
+def test_row_adam_is_torchs_adam_where_a_row_is_one_number():
     model, lr = some_model(), 0.01
-    table = model.tables.weight("item")
+    table = model.tables.weight("item_bias")
     dense = torch.nn.Parameter(table.clone())
     adam, rows = torch.optim.Adam([dense], lr=lr), RowAdam(model.tables, lr, ones(model))
     model.train()
     everything = torch.arange(30)
     for step in range(5):
-        target = torch.randn(30, 8, generator=torch.Generator().manual_seed(step))
-        (found,) = model.tables([("item", everything)])
+        target = torch.randn(30, 1, generator=torch.Generator().manual_seed(step))
+        (found,) = model.tables([("item_bias", everything)])
         ((found - target) ** 2).sum().backward()
         rows.step()
         adam.zero_grad()
         ((dense - target) ** 2).sum().backward()
         adam.step()
     torch.testing.assert_close(table, dense.detach(), atol=1e-6, rtol=1e-6)
+
+
+def test_the_second_moment_of_a_row_is_the_mean_over_its_numbers_and_waits_with_it():
+    model, lr, rng = some_model(), 0.01, np.random.default_rng(0)
+    rows, w = RowAdam(model.tables, lr, ones(model)), model.tables.weight("item").clone().numpy()
+    model.train()
+    m, v, t = np.zeros_like(w), np.zeros(30), np.zeros(30)
+    for _ in range(6):
+        mine = rng.choice(30, 7)  # some twice
+        slopes = rng.standard_normal((7, 8)).astype(np.float32)
+        (found,) = model.tables([("item", torch.from_numpy(mine))])
+        (found * torch.from_numpy(slopes)).sum().backward()
+        rows.step()
+        for j in np.unique(mine):
+            g = slopes[mine == j].sum(0)
+            t[j] += 1
+            m[j] = 0.9 * m[j] + 0.1 * g
+            v[j] = 0.999 * v[j] + 0.001 * (g**2).mean()
+            w[j] -= lr * m[j] / (1 - 0.9 ** t[j]) / (np.sqrt(v[j] / (1 - 0.999 ** t[j])) + 1e-8)
+    table = model.tables.weight("item")
+    torch.testing.assert_close(table, torch.from_numpy(w), atol=1e-6, rtol=1e-5)
+    assert sorted(rows.state["item"][1][:, 1].tolist()) == sorted(t.tolist()) and t.max() > 1
 
 
 def test_rows_that_a_batch_does_not_hold_stay_where_they_are():
