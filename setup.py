@@ -38,6 +38,7 @@ EXTRAS = {
         "types-PyYAML",
         "pandas-stubs",
         "duckdb",  # what benchmarks.sequences is measured against
+        "deepctr-torch==0.3.0",  # what benchmarks.training is measured against
     ],
 }
 

@@ -10,7 +10,7 @@ a share of the ids first seen on an example's own day read as unknown there.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -77,7 +77,7 @@ class Reader:
         self.steps = -(-max(self._rows) // batch_size)
         self.columns = list(dict.fromkeys([*example_columns(spec), *extra]))
 
-    def epoch(self, number: int = 0) -> Iterator[tuple[Batch, int]]:
+    def epoch(self, number: int = 0) -> Generator[tuple[Batch, int], None, None]:
         """Yield (batch, rows of this step over all ranks); order depends on seed and number.
 
         Raises:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from din_model.ahead import Pace, read_ahead
 from din_model.batch import Batch, from_columns
 from din_model.config import Section
 from din_model.distributed import gather, rank, world
@@ -123,21 +124,21 @@ def fit(
     Raises:
         FloatingPointError: the loss is no longer a number.
     """
-    steps = 0
+    steps, pace = 0, Pace()
     every = max(1, reader.steps * config.epochs // 100)
     best, kept, share, waited = math.inf, trainer.model.state_dict(), 1.0, 0
     for epoch in range(config.epochs):
-        batches = reader.epoch(epoch)
+        batches = read_ahead(reader.epoch(epoch), pace)
         title = f"epoch {epoch + 1} of {config.epochs}"
         for batch, global_rows in track(batches, reader.steps, title) if rank() == 0 else batches:
             rate = trainer.set_rate(share * _cosine(config, steps, reader.steps))
             loss = trainer.step(batch.to(trainer.device), global_rows)
-            steps += 1
+            steps, pace.rows = steps + 1, pace.rows + global_rows
             if steps % every == 0:
                 mean = float(gather(loss[None]).sum())
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"loss is {mean} at step {steps}: lower learning_rate")
-                log({"loss": mean, "learning_rate": rate}, steps)
+                log({"loss": mean, "learning_rate": rate, **pace.take()}, steps)
         if later is None:
             continue
         found = evaluate(trainer.model, later)["log_loss"]

@@ -1,0 +1,92 @@
+"""Read examples: Petastorm beside bare pyarrow; train from Parquet beside training from memory.
+
+    python -m benchmarks.reader [--rows 65536]
+
+The shapes are those of benchmarks.training, at 100,000 items. Both pairs run in turn and their
+medians are compared. ``waiting`` is the share of the time that training waited for data. The last
+line printed is JSON.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from benchmarks.training import CONFIG, SIZES, SPEC, THREADS, draw, trainer_of, write
+from din_model.ahead import Pace, read_ahead
+from din_model.batch import Batch
+from din_model.reader import File, Reader
+from din_model.train import Trainer
+
+ROUNDS = 5
+ITEMS = SIZES["100k"]
+
+
+def seconds_with_petastorm(reader: Reader, number: int) -> float:
+    start = time.perf_counter()
+    rows = sum(len(columns["label"]) for columns in reader.chunks(number))
+    assert rows == reader.rows
+    return time.perf_counter() - start
+
+
+def seconds_with_pyarrow(files: list[File], columns: list[str]) -> float:
+    """The same columns as arrays, without the reader's shuffling and batching."""
+    start = time.perf_counter()
+    for file in files:
+        table = pq.read_table(file.url.removeprefix("file://"), columns=columns)
+        for name in columns:
+            values = table.column(name).combine_chunks()
+            flat = values.flatten() if hasattr(values, "flatten") else values
+            assert len(np.asarray(flat).reshape(file.rows, -1)) == file.rows
+    return time.perf_counter() - start
+
+
+def seconds_of_training(trainer: Trainer, batches: Iterable[tuple[Batch, int]]) -> float:
+    start = time.perf_counter()
+    for batch, rows in batches:
+        trainer.step(batch, rows)
+    return time.perf_counter() - start
+
+
+def measure(rows: int) -> dict[str, float]:
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as folder:
+        written = write(draw(rows, ITEMS, zipf=False), Path(folder))
+        files = [File(url, rows) for url, rows in written]
+        reader, trainer = Reader(files, SPEC, CONFIG.batch_size, seed=1), trainer_of(ITEMS)
+        memory, pace, waiting = list(reader.epoch()), Pace(), list[float]()
+        taken: dict[str, list[float]] = {n: [] for n in ("petastorm", "pyarrow", "memory", "file")}
+        for number in range(ROUNDS + 1):
+            taken["petastorm"].append(seconds_with_petastorm(reader, number))
+            taken["pyarrow"].append(seconds_with_pyarrow(files, reader.columns))
+            taken["memory"].append(seconds_of_training(trainer, memory))
+            pace.take()
+            batches = read_ahead(reader.epoch(number), pace)
+            taken["file"].append(seconds_of_training(trainer, batches))
+            waiting.append(pace.take()["waiting"])
+    # The first round warms up.
+    speed = {name: rows / statistics.median(each[1:]) for name, each in taken.items()}
+    return {
+        "petastorm_rows_per_s": round(speed["petastorm"]),
+        "pyarrow_rows_per_s": round(speed["pyarrow"]),
+        "ratio": round(speed["petastorm"] / speed["pyarrow"], 3),
+        "training_from_parquet_rows_per_s": round(speed["file"]),
+        "training_from_memory_rows_per_s": round(speed["memory"]),
+        "ratio_training": round(speed["file"] / speed["memory"], 3),
+        "waiting": round(statistics.median(waiting[1:]), 3),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=65_536)
+    print(json.dumps(measure(parser.parse_args().rows)))

@@ -1,0 +1,164 @@
+"""Train DIN from Parquet: ours beside DeepCTR-Torch's, the same shapes, the same run, two threads.
+
+    python -m benchmarks.training [--rows 65536]
+
+Tables of 100,000, 1,000,000 and 10,000,000 items, looked up uniformly and by Zipf's law. Ours reads
+through Petastorm; the peer gets its rows as arrays in memory and trains by its own ``fit``. Each
+side has a process of its own, and its second epoch is timed. Ours has Dice in the tower too, where
+the peer has its cheaper ReLU. At ten million items the peer is not run: its optimizer passes over
+the whole table in every step. The last line printed is JSON.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from din_model.ahead import Pace, read_ahead
+from din_model.embeddings import assign_rows, examples_of_rows
+from din_model.features import FIRST_ID, Feature, FeatureSpec, History
+from din_model.model import ModelConfig, new_model
+from din_model.reader import Columns, File, Reader
+from din_model.train import TrainConfig, Trainer
+
+LENGTH, DIMENSION, USERS, CATEGORIES = 50, 16, 20_000, 1_000
+SIZES = {"100k": 100_000, "1M": 1_000_000, "10M": 10_000_000}
+PEER_UP_TO = 1_000_000
+THREADS, FILES = 2, 4
+CONFIG = TrainConfig(
+    ModelConfig(attention=(64, 16), tower=(200, 80), activation="dice"), batch_size=1024
+)
+
+SPEC = FeatureSpec(
+    user="user", item="item", time="time", time_zone="UTC", cutoff="day", label="label",
+    features=(
+        Feature("user", "user", "int64", "user", DIMENSION),
+        Feature("item", "item", "int64", "item", DIMENSION),
+        Feature("category", "item", "int64", "category", DIMENSION),
+    ),
+    histories=(History("clicks", LENGTH, 0, {"item": "item", "category": "category"}),),
+)  # fmt: skip
+
+
+def draw(rows: int, items: int, zipf: bool) -> Columns:
+    """Examples whose histories are 1 to 50 long, uniformly; ids from 2 on."""
+    rng = np.random.default_rng(7)
+
+    def some(shape: tuple[int, ...]) -> np.ndarray:
+        if not zipf:
+            return rng.integers(0, items, shape)
+        # The inverse of the law's distribution function, for an exponent of 1.
+        return (items ** rng.random(shape)).astype(np.int64) - 1
+
+    length = rng.integers(1, LENGTH + 1, rows)
+    item, past = some((rows,)), some((rows, LENGTH))
+    real = np.arange(LENGTH) < length[:, None]
+    return {
+        "label": rng.integers(0, 2, rows).astype(np.float32),
+        "user": rng.integers(0, USERS, rows) + FIRST_ID,
+        "item": item + FIRST_ID,
+        "category": item % CATEGORIES + FIRST_ID,
+        "clicks__item": (past + FIRST_ID) * real,
+        "clicks__category": (past % CATEGORIES + FIRST_ID) * real,
+        "clicks__length": length,
+    }
+
+
+def write(columns: Columns, folder: Path) -> list[tuple[str, int]]:
+    """The columns as Parquet files of equal rows, one row group each; addresses and rows."""
+    table = pa.table({n: list(v) if v.ndim == 2 else v for n, v in columns.items()})
+    size, files = -(-table.num_rows // FILES), []
+    for number in range(FILES):
+        part = table.slice(number * size, size)
+        path = folder / f"part-{number}.parquet"
+        pq.write_table(part, path, row_group_size=size, compression="zstd")
+        files.append((path.as_uri(), part.num_rows))
+    return files
+
+
+def trainer_of(items: int) -> Trainer:
+    """A new model with so many items."""
+    sizes = {"user": USERS, "item": items, "category": CATEGORIES}
+    seen = {name: np.ones(size + FIRST_ID, np.int64) for name, size in sizes.items()}
+    row_of = {name: assign_rows(n, 1) for name, n in seen.items()}
+    model = new_model(SPEC, CONFIG.model, row_of, seed=1)
+    n_j = {name: examples_of_rows(n, row_of[name]) for name, n in seen.items()}
+    return Trainer(model, CONFIG, n_j)
+
+
+def ours(written: list[tuple[str, int]], items: int) -> float:
+    """Rows a second of the second epoch, from Parquet."""
+    files = [File(url, rows) for url, rows in written]
+    trainer, reader = trainer_of(items), Reader(files, SPEC, CONFIG.batch_size, seed=1)
+    for epoch in range(2):
+        start = time.perf_counter()
+        for batch, rows in read_ahead(reader.epoch(epoch), Pace()):
+            trainer.step(batch, rows)
+        seconds = time.perf_counter() - start
+    return reader.rows / seconds
+
+
+def peer(columns: Columns, items: int) -> float:
+    """Rows a second of the second epoch, from memory."""
+    from deepctr_torch.inputs import SparseFeat, VarLenSparseFeat  # not in our own process
+    from deepctr_torch.models.din import DIN
+
+    shared = {"item": items, "category": CATEGORIES}
+    features = [SparseFeat("user", USERS + FIRST_ID, DIMENSION)]
+    features += [SparseFeat(name, size + FIRST_ID, DIMENSION) for name, size in shared.items()]
+    for name, size in shared.items():
+        past = SparseFeat(f"hist_{name}", size + FIRST_ID, DIMENSION, embedding_name=name)
+        features.append(VarLenSparseFeat(past, LENGTH, length_name="seq_length"))
+    model = DIN(
+        features, ["item", "category"], dnn_hidden_units=(200, 80), att_hidden_size=(64, 16),
+        att_activation="Dice", seed=1,
+    )  # fmt: skip
+    model.compile("adam", "binary_crossentropy")
+    inputs = {name: columns[name] for name in ("user", "item", "category")}
+    inputs |= {f"hist_{name}": columns[f"clicks__{name}"] for name in shared}
+    inputs["seq_length"] = columns["clicks__length"]
+    for _ in range(2):
+        start = time.perf_counter()
+        model.fit(inputs, columns["label"], batch_size=CONFIG.batch_size, epochs=1, verbose=0)
+        seconds = time.perf_counter() - start
+    return len(columns["label"]) / seconds
+
+
+def apart(side: Callable[..., float], *arguments: Any) -> float:
+    """What a side takes in a process of its own: neither sees the other's allocator or caches."""
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (THREADS,)) as pool:
+        return pool.submit(side, *arguments).result()
+
+
+def measure(rows: int) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for zipf in (False, True):
+        for name, items in SIZES.items():
+            columns = draw(rows, items, zipf)
+            with tempfile.TemporaryDirectory() as folder:
+                numbers = {"rows_per_s": apart(ours, write(columns, Path(folder)), items)}
+            if items <= PEER_UP_TO:
+                numbers["peer_rows_per_s"] = apart(peer, columns, items)
+                numbers["ratio"] = numbers["rows_per_s"] / numbers["peer_rows_per_s"]
+            title = f"{name} zipf" if zipf else name
+            found[title] = {n: round(v, 2 if n == "ratio" else None) for n, v in numbers.items()}
+            print(f"{title}: {found[title]}", flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=65_536)
+    print(json.dumps(measure(parser.parse_args().rows)))
