@@ -115,13 +115,18 @@ def test_crosses_memorise_pairs_that_the_rest_cannot_tell():
     assert len(pairs) - 5 <= len(touched.rows) <= len(pairs), "hardly any two share a weight"
 
 
-def test_padding_never_changes_a_score():
-    model = some_model().eval()
-    columns = some_columns(40)
-    logits = model(from_columns(columns, small_spec()))
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_never_changes_a_score_nor_what_dice_remembers(training):
+    columns, found = some_columns(40), []
     inside = np.arange(6) < columns["clicks__length"][:, None]
-    dirty = columns | {"clicks__item": np.where(inside, columns["clicks__item"], 7)}
-    assert torch.equal(model(from_columns(dirty, small_spec())), logits)
+    for padding in (0, 7):
+        model = some_model().train(training)
+        dirty = columns | {"clicks__item": np.where(inside, columns["clicks__item"], padding)}
+        logits = model(from_columns(dirty, small_spec()))
+        found.append([logits, *(m.mean for m in model.modules() if isinstance(m, Dice))])
+    for clean, dirty in zip(*found, strict=True):
+        assert torch.equal(clean, dirty)
+    assert len(found[0]) > 2
 
 
 def test_a_shared_history_scores_like_its_copies():
