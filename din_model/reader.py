@@ -92,24 +92,25 @@ class Reader:
         left: Columns | None = None
         already, taken = self.read, 0
         for columns in self._files(rng):
-            size = len(columns["label"])
+            size, start = len(columns["label"]), 0
             self.read += size
-            if rng is not None:
-                order = rng.permutation(size)
-                columns = {name: values[order] for name, values in columns.items()}
-            if left is not None:
-                columns = {n: np.concatenate([left[n], v]) for n, v in columns.items()}
-            start, size = 0, len(columns["label"])
-            while size - start >= self.batch_size:
-                yield {n: v[start : start + self.batch_size] for n, v in columns.items()}
-                start, taken = start + self.batch_size, taken + 1
-            left = {n: v[start:] for n, v in columns.items()}
+            order = np.arange(size) if rng is None else rng.permutation(size)
+            while start < size:
+                lacking = self.batch_size - (len(left["label"]) if left else 0)
+                rows = order[start : start + lacking]
+                batch = {name: values[rows] for name, values in columns.items()}
+                if left is not None:
+                    batch = {name: np.concatenate([left[name], v]) for name, v in batch.items()}
+                start, left = start + lacking, batch
+                if len(batch["label"]) == self.batch_size:
+                    taken, left = taken + 1, None
+                    yield batch
         if (read := self.read - already) != self._rows[self._rank]:
             raise InputError(
                 f"read {read} rows of {len(self.mine)} files, but their manifests say"
                 f" {self._rows[self._rank]}: build the dates again"
             )
-        if left is not None and len(left["label"]):
+        if left is not None:
             taken += 1
             yield left
         for _ in range(self.steps - taken):
