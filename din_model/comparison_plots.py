@@ -40,6 +40,19 @@ def dimensions(found: Mapping[str, Spread]) -> Figure:
     return figure
 
 
+def by_interests(found: Mapping[str, Spread], best: Mapping[str, float]) -> Figure:
+    """A panel a data set, one scale for all: title -> spread, title -> the AUC of the truth."""
+    figure = Figure(figsize=(2.9 * len(found), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    for axes, (title, spread) in zip(panels, found.items(), strict=True):
+        draw_dimensions(axes, spread, "AUC on the next day")
+        axes.axhline(best[title], color="grey", linestyle="--", linewidth=1, label="the truth")
+        axes.set_title(title)
+        axes.label_outer()
+    panels[0].legend()
+    return figure
+
+
 def slices(found: Mapping[str, Mapping[str, float]], dimension: int) -> Figure:
     """AUC of each slice, a dot an encoder: encoder -> slice -> AUC."""
     names = list(dict.fromkeys(name for each in found.values() for name in each))
