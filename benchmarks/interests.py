@@ -34,7 +34,6 @@ def compare(interests: int, dimensions: list[int], seeds: list[int]) -> tuple[pl
     """AUC by encoder and dimension for users of so many interests, and that of the truth."""
     words = [
         f"generate.interests={interests}",
-        f"generate.path=logs-{interests}",
         f"store.path=store-{interests}",
         "generate.impressions=30000",
         "generate.history=40",

@@ -13,7 +13,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 import torch
 
 from din_model.ahead import Pace, read_ahead
+from din_model.batch import Batch
 from din_model.embeddings import assign_rows, examples_of_rows
 from din_model.features import FIRST_ID, Feature, FeatureSpec, History
 from din_model.model import ModelConfig, new_model
@@ -96,15 +97,19 @@ def trainer_of(items: int) -> Trainer:
     return Trainer(model, CONFIG, n_j)
 
 
+def seconds_of_training(trainer: Trainer, batches: Iterable[tuple[Batch, int]]) -> float:
+    start = time.perf_counter()
+    for batch, rows in batches:
+        trainer.step(batch, rows)
+    return time.perf_counter() - start
+
+
 def ours(written: list[tuple[str, int]], items: int) -> float:
     """Rows a second of the second epoch, from Parquet."""
     files = [File(url, rows) for url, rows in written]
     trainer, reader = trainer_of(items), Reader(files, SPEC, CONFIG.batch_size, seed=1)
     for epoch in range(2):
-        start = time.perf_counter()
-        for batch, rows in read_ahead(reader.epoch(epoch), Pace()):
-            trainer.step(batch, rows)
-        seconds = time.perf_counter() - start
+        seconds = seconds_of_training(trainer, read_ahead(reader.epoch(epoch), Pace()))
     return reader.rows / seconds
 
 

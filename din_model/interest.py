@@ -46,13 +46,13 @@ class _OfRow(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return sum_of_runs(gradient, ctx.saved_tensors[0]), None, None
+        return pool_runs(gradient, ctx.saved_tensors[0]), None, None
 
 
-def sum_of_runs(values: Tensor, offsets: Tensor) -> Tensor:
-    """Sum each run of rows: [P, d] -> [B, d]; zero for an empty run."""
+def pool_runs(values: Tensor, offsets: Tensor, mode: str = "sum") -> Tensor:
+    """Sum (or ``mean``) of each run of rows: [P, d] -> [B, d]; zero for an empty run."""
     everything = torch.arange(len(values), device=values.device)
-    return F.embedding_bag(everything, values, offsets, mode="sum", include_last_offset=True)
+    return F.embedding_bag(everything, values, offsets, mode=mode, include_last_offset=True)
 
 
 def pairs_of(histories: Histories, history_of: Tensor | None) -> Pairs:
@@ -84,7 +84,7 @@ class _WeightedSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, keys: Tensor, weights: Tensor, row: Tensor, offsets: Tensor) -> Tensor:
         ctx.save_for_backward(keys, weights, row)
-        return sum_of_runs(keys * weights[:, None], offsets)
+        return pool_runs(keys * weights[:, None], offsets)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:

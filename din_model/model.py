@@ -5,7 +5,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from din_model.batch import Batch, Ragged
@@ -13,7 +12,14 @@ from din_model.config import Section
 from din_model.deferred import build_deferred, materialise
 from din_model.embeddings import ITEM_BIAS, WIDE, EmbeddingTables
 from din_model.features import AGE, FeatureSpec, History
-from din_model.interest import AttentivePooling, MeanPooling, Pairs, PersonaPooling, pairs_of
+from din_model.interest import (
+    AttentivePooling,
+    MeanPooling,
+    Pairs,
+    PersonaPooling,
+    pairs_of,
+    pool_runs,
+)
 from din_model.layers import MLP, Dice
 
 NODES = 64
@@ -83,7 +89,7 @@ class DIN(nn.Module):
         seen = self._look(batch)
         logits = self._tower(seen, seen.interests)
         for crosses, pairs in zip(seen.crosses, seen.pairs.values(), strict=False):
-            logits = logits + _mean(crosses, pairs.offsets).squeeze(1)
+            logits = logits + pool_runs(crosses, pairs.offsets, "mean").squeeze(1)
         if seen.item_bias is not None:
             logits = logits + seen.item_bias
         return logits, seen.weights
@@ -164,7 +170,7 @@ class DIN(nn.Module):
         for f in spec.features:
             lists = batch.features.get(f.name)
             if isinstance(lists, Ragged):
-                found[f.name] = _mean(found[f.name], lists.offsets)
+                found[f.name] = pool_runs(found[f.name], lists.offsets, "mean")
         if self.config.item_bias:
             found[ITEM_BIAS] = found[ITEM_BIAS].squeeze(1)
         return found
@@ -206,12 +212,6 @@ def _pooling(config: ModelConfig, dimension: int, age: bool) -> nn.Module:
 
 def _width(spec: FeatureSpec, history: History) -> int:
     return sum(spec[mirrored].dimension for mirrored in history.fields.values())
-
-
-def _mean(values: Tensor, offsets: Tensor) -> Tensor:
-    """Mean of each list of embeddings: [N, d] -> [B, d]; zero for an empty list."""
-    everything = torch.arange(len(values), device=values.device)
-    return F.embedding_bag(everything, values, offsets, mode="mean", include_last_offset=True)
 
 
 def new_model(
