@@ -88,9 +88,9 @@ def log_dict(data: dict[str, Any], name: str) -> None:
     mlflow.log_dict(data, f"{name}.json")
 
 
-def log_folder(folder: Path) -> None:
-    """Log a folder's files with the active run."""
-    mlflow.log_artifacts(str(folder))
+def log_file(path: Path) -> None:
+    """Log a file with the active run, under its own name."""
+    mlflow.log_artifact(str(path))
 
 
 def find(model: str, fingerprint: str) -> int | None:

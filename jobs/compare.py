@@ -16,7 +16,7 @@ from din_model.progress import console
 from jobs.building import build_missing
 from jobs.settings import Settings, main
 from pipelines.compare import run_grid
-from pipelines.compare_report import findings, write_report
+from pipelines.compare_report import REPORTS, findings, write_report
 from pipelines.dataset import Store
 from pipelines.window import open_window, window_days
 
@@ -36,10 +36,11 @@ def run(settings: Settings, day: date) -> None:
         figures = write_report(folder, store, title, grid, cells, models, sample)
         for name, figure in figures.items():
             registry.log_figure(figure, name)
-        registry.log_folder(folder)
+        for name in REPORTS:
+            registry.log_file(folder / name)
     for line in findings(cells, grid):
         console.print(f"  {line}")
-    console.print(f"  report: {folder / 'report.html'}; runs: {look}")
+    console.print(f"  report: {folder / REPORTS[0]}; runs: {look}")
 
 
 if __name__ == "__main__":

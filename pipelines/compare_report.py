@@ -29,6 +29,7 @@ from pipelines.compare import (
 )
 from pipelines.dataset import Store
 
+REPORTS = PAGE, TEXT = "report.html", "report.md"
 OFFERED = 3
 LONGEST = 24
 """Behaviours that fit into a picture."""
@@ -38,7 +39,7 @@ def write_report(
     folder: Path, store: Store, title: str, grid: CompareConfig, cells: list[Cell],
     models: dict[str, DIN], sample: Sample,
 ) -> dict[str, Figure]:  # fmt: skip
-    """Write report.html and report.md into ``folder``; return the figures by name."""
+    """Write the ``REPORTS`` into ``folder``; return the figures by name."""
     figures = {
         "dimensions": _against_dimension(cells, {"auc": "AUC", "gauc": "GAUC"}),
         "popularity": _against_dimension(
@@ -52,14 +53,14 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     table = _table(cells)
     markdown = [f"# {title}", "", *[f"- {line}" for line in lines], "", *_markdown(table), ""]
-    (folder / "report.md").write_text("\n".join(markdown))
+    (folder / TEXT).write_text("\n".join(markdown))
     template = Environment(autoescape=True).from_string(
         (files("pipelines") / "compare.html.j2").read_text()
     )
     page = template.render(
         title=title, findings=lines, table=table, pictures={n: _svg(f) for n, f in figures.items()}
     )
-    (folder / "report.html").write_text(page)
+    (folder / PAGE).write_text(page)
     return figures
 
 

@@ -56,7 +56,7 @@ def test_every_cell_is_a_run_nested_in_one_and_none_is_registered(compared):
         assert any(name.startswith("slice/interests") for name in numbers)
     assert not [v for v in client.search_model_versions() if v.run_id == parent.info.run_id]
     files = {f.path for f in client.list_artifacts(parent.info.run_id)}
-    assert {"report.html", "report.md", "plots"} <= files
+    assert files == {"report.html", "report.md", "plots", "settings.json"}, "and nothing beside"
 
 
 def test_the_report_needs_nothing_beside_it(compared):
