@@ -19,8 +19,8 @@ demo: .venv/.installed ## four generated days, one night, a scored table
 	$(BIN)/python -m jobs.generate_logs --config conf/demo.yaml
 	$(BIN)/python -m jobs.nightly --config conf/demo.yaml
 
-test: .venv/.installed ## run the tests, slow ones apart
-	$(BIN)/python -m pytest
+test: .venv/.installed ## run the tests, slow ones apart, on all cores (at most four)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 lint: .venv/.installed ## check style, format and types
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """What a person sees while work goes on: one line a finished stage, a bar for what is long."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -35,10 +35,21 @@ def stage(name: str) -> Iterator[Stage]:
     console.print(f"  {name:<34} {rows:>18} {seconds:>7.1f} s  {report.note}".rstrip())
 
 
-def track(batches: Iterable[T], total: int, title: str) -> Iterator[T]:
-    """Pass ``batches`` through, drawing a bar in a terminal and nothing elsewhere."""
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
+def track(
+    batches: Iterable[T], total: int, title: str, numbers: Mapping[str, float]
+) -> Iterator[T]:
+    """Pass ``batches`` through, drawing a bar in a terminal and nothing elsewhere.
+
+    Beside the bar stand ``numbers`` by their names, as they are at the time.
+    """
+    columns = (
+        TextColumn("  {task.description}"), BarColumn(20), MofNCompleteColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"),
+    )  # fmt: skip
     quiet = not console.is_terminal
-    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=quiet)
-    with bar:
-        yield from bar.track(batches, total=total, description=title)
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
+        task = bar.add_task(title, total=total, numbers="")
+        for batch in batches:
+            yield batch
+            said = [f"{n} {v:,.0f}" if v >= 1000 else f"{n} {v:.3g}" for n, v in numbers.items()]
+            bar.update(task, advance=1, numbers="  ".join(said))

@@ -124,13 +124,15 @@ def fit(
     Raises:
         FloatingPointError: the loss is no longer a number.
     """
-    steps, pace = 0, Pace()
+    steps, pace, told = 0, Pace(), dict[str, float]()
     every = max(1, reader.steps * config.epochs // 100)
     best, kept, share, waited = math.inf, trainer.model.state_dict(), 1.0, 0
     for epoch in range(config.epochs):
-        batches = read_ahead(reader.epoch(epoch), pace)
+        batches: Iterator[tuple[Batch, int]] = read_ahead(reader.epoch(epoch), pace)
         title = f"epoch {epoch + 1} of {config.epochs}"
-        for batch, global_rows in track(batches, reader.steps, title) if rank() == 0 else batches:
+        if rank() == 0:
+            batches = track(batches, reader.steps, title, told)
+        for batch, global_rows in batches:
             rate = trainer.set_rate(share * _cosine(config, steps, reader.steps))
             loss = trainer.step(batch.to(trainer.device), global_rows)
             steps, pace.rows = steps + 1, pace.rows + global_rows
@@ -138,7 +140,8 @@ def fit(
                 mean = float(gather(loss[None]).sum())
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"loss is {mean} at step {steps}: lower learning_rate")
-                log({"loss": mean, "learning_rate": rate, **pace.take()}, steps)
+                told |= {"loss": mean, "learning_rate": rate, **pace.take()}
+                log(told, steps)
         if later is None:
             continue
         found = evaluate(trainer.model, later)["log_loss"]

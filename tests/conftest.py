@@ -24,6 +24,13 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     session.stop()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, keep those together that share what is dear to set up."""
+    for item in items:
+        shared = "nights" if "nights" in getattr(item, "fixturenames", ()) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture(autouse=True)
 def utc() -> Iterator[None]:
     """A job sets the session's time zone to its own logs'; the next test begins in UTC again."""
