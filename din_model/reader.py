@@ -135,17 +135,10 @@ class Reader:
         with warnings.catch_warnings():
             # Petastorm 0.12 is loud about the pyarrow API that it was written for.
             warnings.simplefilter("ignore")
-            from petastorm import make_batch_reader
+            from din_model.petastorm_file import row_groups
 
-            # One file a reader: Petastorm sorts the paths that it is given. One worker: with
-            # several the order is not reproducible.
-            fields = [f"^{name}$" for name in self.columns]
-            with make_batch_reader(
-                file.url, schema_fields=fields, workers_count=1,
-                shuffle_row_groups=False, num_epochs=1,
-            ) as reader:  # fmt: skip
-                for group in reader:
-                    yield {name: getattr(group, name) for name in self.columns}
+            # One file a reader: Petastorm sorts the paths that it is given.
+            yield from row_groups(file.url, self.columns)
 
     def _forget_new(
         self, columns: Columns, first_new: Mapping[str, int], rng: np.random.Generator

@@ -15,6 +15,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         time_zone="UTC",
         defaults={
             "spark.master": "local[2]",
+            "spark.driver.memory": "2g",
             "spark.sql.shuffle.partitions": "3",
             "spark.ui.enabled": "false",
             "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
