@@ -20,7 +20,7 @@ demo: .venv/.installed ## four generated days, one night, a scored table
 	$(BIN)/python -m jobs.nightly --config conf/demo.yaml
 
 test: .venv/.installed ## run the tests, slow ones apart, on all cores (at most four)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 lint: .venv/.installed ## check style, format and types
 	$(BIN)/ruff check .

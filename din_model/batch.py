@@ -83,9 +83,10 @@ def from_columns(columns: Mapping[str, np.ndarray], spec: FeatureSpec) -> Batch:
     histories = {}
     for history in spec.histories:
         lengths = columns[history.column("length")]
-        fields = {name: _ragged(columns[history.column(name)], lengths) for name in history.lists}
-        offsets = next(iter(fields.values())).offsets
-        histories[history.kind] = Histories({n: r.values for n, r in fields.items()}, offsets)
+        padded = {name: columns[history.column(name)] for name in history.lists}
+        inside = _inside(next(iter(padded.values())), lengths)
+        fields = {name: _ids(values[inside]) for name, values in padded.items()}
+        histories[history.kind] = Histories(fields, _offsets(lengths))
     return with_histories(columns, spec, histories)
 
 
@@ -121,6 +122,13 @@ def _ids(values: np.ndarray) -> Tensor:
 
 
 def _ragged(padded: np.ndarray, lengths: np.ndarray) -> Ragged:
-    inside = np.arange(padded.shape[1]) < np.asarray(lengths)[:, None]
-    offsets = np.r_[0, np.cumsum(lengths, dtype=np.int64)]
-    return Ragged(_ids(padded[inside]), torch.from_numpy(offsets))
+    return Ragged(_ids(padded[_inside(padded, lengths)]), _offsets(lengths))
+
+
+def _inside(padded: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Which places of padded lists [B, L] are real [B, L]."""
+    return np.arange(padded.shape[1]) < np.asarray(lengths)[:, None]
+
+
+def _offsets(lengths: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.r_[0, np.cumsum(lengths, dtype=np.int64)])

@@ -1,8 +1,9 @@
 """Interest encoders: how a user's behaviours become the interest that meets a candidate.
 
-Each is called with (query [B, d], keys [N, d], pairs, age [N]) and returns the interest [B, d] and
+Each is called with (query [B, d], keys [P, d], pairs, age [P]) and returns the interest [B, d] and
 the weight of each pair [P]; the interest is the weighted sum of the behaviours, and zero for none.
-All else in the model is equal between them.
+Whether candidates share a history is not theirs to know: keys and ages come pair by pair. All else
+in the model is equal between them.
 """
 
 from typing import Any, NamedTuple
@@ -79,7 +80,7 @@ def softmax_within(scores: Tensor, pairs: Pairs) -> Tensor:
 
 
 class _WeightedSum(torch.autograd.Function):
-    """Sum of weight * behaviour over each row's own history."""
+    """Sum of weight * behaviour over the pairs of each row."""
 
     @staticmethod
     def forward(ctx: Any, keys: Tensor, weights: Tensor, row: Tensor, offsets: Tensor) -> Tensor:
@@ -94,22 +95,40 @@ class _WeightedSum(torch.autograd.Function):
 
 
 def weighted_sum(keys: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
-    """Sum of weight * key over the pairs of each row: [N, d], [P] -> [B, d]; zero for none."""
-    if not pairs.shared:
-        return _WeightedSum.apply(keys, weights, pairs.row, pairs.offsets)
-    return F.embedding_bag(
-        pairs.position, keys, pairs.offsets, mode="sum",
-        per_sample_weights=weights, include_last_offset=True,
-    )  # fmt: skip
+    """Sum of weight * key over the pairs of each row: [P, d], [P] -> [B, d]; zero for none."""
+    return _WeightedSum.apply(keys, weights, pairs.row, pairs.offsets)
+
+
+class _Meeting(torch.autograd.Function):
+    """start += W [k; q * k] of each pair, with its derivative written out: one product each way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, start: Tensor, query: Tensor, keys: Tensor, weight: Tensor,
+        row: Tensor, offsets: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """start [P, H], query [B, d], keys [P, d], weight [H, 2d] -> [P, H]."""
+        both = torch.cat([keys, query.index_select(0, row).mul_(keys)], 1)
+        ctx.save_for_backward(both, query, weight, row, offsets)
+        ctx.mark_dirty(start)
+        return start.addmm_(both, weight.t())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None, None]:
+        both, query, weight, row, offsets = ctx.saved_tensors
+        of_key, of_product = (gradient @ weight).chunk(2, 1)
+        of_query = pool_runs(of_product * both.chunk(2, 1)[0], offsets)
+        of_key = torch.addcmul(of_key, of_product, query.index_select(0, row))
+        return gradient, of_query, of_key, gradient.t() @ both, None, None
 
 
 class ActivationUnit(nn.Module):
     """How much each behaviour matters for the candidate: MLP over [q, k, q - k, q * k].
 
-    The first layer is linear in its four blocks, so it is computed in three parts, which is exact:
-    W [q; k; q - k; q * k] = (Wq + Wd) q + (Wk - Wd) k + Wp (q * k). The first is done once a row,
-    the second once a behaviour; no 4d-wide tensor is ever built. The age of a behaviour, where it
-    is told, is added there: a vector of its bucket's own, as if it were one-hot among the inputs.
+    The first layer is linear in its four blocks, so it is computed in two parts, which is exact:
+    W [q; k; q - k; q * k] = (Wq + Wd) q + [Wk - Wd, Wp] [k; q * k]. The first is done once a row;
+    no 4d-wide tensor is ever built. The age of a behaviour, where it is told, is added there: a
+    vector of its bucket's own, as if it were one-hot among the inputs.
     """
 
     def __init__(self, dimension: int, sizes: tuple[int, ...], act: str, age: bool = False) -> None:
@@ -122,15 +141,13 @@ class ActivationUnit(nn.Module):
     def forward(
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> Tensor:
-        """query [B, d], keys [N, d], age [N] (buckets) -> score of each pair [P]."""
+        """query [B, d], keys [P, d], age [P] (buckets) -> score of each pair [P]."""
         to_q, to_k, to_difference, to_product = self.first.weight.chunk(4, dim=1)
-        by_row = F.linear(query, to_q + to_difference, self.first.bias)  # [B, H]
-        by_key = F.linear(keys, to_k - to_difference)  # [N, H]
+        start = pairs.of_row(F.linear(query, to_q + to_difference, self.first.bias))  # [P, H]
         if self.of_age is not None:
-            by_key = by_key + self.of_age(age)
-        hidden = pairs.of_row(by_row) + pairs.of_behaviour(by_key)  # [P, H]
-        products = pairs.of_row(query) * pairs.of_behaviour(keys)  # [P, d]
-        hidden = torch.addmm(hidden, products, to_product.t())
+            start = start + self.of_age(age)
+        weight = torch.cat([to_k - to_difference, to_product], 1)
+        hidden = _Meeting.apply(start, query, keys, weight, pairs.row, pairs.offsets)
         return self.rest(self.act(hidden)).squeeze(1)
 
 
@@ -151,7 +168,7 @@ class AttentivePooling(nn.Module):
     def forward(
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """query [B, d], keys [N, d], age [N] -> interest [B, d] and the weights [P]."""
+        """query [B, d], keys [P, d], age [P] -> interest [B, d] and the weights [P]."""
         scores = self.unit(query, keys, pairs, age)
         weights = softmax_within(scores, pairs) if self.softmax else scores
         return weighted_sum(keys, weights, pairs), weights
@@ -163,7 +180,7 @@ class MeanPooling(nn.Module):
     def forward(
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """query [B, d], keys [N, d] -> interest [B, d] and the weights [P]; ages weigh alike."""
+        """query [B, d], keys [P, d] -> interest [B, d] and the weights [P]; ages weigh alike."""
         weights = 1 / pairs.offsets.diff().to(keys.dtype)[pairs.row]
         return weighted_sum(keys, weights, pairs), weights
 
@@ -183,9 +200,9 @@ class PersonaPooling(nn.Module):
     def forward(
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """query [B, d], keys [N, d] -> interest [B, d] and the weights [P]; ages are not read."""
-        of_persona = softmax_within(pairs.of_behaviour(self.attention(keys)), pairs)  # [P, K]
-        match = (pairs.of_row(query) * pairs.of_behaviour(keys)).sum(1, keepdim=True)  # [P, 1]
+        """query [B, d], keys [P, d] -> interest [B, d] and the weights [P]; ages are not read."""
+        of_persona = softmax_within(self.attention(keys), pairs)  # [P, K]
+        match = (pairs.of_row(query) * keys).sum(1, keepdim=True)  # [P, 1]
         rows, personas = len(query), of_persona.shape[1]
         affinity = match.new_zeros(rows, personas).index_add(0, pairs.row, of_persona * match)
         mixed = torch.softmax(affinity / query.shape[1] ** 0.5, 1)  # [B, K]

@@ -67,7 +67,7 @@ class _DiceOfBatch(torch.autograd.Function):
         count = sum_over_ranks(x.new_tensor([len(x)]))
         mean = sum_over_ranks(x.sum(0)) / count.clamp(min=1)
         gate = x - mean
-        variance = sum_over_ranks(gate.square().sum(0)) / count.clamp(min=1)
+        variance = sum_over_ranks((gate * gate).sum(0)) / count.clamp(min=1)
         inverse = torch.rsqrt(variance + eps)
         gate.mul_(inverse).sigmoid_()
         ctx.save_for_backward(x, gate, alpha, count, mean, inverse)

@@ -24,9 +24,11 @@ def row_groups(url: str, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]
     """Yield the named columns of each row group: [rows], or [rows, L] for lists of length L.
 
     Raises:
-        InputError: the lists of a column differ in length.
+        InputError: the file is not there, or the lists of a column differ in length.
     """
     fs, path = url_to_fs(url)
+    if not fs.isfile(path):
+        raise InputError(f"{url}: its manifest names it, but it is gone: build the date again")
     local = "file" in fs.protocol
     # One worker: with several the order is not reproducible.
     with Reader(
@@ -35,7 +37,7 @@ def row_groups(url: str, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]
         reader_pool=ThreadPool(1), shuffle_row_groups=False, num_epochs=1, is_batched_reader=True,
     ) as reader:  # fmt: skip
         for group in reader:
-            yield {name: getattr(group, name) for name in names}
+            yield {name: _array(f"{url}: column {name}", getattr(group, name)) for name in names}
 
 
 class _Remote(DaskFileSystem):
@@ -49,7 +51,7 @@ class _Remote(DaskFileSystem):
 
 
 class _Columns:
-    """Turns the tables that the worker read into arrays over Arrow's own memory."""
+    """Hands on the columns that the worker read as they are."""
 
     batched_output = True
 
@@ -58,7 +60,7 @@ class _Columns:
             table = workers_pool.get_results()
         except EmptyResultError:
             raise StopIteration from None
-        return schema.make_namedtuple(**{n: _array(n, table.column(n)) for n in table.column_names})
+        return schema.make_namedtuple(**{n: table.column(n) for n in table.column_names})
 
 
 class _Worker(ArrowReaderWorker):
@@ -68,10 +70,13 @@ class _Worker(ArrowReaderWorker):
 
 
 def _array(name: str, column: pa.ChunkedArray) -> np.ndarray:
+    """The column as an array over Arrow's own memory."""
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if not pa.types.is_list(array.type):
         return array.to_numpy(zero_copy_only=False)
     lengths = np.unique(np.diff(array.offsets.to_numpy()))
     if len(lengths) > 1:
-        raise InputError(f"column {name}: lists of {lengths[0]} to {lengths[-1]} in one file")
+        raise InputError(
+            f"{name}: lists of {lengths[0]} to {lengths[-1]} ids, but all must be of one length"
+        )
     return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)

@@ -141,7 +141,7 @@ def fit(
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"loss is {mean} at step {steps}: lower learning_rate")
                 told |= {"loss": mean, "learning_rate": rate, **pace.take()}
-                log(told, steps)
+                log(dict(told), steps)
         if later is None:
             continue
         found = evaluate(trainer.model, later)["log_loss"]

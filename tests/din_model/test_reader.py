@@ -39,6 +39,31 @@ def test_every_row_comes_once_an_epoch_and_ranks_take_equal_steps(files, ranks):
         assert {rows for _, rows in together} == {sum(batch.rows for batch, _ in together)}
 
 
+@pytest.mark.parametrize(
+    "epochs", [3, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_every_epoch_has_every_row_once_and_another_order(files, ranks, epochs):
+    readers = [
+        Reader(files, small_spec(), 8, r, ranks, seed=1, extra=["row"]) for r in range(ranks)
+    ]
+    orders = []
+    for epoch in range(epochs):
+        orders.append([row for reader in readers for row in rows_read(reader, epoch)])
+        assert sorted(orders[-1]) == sorted(orders[0]) and len(set(orders[0])) == sum(SIZES)
+        assert sum(reader.read for reader in readers) == (epoch + 1) * sum(SIZES)
+    assert len(set(map(tuple, orders))) == epochs
+
+
+def test_lists_of_several_lengths_are_named(tmp_path):
+    columns = {n: v.tolist() for n, v in some_columns(3).items()}
+    columns["clicks__item"][1].pop()
+    pq.write_table(pa.table({n: pa.array(v) for n, v in columns.items()}), tmp_path / "x.parquet")
+    reader = Reader([File(f"file://{tmp_path}/x.parquet", 3)], small_spec(), 8)
+    with pytest.raises(InputError, match=r"x\.parquet: column clicks__item: lists of \d+ to \d+"):
+        list(reader.chunks())
+
+
 def test_a_kept_unclicked_row_stands_for_those_that_were_left_out(files):
     sampled = [f._replace(sample_rate=0.25) if i == 0 else f for i, f in enumerate(files)]
     reader = Reader(sampled, small_spec(), 8, seed=1, extra=["row"])

@@ -127,7 +127,9 @@ def test_training_stops_where_later_rows_gain_no_more_and_keeps_the_best(tmp_pat
     found = [values["later_loss"] for values in logged if "later_loss" in values]
     assert epochs == len(found) == found.index(min(found)) + 1 + config.patience < 40
     assert evaluate(model, later)["log_loss"] == pytest.approx(min(found), abs=1e-6)
-    rates = {values["learning_rate"] for values in logged if "loss" in values}
+    steps = [values for values in logged if "loss" in values]
+    assert all({"loss", "learning_rate", "rows_per_s", "waiting"} == set(each) for each in steps)
+    rates = {values["learning_rate"] for values in steps}
     assert (min(rates) < max(rates) == 0.02) == (schedule == "plateau")
 
 
