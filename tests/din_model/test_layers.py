@@ -160,6 +160,15 @@ def test_derivatives_written_out_are_those_of_what_is_computed():
     assert torch.autograd.gradcheck(lambda x, alpha: dice(x), (behaviours, dice.alpha))
     assert torch.autograd.gradcheck(pairs.of_row, rows)
     assert torch.autograd.gradcheck(lambda k, w: weighted_sum(k, w, pairs), (behaviours, weights))
+    unit = ActivationUnit(4, (6,), "sigmoid").double()
+    inputs = rows, behaviours, unit.first.weight, unit.first.bias
+    assert torch.autograd.gradcheck(lambda q, k, *_: unit(q, k, pairs), inputs)
+
+
+def test_dice_of_no_positions_has_no_gradient():
+    dice, none = Dice(4), torch.empty(0, 4, requires_grad=True)
+    dice(none).sum().backward()
+    assert none.grad.shape == (0, 4) and not dice.alpha.grad.any() and not dice.steps
 
 
 def test_ids_beyond_the_model_read_the_unknown_row():
