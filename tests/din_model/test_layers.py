@@ -39,6 +39,18 @@ def test_an_empty_history_has_a_zero_interest(pooling):
     assert (interest[1] == 0).all() and (interest[[0, 2]] != 0).any(1).all()
 
 
+def test_the_mean_weighs_the_behaviours_of_each_history_alike():
+    query, keys, pairs = (
+        torch.randn(3, 5),
+        torch.randn(7, 5),
+        pairs_of(Histories({}, OFFSETS), None),
+    )
+    interest, _ = MeanPooling()(query, keys, pairs)
+    for row, (start, end) in enumerate(zip(OFFSETS, OFFSETS[1:], strict=False)):
+        expected = keys[start:end].mean(0) if end > start else torch.zeros(5)
+        torch.testing.assert_close(interest[row], expected)
+
+
 def test_softmax_weights_are_those_of_each_history_alone():
     pooling = AttentivePooling(5, (7,), "relu", softmax=True)
     query, keys = torch.randn(3, 5), torch.randn(7, 5)
