@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -46,7 +48,7 @@ def test_the_mean_weighs_the_behaviours_of_each_history_alike():
         pairs_of(Histories({}, OFFSETS), None),
     )
     interest, _ = MeanPooling()(query, keys, pairs)
-    for row, (start, end) in enumerate(zip(OFFSETS, OFFSETS[1:], strict=False)):
+    for row, (start, end) in enumerate(pairwise(OFFSETS)):
         expected = keys[start:end].mean(0) if end > start else torch.zeros(5)
         torch.testing.assert_close(interest[row], expected)
 
