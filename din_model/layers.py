@@ -87,7 +87,7 @@ class _DiceOfBatch(torch.autograd.Function):
         x, gate, slope, alpha, count, mean, variance = ctx.saved_tensors
         inverse = torch.rsqrt(variance + ctx.eps)
         of_product, one = gradient * x, torch.ones_like(mean)
-        of_alpha = -_sums(of_product, gate, one, one, 0.0)[0]
+        of_alpha = -_sums(of_product, gate, one, one, 0.0)[0]  # of_product * (1 - gate)
         # With z the normalised x and d out / d z = keep * of_z:
         of_z, to_x = torch.ops.aten.sigmoid_backward(of_product, gate), (1 - alpha) * inverse
         sums = torch.stack(_sums(of_z, x, mean, variance, ctx.eps))

@@ -6,7 +6,16 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 T = TypeVar("T")
 
@@ -44,12 +53,21 @@ def track(
     """
     columns = (
         TextColumn("  {task.description}"), BarColumn(20), MofNCompleteColumn(),
-        TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(), _Numbers(numbers),
     )  # fmt: skip
     quiet = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task(title, total=total, numbers="")
-        for batch in batches:
-            yield batch
-            said = [f"{n} {v:,.0f}" if v >= 1000 else f"{n} {v:.3g}" for n, v in numbers.items()]
-            bar.update(task, advance=1, numbers="  ".join(said))
+        yield from bar.track(batches, total=total, description=title)
+
+
+class _Numbers(ProgressColumn):
+    """Numbers by their names; written out when the bar is drawn, not in every step."""
+
+    def __init__(self, numbers: Mapping[str, float]) -> None:
+        super().__init__()
+        self.numbers = numbers
+
+    def render(self, task: Task) -> Text:
+        now = dict(self.numbers)  # the bar is drawn in a thread of its own
+        said = [f"{n} {v:,.0f}" if v >= 1000 else f"{n} {v:.3g}" for n, v in now.items()]
+        return Text("  ".join(said))

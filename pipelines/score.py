@@ -210,7 +210,7 @@ def _because(
         name = next(n for n, f in history.fields.items() if f == spec.told_by(history).name)
         row.append(pairs.row.numpy())
         kind.append(np.full(len(pairs.row), k))
-        item.append(histories[history.kind].fields[name].numpy()[pairs.position.numpy()])
+        item.append(pairs.of_behaviour(histories[history.kind].fields[name]).numpy())
         weight.append(weights[history.kind].numpy())
     rows_, kinds, items, values = map(np.concatenate, (row, kind, item, weight))
     order = np.lexsort((items, -values, rows_))
