@@ -16,7 +16,7 @@ from din_model.progress import console
 from jobs.building import build
 from jobs.settings import Settings, main
 from pipelines.build import is_current
-from pipelines.ingest import days_between
+from pipelines.sources import days_between
 
 
 def run(settings: Settings, day: date) -> None:

@@ -20,12 +20,12 @@ from pipelines.compare import CompareConfig
 from pipelines.dataset import Store, StoreConfig
 from pipelines.erasure import EraseConfig
 from pipelines.examples import BuildConfig
-from pipelines.ingest import SourcesConfig
 from pipelines.logs import Logs
 from pipelines.night import NightlyConfig
 from pipelines.quantiles import with_boundaries
 from pipelines.score import ScoreConfig
 from pipelines.session import spark_session
+from pipelines.sources import SourcesConfig
 from pipelines.spec import FeaturesConfig, HistoryConfig, feature_spec
 from pipelines.split import SplitConfig
 from pipelines.synthetic import GenerateConfig

@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
-from pipelines.ingest import SideTable, SourcesConfig, read, typed
+from pipelines.ingest import typed
+from pipelines.sources import SideTable, SourcesConfig, read
 
 ALWAYS = 2**62
 SPAN = ("_from", "_until")

@@ -20,11 +20,11 @@ from din_model.progress import console, stage
 from pipelines import counts, quality
 from pipelines.dataset import Manifest, Store
 from pipelines.examples import EXAMPLES, HOLDOUT, BuildConfig, publish_examples, sample, whole
-from pipelines.ingest import fingerprint, start_of
 from pipelines.logs import DAY, Logs
 from pipelines.negatives import with_negatives
 from pipelines.quality import Numbers
 from pipelines.quarantine import good, quarantine, quarantined, reasons
+from pipelines.sources import fingerprint, start_of
 from pipelines.split import SplitConfig, roles
 from pipelines.state import STATE, advance, as_behaviours
 from pipelines.vocabulary import encode, grow, keys_of, open_vocabulary

@@ -19,9 +19,9 @@ from din_model.progress import stage
 from pipelines import counts, vocabulary
 from pipelines.dataset import Manifest, Store
 from pipelines.examples import EXAMPLES, HOLDOUT, BuildConfig, publish_examples
-from pipelines.ingest import CORRUPT
 from pipelines.quarantine import QUARANTINE
 from pipelines.scoring import REFUSED, SCORES
+from pipelines.sources import CORRUPT
 from pipelines.state import STATE
 
 Replace = Callable[[Manifest, DataFrame], None]

@@ -17,7 +17,8 @@ from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from pipelines.attributes import Attributes
 from pipelines.attribution import account, attribute
-from pipelines.ingest import Source, SourcesConfig, days_between, read, start_of, typed
+from pipelines.ingest import typed
+from pipelines.sources import Source, SourcesConfig, days_between, read, start_of
 
 DAY = timedelta(days=1)
 

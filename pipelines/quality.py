@@ -17,7 +17,7 @@ from din_model.config import Section
 from din_model.errors import InputError
 from din_model.features import UNKNOWN, FeatureSpec
 from pipelines.dataset import Manifest
-from pipelines.ingest import start_of
+from pipelines.sources import start_of
 
 Numbers = dict[str, float]
 HOUR = 3600 * 10**6

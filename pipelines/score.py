@@ -30,7 +30,7 @@ from din_model.interest import pairs_of
 from din_model.memory import keep_freed
 from din_model.model import DIN
 from pipelines.history import Emit, Ranges, attach_history, sweep, unpacked
-from pipelines.ingest import start_of
+from pipelines.sources import start_of
 from pipelines.state import as_behaviours
 from pipelines.vocabulary import decode, encode, padded
 

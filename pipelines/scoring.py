@@ -11,9 +11,9 @@ from din_model.features import FeatureSpec
 from din_model.progress import stage
 from pipelines.dataset import Manifest, Store
 from pipelines.examples import whole
-from pipelines.ingest import fingerprint
 from pipelines.logs import DAY, Logs, with_serving_defaults
 from pipelines.score import ScoreConfig, encoded, finished, replay_differences, score, ship
+from pipelines.sources import fingerprint
 from pipelines.state import STATE
 from pipelines.vocabulary import open_vocabulary
 

@@ -16,7 +16,7 @@ from din_model.train import TrainConfig
 from pipelines import counts, vocabulary
 from pipelines.dataset import Manifest, Store
 from pipelines.examples import EXAMPLES, HOLDOUT, whole
-from pipelines.ingest import days_between
+from pipelines.sources import days_between
 from pipelines.split import SplitConfig
 
 

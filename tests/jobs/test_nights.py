@@ -25,9 +25,9 @@ from jobs import nightly
 from pipelines.build import build_day, is_built
 from pipelines.dataset import Manifest, Store
 from pipelines.history import attach_history, unpacked
-from pipelines.ingest import start_of
 from pipelines.night import decide
 from pipelines.scoring import replay, score_day
+from pipelines.sources import start_of
 from pipelines.state import as_behaviours
 from pipelines.vocabulary import encode, open_vocabulary
 from tests.jobs.conftest import NIGHTS, rows

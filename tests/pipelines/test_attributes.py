@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from din_model.errors import InputError
-from pipelines.ingest import BehaviourSource, SideTable, Source, SourcesConfig
 from pipelines.logs import Logs
 from pipelines.negatives import NegativesConfig, with_negatives
+from pipelines.sources import BehaviourSource, SideTable, Source, SourcesConfig
 from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
 from pipelines.vocabulary import encode
 

@@ -13,8 +13,8 @@ from pipelines.attribution import attribute
 from pipelines.build import build_day
 from pipelines.dataset import Store
 from pipelines.examples import BuildConfig
-from pipelines.ingest import BehaviourSource, Source, SourcesConfig
 from pipelines.logs import Logs
+from pipelines.sources import BehaviourSource, Source, SourcesConfig
 from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
 from pipelines.split import SplitConfig
 

@@ -13,10 +13,10 @@ from din_model.errors import InputError
 from pipelines.build import build_day, is_built
 from pipelines.dataset import Store
 from pipelines.examples import BuildConfig
-from pipelines.ingest import BehaviourSource, Source, SourcesConfig
 from pipelines.logs import Logs
 from pipelines.negatives import NegativesConfig
 from pipelines.quality import QualityConfig
+from pipelines.sources import BehaviourSource, Source, SourcesConfig
 from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
 from pipelines.split import SplitConfig
 

@@ -10,9 +10,9 @@ from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from pipelines.build import BuildConfig, build_day
 from pipelines.dataset import Store
-from pipelines.ingest import BehaviourSource, Source, SourcesConfig
 from pipelines.logs import Logs
 from pipelines.quantiles import with_boundaries
+from pipelines.sources import BehaviourSource, Source, SourcesConfig
 from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
 from pipelines.split import SplitConfig
 
