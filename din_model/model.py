@@ -185,11 +185,10 @@ class DIN(nn.Module):
         name = next(n for n, mirrored in history.fields.items() if mirrored == feature.name)
         shown = self.tables.rows(feature.vocabulary, requests[feature.name][1])[pairs.row]
         done = self.tables.rows(feature.vocabulary, requests[history.column(name)][1])
+        done = pairs.of_behaviour(done)
         salt = self.spec.histories.index(history)
         # Odd constants whose products wrap around spread neighbouring ids over all of 64 bits.
-        mixed = (shown * 0x1E3779B97F4A7C15) ^ (
-            (pairs.of_behaviour(done) + salt) * 0x42B2AE3D27D4EB4F
-        )
+        mixed = (shown * 0x1E3779B97F4A7C15) ^ ((done + salt) * 0x42B2AE3D27D4EB4F)
         return torch.remainder(mixed >> 20, self.config.wide)
 
 
