@@ -70,7 +70,6 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     return folder, said
 
 
-@pytest.mark.timeout(900)
 def test_every_job_runs_under_spark_submit(submitted):
     folder, said = submitted
     store = Store(str(folder / "out/demo/store"))
@@ -93,7 +92,6 @@ def test_every_job_runs_under_spark_submit(submitted):
     assert "error: 'din-demo' version 1 has no champion before it" in rolled.stdout
 
 
-@pytest.mark.timeout(300)
 def test_two_ranks_read_every_row_of_uneven_files_once(submitted, monkeypatch):
     folder, _ = submitted
     store = Store(str(folder / "out/demo/store"))
