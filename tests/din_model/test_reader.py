@@ -2,10 +2,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from din_model.errors import InputError
 from din_model.features import UNKNOWN
-from din_model.reader import File, Reader
+from din_model.reader import File, Reader, share
 from tests.din_model.conftest import small_spec, some_columns
 
 SIZES = (37, 5, 12, 1, 20)
@@ -24,6 +26,15 @@ def files(tmp_path_factory):
 
 def rows_read(reader, epoch=0):
     return np.concatenate([columns["row"] for columns in reader.chunks(epoch)]).tolist()
+
+
+@given(sizes=st.lists(st.integers(1, 1000), min_size=1, max_size=30), ranks=st.integers(1, 5))
+def test_no_rank_has_more_than_a_file_above_another(sizes, ranks):
+    files = [File(f"file:///{i}.parquet", rows) for i, rows in enumerate(sizes)]
+    dealt = share(files, ranks)
+    assert sorted(f.url for mine in dealt for f in mine) == sorted(f.url for f in files)
+    rows = [sum(file.rows for file in mine) for mine in dealt]
+    assert max(rows) - min(rows) <= max(sizes)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
