@@ -1,11 +1,17 @@
 """Ranks: every function here also works in a single process without a process group."""
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+
+# Its functions' defaults hold the group that stands when it is imported, and torch.optim imports
+# it: then a group never ends, and its threads now and then abort a rank that was done. So, before.
+import torch.distributed.nn.functional
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 
 def connect() -> None:
@@ -57,6 +63,15 @@ class _Sum(torch.autograd.Function):
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The sum of ``tensor`` over the ranks, differentiable."""
     return tensor if world() == 1 else _Sum.apply(tensor)
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Sum the gradients over the ranks, in one message for all of them."""
+    if world() > 1:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        total = parameters_to_vector(gradients)
+        dist.all_reduce(total)
+        vector_to_parameters(total, gradients)
 
 
 def gather(tensor: Tensor) -> Tensor:

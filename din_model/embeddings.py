@@ -1,7 +1,7 @@
 """Embedding tables whose training cost is that of the rows in the batch, not of the vocabulary.
 
-The tables are buffers, not parameters: neither autograd nor DDP ever sees one whole. A training
-batch looks every distinct row up once, as a leaf of its own; din_model.optim updates those rows.
+The tables are buffers, not parameters: autograd never sees one whole. A training batch looks every
+distinct row up once, as a leaf of its own; din_model.optim updates those rows.
 """
 
 from collections.abc import Sequence

@@ -64,11 +64,11 @@ class RowAdam:
 
 
 def _over_ranks(rows: Tensor, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The distinct rows that any rank touched, and the mean over ranks of their gradients."""
+    """The distinct rows that any rank touched, and the sum over ranks of their gradients."""
     assert gradient is not None
     if world() == 1:
         return rows, gradient
     rows, gradient = gather(rows), gather(gradient)
     distinct, inverse = torch.unique(rows, return_inverse=True)
     summed = gradient.new_zeros(len(distinct), gradient.shape[1]).index_add_(0, inverse, gradient)
-    return distinct, summed / world()
+    return distinct, summed

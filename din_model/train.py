@@ -8,13 +8,12 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from din_model.ahead import Pace, read_ahead
 from din_model.batch import Batch, from_columns
 from din_model.config import Section
-from din_model.distributed import gather, rank, world
+from din_model.distributed import gather, rank, sum_gradients
 from din_model.memory import keep_freed
 from din_model.metrics import Meter
 from din_model.model import DIN, Encoder, ModelConfig
@@ -72,7 +71,7 @@ Log = Callable[[dict[str, float], int], None]
 class Trainer:
     """A model with its two optimizers.
 
-    Dense parameters go through DDP, touched rows through RowAdam; both end up with the gradient of
+    Torch's own for dense parameters, RowAdam for touched rows; both are given the gradient of
     the mean loss over the *global* rows of a step, however these lie on the ranks.
     """
 
@@ -80,10 +79,6 @@ class Trainer:
         """``examples``: n_j of each row; see din_model.embeddings.examples_of_rows."""
         keep_freed()
         self.model = model
-        self.net: nn.Module = model
-        if world() > 1:
-            # The tables are buffers and every rank updates all of them alike: nothing to send.
-            self.net = DistributedDataParallel(model, broadcast_buffers=False)
         self.rate = config.learning_rate
         rows_rate = config.embedding_learning_rate
         self.rows_rate = self.rate if rows_rate is None else rows_rate
@@ -103,12 +98,13 @@ class Trainer:
 
     def step(self, batch: Batch, global_rows: int) -> Tensor:
         """Take one step; return this rank's share of the global mean loss."""
-        self.net.train()
-        logits = self.net(batch)
+        self.model.train()
+        logits = self.model(batch)
         each = F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none")
         loss = (each * batch.weight).sum() / global_rows
         self.dense.zero_grad()
-        (loss * world()).backward()  # both optimizers average over ranks
+        loss.backward()
+        sum_gradients(self.model.parameters())
         self.rows.step()
         self.dense.step()
         return loss.detach()
