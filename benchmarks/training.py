@@ -1,13 +1,13 @@
 """Train DIN from Parquet: ours beside DeepCTR-Torch's, the same shapes, the same run, two threads.
 
-    python -m benchmarks.training [--rows 65536] [--rounds 1]
+    python -m benchmarks.training [--rows 65536] [--rounds 3]
 
 Tables of 100,000, 1,000,000 and 10,000,000 items, looked up uniformly and by Zipf's law. Ours reads
 through Petastorm; the peer gets its rows as arrays in memory and trains by its own ``fit``. Each
-side has a process of its own, and its second epoch is timed; with several rounds the sides take
-turns and their medians are compared. Ours has Dice in the tower too, where the peer has its cheaper
-ReLU. At ten million items the peer is not run: its optimizer passes over the whole table in every
-step. The last line printed is JSON.
+side has a process of its own, and its second epoch is timed. Sides and sizes take turns, round
+after round, and medians are compared: a machine's speed drifts by a fifth within minutes. Ours has
+Dice in the tower too, where the peer has its cheaper ReLU. At ten million items the peer is not
+run: its optimizer passes over the whole table in every step. The last line is JSON.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -148,23 +149,23 @@ def apart(side: Callable[..., float], *arguments: Any) -> float:
 
 
 def measure(rows: int, rounds: int) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for zipf in (False, True):
-        for name, items in SIZES.items():
-            columns = draw(rows, items, zipf)
-            taken: dict[str, list[float]] = {"rows_per_s": [], "peer_rows_per_s": []}
-            with tempfile.TemporaryDirectory() as folder:
-                written = write(columns, Path(folder))
-                for _ in range(rounds):
-                    taken["rows_per_s"].append(apart(ours, written, items))
-                    if items <= PEER_UP_TO:
-                        taken["peer_rows_per_s"].append(apart(peer, columns, items))
-            numbers = {side: statistics.median(each) for side, each in taken.items() if each}
-            if items <= PEER_UP_TO:
-                numbers["ratio"] = numbers["rows_per_s"] / numbers["peer_rows_per_s"]
-            title = f"{name} zipf" if zipf else name
-            found[title] = {n: round(v, 2 if n == "ratio" else None) for n, v in numbers.items()}
-            print(f"{title}: {found[title]}", flush=True)
+    taken: dict[str, dict[str, list[float]]] = {}
+    for number, (zipf, name) in product(range(rounds), product((False, True), SIZES)):
+        title, items = f"{name} zipf" if zipf else name, SIZES[name]
+        columns, mine = draw(rows, items, zipf), taken.setdefault(title, {})
+        with tempfile.TemporaryDirectory() as folder:
+            speed = apart(ours, write(columns, Path(folder)), items)
+        mine.setdefault("rows_per_s", []).append(speed)
+        if items <= PEER_UP_TO:
+            mine.setdefault("peer_rows_per_s", []).append(apart(peer, columns, items))
+        latest = {side: round(each[-1]) for side, each in mine.items()}
+        print(f"round {number + 1}, {title}: {latest}", flush=True)
+    found = {}
+    for title, sides in taken.items():
+        found[title] = {side: float(round(statistics.median(n))) for side, n in sides.items()}
+        if "peer_rows_per_s" in sides:
+            ratio = found[title]["rows_per_s"] / found[title]["peer_rows_per_s"]
+            found[title]["ratio"] = round(ratio, 2)
     return found
 
 
@@ -173,6 +174,6 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=65_536)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     words = parser.parse_args()
     print(json.dumps(measure(words.rows, words.rounds)))

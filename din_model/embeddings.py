@@ -103,6 +103,16 @@ class EmbeddingTables(nn.Module):
         """The table [rows, d]."""
         return self.get_buffer(f"{table}__weight")
 
+    def widen(self, table: str, columns: int) -> Tensor:
+        """Put so many numbers, zeros, behind each row's weights; return both [rows, d + columns].
+
+        The weights stay the model's; what lies behind them is no part of it.
+        """
+        weight = self.weight(table)
+        both = F.pad(weight, (0, columns))
+        self.register_buffer(f"{table}__weight", both[:, : weight.shape[1]])
+        return both
+
     def row_of(self, vocabulary: str) -> Tensor:
         """The row of each id [ids]."""
         return self.get_buffer(f"{vocabulary}__row_of")

@@ -108,7 +108,10 @@ class _Meeting(torch.autograd.Function):
         row: Tensor, offsets: Tensor,
     ) -> Tensor:  # fmt: skip
         """start [P, H], query [B, d], keys [P, d], weight [H, 2d] -> [P, H]."""
-        both = torch.cat([keys, query.index_select(0, row).mul_(keys)], 1)
+        width = keys.shape[1]
+        both = keys.new_empty(len(keys), 2 * width)
+        both[:, :width] = keys
+        torch.mul(query.index_select(0, row), keys, out=both[:, width:])
         ctx.save_for_backward(both, query, weight, row, offsets)
         ctx.mark_dirty(start)
         return start.addmm_(both, weight.t())

@@ -88,8 +88,9 @@ class _DiceOfBatch(torch.autograd.Function):
         inverse = torch.rsqrt(variance + ctx.eps)
         of_product, one = gradient * x, torch.ones_like(mean)
         of_alpha = -_sums(of_product, gate, one, one, 0.0)[0]  # of_product * (1 - gate)
-        # With z the normalised x and d out / d z = keep * of_z:
-        of_z, to_x = torch.ops.aten.sigmoid_backward(of_product, gate), (1 - alpha) * inverse
+        # With z the normalised x, d out / d z = (1 - alpha) * of_z:
+        of_z = torch.ops.aten.sigmoid_backward(of_product, gate, grad_input=of_product)
+        to_x = (1 - alpha) * inverse
         sums = torch.stack(_sums(of_z, x, mean, variance, ctx.eps))
         along_z, total = sum_over_ranks(sums) * to_x / count.clamp(min=1)
         # dx = gradient * slope + to_x * of_z less its projections on z and on 1.

@@ -29,13 +29,10 @@ class RowAdam:
         """``examples``: vocabulary -> n_j, how many training examples hold each row [rows]."""
         self.tables, self.lr, self.betas, self.eps = tables, lr, betas, eps
         self.regularisation, self.examples = regularisation, examples
-        # Of each row: the first moment [rows, d]; the second one and the step count [rows, 2].
+        # Of each row [rows, 2 d + 2]: its weights, first moment, second moment and step count. They
+        # lie together, since what a row costs is the trips to memory that no cache holds.
         self.state = {
-            table: (
-                torch.zeros_like(tables.weight(table)),
-                tables.weight(table).new_zeros(len(tables.weight(table)), 2),
-            )
-            for table in tables.names
+            table: tables.widen(table, tables.weight(table).shape[1] + 2) for table in tables.names
         }
 
     @torch.no_grad()
@@ -44,22 +41,21 @@ class RowAdam:
         b1, b2 = self.betas
         for touched in self.tables.touched:
             rows, gradient = _over_ranks(touched.rows, touched.leaf.grad)
-            weight = self.tables.weight(touched.table)
-            mine = weight.index_select(0, rows)
+            state = self.state[touched.table]
+            mine = state.index_select(0, rows)
+            width = gradient.shape[1]
+            weight, m, v, t = mine.split([width, width, 1, 1], 1)
             if self.regularisation and touched.table in self.tables.vocabulary:
                 n = self.examples[self.tables.vocabulary[touched.table]].index_select(0, rows)
                 gradient = gradient.addcdiv(
-                    mine, n.clamp(min=1)[:, None], value=self.regularisation
+                    weight, n.clamp(min=1)[:, None], value=self.regularisation
                 )
-            m, others = (part.index_select(0, rows) for part in self.state[touched.table])
-            v, t = others.split(1, 1)
             m.lerp_(gradient, 1 - b1)
             v.lerp_(gradient.square().mean(1, keepdim=True), 1 - b2)
             t.add_(1)
-            for part, new in zip(self.state[touched.table], (m, others), strict=True):
-                part.index_copy_(0, rows, new)
             rate = self.lr / (1 - b1**t) / ((v / (1 - b2**t)).sqrt_() + self.eps)
-            weight.index_copy_(0, rows, mine.addcmul_(m, rate, value=-1))
+            weight.addcmul_(m, rate, value=-1)
+            state.index_copy_(0, rows, mine)
         self.tables.touched = []
 
 
