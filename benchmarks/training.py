@@ -79,8 +79,13 @@ def draw(rows: int, items: int, zipf: bool) -> Columns:
 
 
 def write(columns: Columns, folder: Path) -> list[tuple[str, int]]:
-    """The columns as Parquet files of equal rows, one row group each; addresses and rows."""
-    table = pa.table({n: list(v) if v.ndim == 2 else v for n, v in columns.items()})
+    """The columns as jobs.build_sequences writes them: equal files of one row group, ids of int32.
+
+    Returns:
+        Addresses and rows.
+    """
+    narrow = {n: v if n == "label" else v.astype(np.int32) for n, v in columns.items()}
+    table = pa.table({n: list(v) if v.ndim == 2 else v for n, v in narrow.items()})
     size, files = -(-table.num_rows // FILES), []
     for number in range(FILES):
         part = table.slice(number * size, size)

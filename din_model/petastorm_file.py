@@ -1,8 +1,9 @@
 """One Parquet file through Petastorm: of any address that fsspec knows, its lists as matrices.
 
-Row groups, the worker thread and its queue are Petastorm's. Two things of version 0.12 are not as
-we need them: it takes lists apart into one array a row, which cost three quarters of reading, and
-with the pyarrow that it needs it opens nothing but local files.
+Row groups and their decoding are Petastorm's; of its pools the one without threads, since batches
+are read ahead in a thread anyway and every further one takes cores from the training step. Two
+things of version 0.12 are not as we need them: it takes lists apart into one array a row, which
+cost three quarters of reading, and with the pyarrow that it needs it opens nothing but local files.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from fsspec.core import url_to_fs
 from petastorm.arrow_reader_worker import ArrowReaderWorker
 from petastorm.reader import Reader
 from petastorm.workers_pool import EmptyResultError
-from petastorm.workers_pool.thread_pool import ThreadPool
+from petastorm.workers_pool.dummy_pool import DummyPool
 from pyarrow.filesystem import DaskFileSystem, LocalFileSystem
 
 from din_model.errors import InputError
@@ -30,11 +31,10 @@ def row_groups(url: str, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]
     if not fs.isfile(path):
         raise InputError(f"{url}: its manifest names it, but it is gone: build the date again")
     local = "file" in fs.protocol
-    # One worker: with several the order is not reproducible.
     with Reader(
         LocalFileSystem() if local else _Remote(fs), path,
         schema_fields=[f"^{name}$" for name in names], worker_class=_Worker,
-        reader_pool=ThreadPool(1), shuffle_row_groups=False, num_epochs=1, is_batched_reader=True,
+        reader_pool=DummyPool(), shuffle_row_groups=False, num_epochs=1, is_batched_reader=True,
     ) as reader:  # fmt: skip
         for group in reader:
             yield {name: _array(f"{url}: column {name}", getattr(group, name)) for name in names}

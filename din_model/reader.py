@@ -98,7 +98,7 @@ class Reader:
             while start < size:
                 lacking = self.batch_size - (len(left["label"]) if left else 0)
                 rows = order[start : start + lacking]
-                batch = {name: values[rows] for name, values in columns.items()}
+                batch = {name: values.take(rows, 0) for name, values in columns.items()}
                 if left is not None:
                     batch = {name: np.concatenate([left[name], v]) for name, v in batch.items()}
                 start, left = start + lacking, batch
