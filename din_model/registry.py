@@ -74,6 +74,19 @@ def run(name: str, tags: dict[str, str], settings: dict[str, Any]) -> Iterator[N
         yield
 
 
+def active() -> str | None:
+    """The run that logging goes to, for another process to join."""
+    run = mlflow.active_run()
+    return run.info.run_id if run else None
+
+
+@contextmanager
+def rejoined(run_id: str) -> Iterator[None]:
+    """Go on with a run that another process holds open."""
+    with mlflow.start_run(run_id=run_id):
+        yield
+
+
 def log_metrics(metrics: dict[str, float], step: int | None = None) -> None:
     """Log what is a number; nan says nothing and is left out."""
     numbers = {k: float(v) for k, v in metrics.items() if v == v}

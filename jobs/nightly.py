@@ -7,6 +7,7 @@ alias moves only through the gate (python -m jobs.rollback takes it back).
 """
 
 from datetime import date
+from functools import partial
 
 from din_model import registry
 from din_model.config import to_dict
@@ -15,6 +16,7 @@ from din_model.progress import console
 from jobs.building import build_missing
 from jobs.closing import close_night
 from jobs.settings import Settings, main
+from jobs.training import challenge
 from pipelines.logs import DAY
 from pipelines.night import decide
 from pipelines.scoring import score_day
@@ -33,7 +35,10 @@ def run(settings: Settings, day: date) -> None:
     console.print(f"[bold]Night of {day}[/]")
     with registry.run(f"night {day}", {"job": "nightly"}, to_dict(settings)):
         build_missing(settings, store, [*days, day])
-        decision = decide(store, settings.train, settings.nightly, settings.split, since, name, day)
+        decision = decide(
+            store, settings.train, settings.nightly, settings.split, since, name, day,
+            partial(challenge, settings),
+        )  # fmt: skip
         console.print(f"  gate: {decision.why}")
         scores = score_day(logs, store, name, decision.version, settings.score, day + DAY)
     close_night(logs, store, name, settings.train.model.encoder, decision, scores, day)

@@ -16,6 +16,7 @@ from din_model.errors import InputError
 from din_model.progress import console
 from din_model.registry import TrackingConfig, TrackingError
 from din_model.train import TrainConfig
+from jobs.launching import LaunchConfig
 from pipelines.compare import CompareConfig
 from pipelines.dataset import Store, StoreConfig
 from pipelines.erasure import EraseConfig
@@ -44,6 +45,7 @@ class Settings(Section):
     split: SplitConfig = field(default_factory=SplitConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     nightly: NightlyConfig = field(default_factory=NightlyConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

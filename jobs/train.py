@@ -1,6 +1,7 @@
 """Train on the window before a date, judge on the date, log and register the model.
 
     python -m jobs.train --config conf/demo.yaml --date 2026-11-22 [train.epochs=2 …]
+    python -m jobs.train --config … --date … launch.launcher=torchrun launch.ranks=2
     torchrun --nproc-per-node 2 -m jobs.train --config conf/demo.yaml --date 2026-11-22
 
 The alias ``champion`` does not move: only the gate of jobs.nightly moves it.
@@ -14,7 +15,7 @@ from din_model.config import to_dict
 from din_model.progress import console
 from jobs.closing import metrics_table
 from jobs.settings import Settings, main
-from pipelines.challenger import train_challenger
+from jobs.training import challenge
 from pipelines.dataset import Store
 from pipelines.window import open_window, window_days
 
@@ -32,11 +33,10 @@ def run(settings: Settings, day: date) -> None:
         window = open_window(store, days, settings.split, day, settings.train.patience)
         tracked = registry.run(f"train {day}", {"job": "train"}, to_dict(settings))
         with tracked if first else nullcontext():
-            name = settings.tracking.model
-            version, results = train_challenger(store, window, settings.train, name)
+            version, results = challenge(settings, store, window)
         if first:
             console.print(metrics_table(results, str(day)))
-            console.print(f"  {name} version {version}; runs: {look}")
+            console.print(f"  {settings.tracking.model} version {version}; runs: {look}")
     finally:
         distributed.disconnect()
 

@@ -27,6 +27,9 @@ Metrics = dict[str, dict[str, float]]
 Score = Callable[[Columns, np.ndarray], np.ndarray]
 """What a judged batch is scored by, given its columns and the model's scores."""
 
+Challenge = Callable[..., tuple[int, Metrics]]
+"""Trains on a window, from a version on or from nothing; see train_challenger."""
+
 PRIOR = 10.0
 """Impressions at the base rate that the popularity baseline gives every item to start with."""
 

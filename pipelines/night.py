@@ -8,7 +8,7 @@ from din_model import registry
 from din_model.config import Section
 from din_model.errors import InputError
 from din_model.train import TrainConfig
-from pipelines.challenger import Metrics, judge_again, train_challenger
+from pipelines.challenger import Challenge, Metrics, judge_again
 from pipelines.dataset import Store
 from pipelines.split import SplitConfig
 from pipelines.window import open_window, window_days
@@ -42,13 +42,13 @@ class Decision:
 
 def decide(
     store: Store, train: TrainConfig, nightly: NightlyConfig, split: SplitConfig,
-    since: date | None, model: str, day: date,
+    since: date | None, model: str, day: date, challenge: Challenge,
 ) -> Decision:  # fmt: skip
     """Return the version that scores after ``day``: recorded, or found by challenge and gate.
 
     A rerun gets what was recorded. A backfill (a later night is on record) gets the version of the
-    nearest night before it, or else of the first after it. Only a new night trains, and only the
-    gate moves the alias.
+    nearest night before it, or else of the first after it. Only a new night trains (by
+    ``challenge``), and only the gate moves the alias.
     """
     if record := store.manifest(NAME, day):
         return Decision(**record.facts)
@@ -58,10 +58,10 @@ def decide(
         why = f"backfill: the version of {source.date}"
         decision = Decision(**(source.facts | {"why": why}))
     else:
-        decision = _gate(store, train, nightly, split, since, model, day)
+        decision = _gate(store, train, nightly, split, since, model, day, challenge)
         if nightly.train_in:
             window = open_window(store, [day], split, None)
-            version, _ = train_challenger(store, window, train, model, decision.version)
+            version, _ = challenge(store, window, decision.version)
             why = f"{decision.why}; version {version} has trained {day} in"
             decision = replace(decision, version=version, why=why)
     store.publish(NAME, day, None, vars(decision))
@@ -70,7 +70,7 @@ def decide(
 
 def _gate(
     store: Store, train: TrainConfig, nightly: NightlyConfig, split: SplitConfig,
-    since: date | None, model: str, day: date,
+    since: date | None, model: str, day: date, challenge: Challenge,
 ) -> Decision:  # fmt: skip
     champion = registry.champion(model)
     days, start = window_days(train, split, day, since), None
@@ -87,7 +87,7 @@ def _gate(
             window.base_rate,
         )
     window = open_window(store, days, split, day, train.patience)
-    version, results = train_challenger(store, window, train, model, start)
+    version, results = challenge(store, window, start)
     if champion == version:
         return Decision(
             version, f"version {version} is the champion already", results, window.base_rate

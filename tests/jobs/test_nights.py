@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from din_model.train import TrainConfig
 from jobs import nightly
+from jobs.training import challenge
 from pipelines.build import build_day, is_built
 from pipelines.dataset import Manifest, Store
 from pipelines.history import attach_history, unpacked
@@ -164,10 +166,12 @@ def undecided(store: Store, day: date) -> Iterator[None]:
 def decide_by(nights, train: TrainConfig | None = None, model: str | None = None, **ways: Any):
     """Decide the last night by other ways than those of the configuration."""
     settings, store, _ = nights
-    registry.connect(settings.tracking, store.url)
+    tracking = replace(settings.tracking, model=model or settings.tracking.model)
+    settings = replace(settings, train=train or settings.train, tracking=tracking)
+    registry.connect(tracking, store.url)
     return decide(
-        store, train or settings.train, replace(settings.nightly, **ways), settings.split,
-        settings.history.since, model or settings.tracking.model, NIGHTS[-1],
+        store, settings.train, replace(settings.nightly, **ways), settings.split,
+        settings.history.since, tracking.model, NIGHTS[-1], partial(challenge, settings),
     )  # fmt: skip
 
 

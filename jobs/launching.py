@@ -1,0 +1,107 @@
+"""Training on as many ranks as the configuration asks for, started by what it names."""
+
+import logging
+import os
+import signal
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar, cast
+
+import fsspec
+import torch
+from pyspark.ml.torch.distributor import TorchDistributor
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig as Elastic
+from torch.distributed.launcher.api import elastic_launch
+
+from din_model.config import Section
+from din_model.errors import InputError
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class LaunchConfig(Section):
+    """How the ranks of a training are started.
+
+    Attributes:
+        launcher: ``local``: this process is a rank, the only one unless torchrun started it;
+            ``torchrun``: processes on this machine, by torchrun's own agent; ``spark``: tasks of a
+            barrier stage (TorchDistributor), which needs all their slots at once.
+        ranks: how many.
+        restarts: how often torchrun's agent begins again after a rank was lost.
+    """
+
+    launcher: Literal["local", "torchrun", "spark"] = "local"
+    ranks: int = 1
+    restarts: int = 0
+
+    def __post_init__(self) -> None:
+        if self.launcher == "local" and self.ranks > 1:
+            raise ValueError("launcher local is one rank: name torchrun or spark")
+        if self.launcher != "torchrun" and self.restarts:
+            raise ValueError("restarts are torchrun's; Spark has spark.task.maxFailures")
+
+
+def on_ranks(config: LaunchConfig, store_url: str, work: Callable[[], R]) -> R:
+    """Run ``work`` on every rank; return what rank 0 returns.
+
+    ``work`` and what it returns must be picklable. What a rank says before it dies is left in the
+    store, the one place that driver and executors share, until it has been read here.
+
+    Raises:
+        InputError: a rank raised one, or was lost.
+    """
+    if config.launcher == "local":
+        return work()
+    said = f"{store_url}/ranks-{uuid.uuid4().hex}"
+    threads = max(1, (os.cpu_count() or 1) // config.ranks) if config.launcher == "torchrun" else 0
+    try:
+        if config.launcher == "spark":
+            spark = TorchDistributor(
+                config.ranks, local_mode=False, use_gpu=torch.cuda.is_available()
+            )
+            return cast(R, spark.run(_rank, work, said, threads))
+        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        agent = Elastic(
+            min_nodes=1, max_nodes=1, nproc_per_node=config.ranks, run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", max_restarts=config.restarts,
+            monitor_interval=0.5, start_method="spawn",
+        )  # fmt: skip
+        return elastic_launch(agent, _rank)(work, said, threads)[0]
+    except Exception as error:  # each launcher has its own, and none says what the rank said
+        raise _first(said) or _lost(error) or error from None
+    finally:
+        fs, path = fsspec.core.url_to_fs(said)
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+
+
+def _rank(work: Callable[[], R], said: str, threads: int) -> R:
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        return work()
+    except InputError as error:
+        number = os.environ["RANK"]
+        with fsspec.open(f"{said}/{number}", "w", auto_mkdir=True) as file:
+            file.write(f"rank {number}: {error}")
+        raise
+
+
+def _first(said: str) -> InputError | None:
+    """What the first rank that failed by itself has said."""
+    fs, path = fsspec.core.url_to_fs(said)
+    found = sorted(fs.ls(path, detail=False)) if fs.exists(path) else []
+    return InputError(fs.cat_file(found[0]).decode()) if found else None
+
+
+def _lost(error: Exception) -> InputError | None:
+    """Which rank was killed, if torchrun's agent saw one; those that it stopped itself aside."""
+    failures = error.failures if isinstance(error, ChildFailedError) else {}
+    for number, failure in failures.items():
+        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+            name = failure.signal_name()
+            return InputError(f"rank {number} of the training was lost ({name}): run the job again")
+    return None
