@@ -1,6 +1,6 @@
 """Train DIN from Parquet: ours beside DeepCTR-Torch's, the same shapes, the same run, two threads.
 
-    python -m benchmarks.training [--rows 65536] [--rounds 3]
+    python -m benchmarks.training [--rows 65536] [--rounds 3] [--ranks 2]
 
 Tables of 100,000, 1,000,000 and 10,000,000 items, looked up uniformly and by Zipf's law. Ours reads
 through Petastorm; the peer gets its rows as arrays in memory and trains by its own ``fit``. Each
@@ -8,6 +8,9 @@ side has a process of its own, and its second epoch is timed. Sides and sizes ta
 after round, and medians are compared: a machine's speed drifts by a fifth within minutes. Ours has
 Dice in the tower too, where the peer has its cheaper ReLU. At ten million items the peer is not
 run: its optimizer passes over the whole table in every step. The last line is JSON.
+
+With ``--ranks`` so many ranks of one thread each are compared with one such rank instead, at
+100,000 items.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from din_model import distributed
 from din_model.ahead import Pace, read_ahead
 from din_model.batch import Batch
 from din_model.embeddings import assign_rows, examples_of_rows
@@ -34,6 +39,7 @@ from din_model.features import FIRST_ID, Feature, FeatureSpec, History
 from din_model.model import ModelConfig, new_model
 from din_model.reader import Columns, File, Reader
 from din_model.train import TrainConfig, Trainer
+from jobs.launching import LaunchConfig, on_ranks
 
 LENGTH, DIMENSION, USERS, CATEGORIES = 50, 16, 20_000, 1_000
 SIZES = {"100k": 100_000, "1M": 1_000_000, "10M": 10_000_000}
@@ -174,11 +180,48 @@ def measure(rows: int, rounds: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def of_ranks(written: list[tuple[str, int]], items: int) -> float:
+    """Rows a second of the second epoch, of all ranks together, one thread each; on one of them."""
+    torch.set_num_threads(1)
+    distributed.connect()
+    try:
+        files, mine = [File(*each) for each in written], (distributed.rank(), distributed.world())
+        trainer, reader = trainer_of(items), Reader(files, SPEC, CONFIG.batch_size, *mine, seed=1)
+        for epoch in range(2):
+            distributed.barrier()
+            seconds = seconds_of_training(trainer, read_ahead(reader.epoch(epoch), Pace()))
+        return reader.rows / seconds
+    finally:
+        distributed.disconnect()
+
+
+def measure_ranks(rows: int, rounds: int, ranks: int) -> dict[str, float]:
+    items, taken = SIZES["100k"], dict[int, list[float]]()
+    with tempfile.TemporaryDirectory() as folder:
+        written = write(draw(rows, items, zipf=False), Path(folder))
+        work = partial(of_ranks, written, items)
+        for number, count in product(range(rounds), (1, ranks)):
+            config = LaunchConfig("torchrun", count)
+            taken.setdefault(count, []).append(on_ranks(config, Path(folder).as_uri(), work))
+            latest = round(taken[count][-1])
+            print(f"round {number + 1}, {count} ranks: {latest} rows/s", flush=True)
+    one, many = (statistics.median(taken[count]) for count in (1, ranks))
+    return {
+        "rows_per_s": round(many),
+        "one_rank_rows_per_s": round(one),
+        "ratio": round(many / one, 2),
+    }
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=65_536)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ranks", type=int, default=1)
     words = parser.parse_args()
-    print(json.dumps(measure(words.rows, words.rounds)))
+    if words.ranks > 1:
+        print(json.dumps(measure_ranks(words.rows, words.rounds, words.ranks)))
+    else:
+        print(json.dumps(measure(words.rows, words.rounds)))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -40,7 +41,10 @@ def started(nights, model: str, *words: str, command=PYTHON) -> subprocess.Popen
 def trained(nights, model: str, *words: str, command=PYTHON) -> tuple[int, str]:
     """The exit status of jobs.train, and what it said on standard error."""
     with started(nights, model, *words, command=command) as job:
-        _, said = job.communicate(timeout=300)
+        try:
+            _, said = job.communicate(timeout=300)
+        finally:
+            job.kill()
     return job.returncode, said
 
 
@@ -76,14 +80,24 @@ def test_a_rank_that_fails_says_so_in_one_line(nights, launcher):
     assert not list(Path(store.base).glob("ranks-*"))
 
 
+def ranks_of(job: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that the job runs as ranks."""
+    found = []
+    for child in psutil.Process(job.pid).children():
+        with suppress(psutil.NoSuchProcess):  # others come and go
+            found += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+    return found
+
+
 def test_a_rank_that_is_killed_fails_the_job(nights):
     with started(nights, "ranks-killed", *BY_TORCHRUN, "train.epochs=10000") as job:
-        ranks: list[psutil.Process] = []
-        while len(ranks) < 2 and job.poll() is None:
-            children = psutil.Process(job.pid).children()
-            ranks = [p for p in children if "spawn_main" in " ".join(p.cmdline())]
-        ranks[-1].send_signal(signal.SIGKILL)
-        _, said = job.communicate(timeout=300)
+        try:
+            while len(ranks := ranks_of(job)) < 2:
+                assert job.poll() is None, job.communicate()
+            ranks[-1].send_signal(signal.SIGKILL)
+            _, said = job.communicate(timeout=300)
+        finally:
+            job.kill()
     assert job.returncode == 2, said
     assert "was lost (SIGKILL): run the job again" in said.splitlines()[-1]
     assert not [rank for rank in ranks if rank.is_running()]
