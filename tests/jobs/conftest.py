@@ -1,6 +1,7 @@
 """Three generated nights from logs to scores, which several files look at and none changes."""
 
 import os
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from din_model.config import load
 from jobs import nightly
 from jobs.settings import Settings
 from pipelines.dataset import Store
+from pipelines.session import java_home
 from pipelines.synthetic import generate
 
 DEMO = Path(__file__).parents[2] / "conf" / "demo.yaml"
@@ -38,6 +40,15 @@ def demo(folder: Path) -> str:
     path = folder / "demo.yaml"
     path.write_text(DEMO.read_text().replace("out/demo", f"{folder}/out/demo"))
     return str(path)
+
+
+def environment() -> dict[str, str]:
+    """What a job is started with as a process of its own, in any folder."""
+    env = os.environ | {"PYTHONPATH": str(DEMO.parents[1]), "PYSPARK_PYTHON": sys.executable}
+    env.pop("MLFLOW_TRACKING_URI", None)
+    if home := java_home():
+        env["JAVA_HOME"] = home
+    return env
 
 
 def rows(frame: DataFrame) -> list[str]:

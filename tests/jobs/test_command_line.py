@@ -1,6 +1,5 @@
 """The jobs as a scheduler starts them: real processes, their exit codes, and what they print."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from din_model import registry
 from din_model.registry import TrackingConfig
 from pipelines.dataset import Store
-from pipelines.session import java_home
+from tests.jobs.conftest import environment
 
 ROOT = Path(__file__).parents[2]
 DEMO = str(ROOT / "conf" / "demo.yaml")
@@ -37,12 +36,10 @@ TINY = [
 
 def start(folder: Path, command: list[str], *words: str) -> subprocess.CompletedProcess[str]:
     """Run a job in ``folder``, where the demo's relative paths then lie."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
-    env.pop("MLFLOW_TRACKING_URI", None)
-    if home := java_home():
-        env["JAVA_HOME"] = home
     command = [*command, "--config", DEMO, *words]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=240
+    )
 
 
 def submit(folder: Path, job: str, *words: str) -> str:

@@ -1,6 +1,5 @@
 """Ranks as real processes, started in every way there is: one model, and no lost rank unnoticed."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,10 +12,8 @@ import torch
 
 from din_model import registry
 from jobs.launching import LaunchConfig
-from pipelines.session import java_home
-from tests.jobs.conftest import NIGHTS, SMALL
+from tests.jobs.conftest import NIGHTS, SMALL, environment
 
-ROOT = Path(__file__).parents[2]
 BY_TORCHRUN = ["launch.launcher=torchrun", "launch.ranks=2"]
 BY_SPARK = ["launch.launcher=spark", "launch.ranks=2"]
 PYTHON = [sys.executable, "-m"]
@@ -29,12 +26,8 @@ def started(nights, model: str, *words: str, command=PYTHON) -> subprocess.Popen
     command = [*command, "jobs.train", "--config", str(config), "--date", str(NIGHTS[-1])]
     command += [*SMALL, "history.kinds.clicks.age=true", "train.threads=1"]
     command += [f"tracking.model={model}", *words]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
-    env.pop("MLFLOW_TRACKING_URI", None)
-    if home := java_home():
-        env["JAVA_HOME"] = home
     return subprocess.Popen(
-        command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 
