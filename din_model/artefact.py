@@ -5,22 +5,27 @@ is; ``weights.safetensors`` every weight, statistic and ``row_of``.
 """
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from din_model.config import build, to_dict
 from din_model.deferred import build_deferred
+from din_model.distributed import rank
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from din_model.model import DIN, ModelConfig
 
 FORMAT_VERSION = 1
+
+DTYPES = {torch.float32: "F32", torch.int32: "I32"}
+"""What safetensors calls the types that a model has."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,13 @@ class Facts:
 
 
 def save(folder: Path, model: DIN, facts: Facts) -> None:
-    """Write a model into a folder."""
+    """Write a model into a folder, on rank 0; all ranks take part where tables are dealt out."""
+    first = rank() == 0
     folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "weights.safetensors").open("wb") if first else nullcontext() as file:
+        _write_weights(model, file)
+    if not first:
+        return
     about = {
         "format_version": FORMAT_VERSION,
         "spec": json.loads(model.spec.to_json()),
@@ -60,8 +70,33 @@ def save(folder: Path, model: DIN, facts: Facts) -> None:
         "facts": to_dict(facts),
     }
     (folder / "model.json").write_text(json.dumps(about, indent=1, sort_keys=True))
-    weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / "weights.safetensors")
+
+
+def _write_weights(model: DIN, file: IO[bytes] | None) -> None:
+    """The file that safetensors.torch.save_file would write, table by table, piece by piece.
+
+    So no rank need hold a table, be it dealt out or not. The format: the length of a JSON text in
+    eight bytes, the text (name -> dtype, shape, place), and the numbers in that order.
+    """
+    tables = {f"tables.{table}__weight": table for table in model.tables.sizes}
+    tensors = {name: t for name, t in model.state_dict().items() if name not in tables}
+    shapes = {name: t.shape for name, t in tensors.items()}
+    shapes |= {name: torch.Size(model.tables.sizes[table]) for name, table in tables.items()}
+    text, end = dict[str, Any](), 0
+    for name, shape in shapes.items():
+        dtype = tensors[name].dtype if name in tensors else torch.float32
+        start, end = end, end + shape.numel() * dtype.itemsize
+        text[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
+    if file:
+        header = json.dumps(text).encode()
+        header += b" " * (-len(header) % 8)
+        file.write(len(header).to_bytes(8, "little") + header)
+        for tensor in tensors.values():
+            file.write(tensor.contiguous().cpu().numpy().tobytes())
+    for table in tables.values():
+        for piece in model.tables.pieces(table, wanted=file is not None):
+            if file:
+                file.write(piece.contiguous().cpu().numpy().tobytes())
 
 
 def load(folder: Path) -> tuple[DIN, Facts]:
@@ -86,23 +121,3 @@ def load(folder: Path) -> tuple[DIN, Facts]:
     model = build_deferred(lambda: DIN(spec, config, row_of))
     model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False), build(Facts, about["facts"], str(folder))
-
-
-def copy_into(model: DIN, older: DIN) -> None:
-    """Start ``model`` from ``older``: what that knew to the bit, new rows as its unknown row.
-
-    Raises:
-        InputError: the two do not have the same spec or layers.
-    """
-    if (model.spec, model.config) != (older.spec, older.config):
-        raise InputError(
-            "train.start: champion needs the champion's features and train.model; use scratch"
-        )
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            before = older.state_dict()[name]
-            if name.endswith("__weight"):
-                tensor[: len(before)] = before
-                tensor[len(before) :] = before[1]
-            elif not name.endswith("__row_of"):
-                tensor.copy_(before)

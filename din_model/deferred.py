@@ -23,8 +23,8 @@ def build_deferred(build: Callable[[], M]) -> M:
 
 
 def materialise(model: M, device: torch.device) -> M:
-    """Allocate what ``build_deferred`` left out, uninitialised."""
+    """Allocate, uninitialised, what ``build_deferred`` left out and nobody has put there since."""
     if deferred_init is not None:
         materialize_module(model)
         return model.to(device)
-    return model.to_empty(device=device)
+    return model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))

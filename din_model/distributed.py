@@ -1,7 +1,7 @@
 """Ranks: every function here also works in a single process without a process group."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -49,15 +49,11 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        dist.all_reduce(total)
-        return total
+        return _reduced(tensor.clone())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total
+        return _reduced(gradient.clone())
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
@@ -65,27 +61,78 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor if world() == 1 else _Sum.apply(tensor)
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Sum the gradients over the ranks, in one message for all of them."""
-    if world() > 1:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        total = parameters_to_vector(gradients)
-        dist.all_reduce(total)
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:
+    """Begin to sum the gradients over the ranks, all in one message; the result ends it."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if world() == 1:
+        return lambda: None
+    total = parameters_to_vector(gradients)
+    work = dist.all_reduce(total, async_op=True)
+
+    def end() -> None:
+        _wait(work, total)
         vector_to_parameters(total, gradients)
 
+    return end
 
-def gather(tensor: Tensor) -> Tensor:
-    """Concatenate tensors of any first dimension over the ranks, in rank order, on every rank."""
+
+def of_each_rank(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begin to send ``tensor`` to all ranks, of one shape [*] on each; the result ends it.
+
+    It returns each rank's, in rank order [ranks, *].
+    """
     if world() == 1:
-        return tensor
-    sizes = [torch.zeros(1, dtype=torch.int64, device=tensor.device) for _ in range(world())]
-    dist.all_gather(sizes, torch.tensor([len(tensor)], device=tensor.device))
-    longest = int(max(sizes))
-    padded = tensor.new_zeros(longest, *tensor.shape[1:])
-    padded[: len(tensor)] = tensor
-    parts = [torch.empty_like(padded) for _ in range(world())]
-    dist.all_gather(parts, padded)
-    return torch.cat([part[: int(size)] for part, size in zip(parts, sizes, strict=True)])
+        return lambda: tensor[None]
+    tensor = tensor.contiguous()
+    found = tensor.new_empty(world(), *tensor.shape)
+    work = dist.all_gather(list(found.unbind()), tensor, async_op=True)
+
+    def end() -> Tensor:
+        _wait(work, tensor)
+        return found
+
+    return end
+
+
+def lengths(tensors: list[Tensor]) -> Tensor:
+    """First dimensions, where the tensors are."""
+    return torch.tensor([len(t) for t in tensors], device=tensors[0].device)
+
+
+def gather(tensors: list[Tensor], announced: Tensor | None = None) -> list[Tensor]:
+    """Concatenate each of some tensors over the ranks, in rank order, on every rank.
+
+    Their first dimensions may differ from rank to rank. It takes one message for all of them, since
+    a message costs more than its bytes, and one before it that announces every rank's ``lengths``
+    [ranks, tensors], unless that has been sent already.
+    """
+    if world() == 1:
+        return tensors
+    if announced is None:
+        announced = of_each_rank(lengths(tensors))()
+    sizes = torch.tensor([t.element_size() * t.shape[1:].numel() for t in tensors])
+    each = (announced.cpu() * sizes).tolist()
+    mine = torch.cat([t.contiguous().view(-1).view(torch.uint8) for t in tensors])
+    parts = of_each_rank(torch.cat([mine, mine.new_empty(max(map(sum, each)) - len(mine))]))()
+    split = [part[: sum(n)].split(n) for part, n in zip(parts, each, strict=True)]
+    return [
+        torch.cat([p.clone().view(t.dtype).view(-1, *t.shape[1:]) for p in found])  # aligned
+        for t, found in zip(tensors, zip(*split, strict=True), strict=True)
+    ]
+
+
+def _reduced(tensor: Tensor) -> Tensor:
+    """Sum ``tensor`` over the ranks, in place."""
+    _wait(dist.all_reduce(tensor, async_op=True), tensor)
+    return tensor
+
+
+def _wait(work: Any, tensor: Tensor) -> None:
+    """Wait awake: a core that falls asleep takes longer to wake than a small message to come."""
+    if tensor.device.type == "cpu":
+        while not work.is_completed():
+            os.sched_yield()
+    work.wait()
 
 
 def barrier() -> None:

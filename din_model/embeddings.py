@@ -4,19 +4,26 @@ The tables are buffers, not parameters: autograd never sees one whole. A trainin
 distinct row up once, as a leaf of its own; din_model.optim updates those rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from din_model.distributed import lengths, of_each_rank
 from din_model.features import FIRST_ID, PADDING, UNKNOWN, FeatureSpec
 
+if TYPE_CHECKING:
+    from din_model.sharded import Shards
+
 ITEM_BIAS, WIDE = "item_bias", "wide"
+
+PIECE = 1 << 16
+"""Rows that are drawn or read at a time, where a whole table is gone through."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,13 @@ class Runs(NamedTuple):
     rows: Tensor  # [U]: distinct, ascending
     order: Tensor  # [n]: the lookups, run by run
     starts: Tensor  # [U]: where each run begins in ``order``
+
+    def places(self) -> Tensor:
+        """Which of ``rows`` each lookup reads [n]."""
+        n = len(self.order)
+        run = torch.zeros(n, dtype=torch.int64, device=self.order.device)
+        run[self.starts[1:]] = 1
+        return torch.empty_like(run).index_copy_(0, self.order, run.cumsum(0))
 
 
 def runs_of(rows: list[Tensor], sizes: list[int]) -> list[Runs]:
@@ -78,6 +92,13 @@ class EmbeddingTables(nn.Module):
 
     ``row_of[vocabulary][id]`` says which row an id reads. Ids seen too seldom in training, and ids
     newer than the model, read the unknown row, which is trained by the former.
+
+    Attributes:
+        sizes: table -> (rows, d), of all ranks together.
+        touched: the rows that the last training batch read, a table each.
+        announced: gives how many each rank touched, for din_model.distributed.gather of rows and
+            gradients; on its way since the lookup.
+        shards: where the tables are dealt out over the ranks (``deal_out``), what holds them.
     """
 
     def __init__(
@@ -89,19 +110,31 @@ class EmbeddingTables(nn.Module):
         if item_bias:
             self.vocabulary[ITEM_BIAS] = spec[spec.item].vocabulary
             dimensions[ITEM_BIAS] = 1
+        self.sizes = {
+            name: (int(row_of[self.vocabulary[name]].max()) + 1, dimension)
+            for name, dimension in dimensions.items()
+        }
+        self.sizes |= {WIDE: (wide, 1)} if wide else {}
         for name in spec.dimensions:
             self.register_buffer(f"{name}__row_of", row_of[name])
-        for name, dimension in dimensions.items():
-            rows = int(row_of[self.vocabulary[name]].max()) + 1
+        for name, (rows, dimension) in self.sizes.items():
             self.register_buffer(f"{name}__weight", torch.empty(rows, dimension))
-        if wide:
-            self.register_buffer(f"{WIDE}__weight", torch.empty(wide, 1))
-        self.names = (*dimensions, *((WIDE,) if wide else ()))
+        self.first = dict.fromkeys(self.sizes, 0)
         self.touched: list[Touched] = []
+        self.announced: Callable[[], Tensor] = lambda: torch.empty(0)
+        self.shards: Shards | None = None
 
     def weight(self, table: str) -> Tensor:
-        """The table [rows, d]."""
+        """What is held here of the table: rows ``first[table]`` and following [n, d]."""
         return self.get_buffer(f"{table}__weight")
+
+    def deal_out(self, shards: "Shards") -> None:
+        """Hold no more than this rank's rows of each table."""
+        self.shards = shards
+        for table in self.sizes:
+            mine = shards.shard(table)
+            self.first[table] = mine.first
+            self.register_buffer(f"{table}__weight", mine.weight)
 
     def widen(self, table: str, columns: int) -> Tensor:
         """Put so many numbers, zeros, behind each row's weights; return both [rows, d + columns].
@@ -118,35 +151,63 @@ class EmbeddingTables(nn.Module):
         return self.get_buffer(f"{vocabulary}__row_of")
 
     def reset_parameters(self, std: float) -> None:
-        for table in self.names:
-            weight = self.weight(table)
+        """Draw all rows in order, piece by piece: alike however they are dealt out."""
+        for table, (rows, width) in self.sizes.items():
+            weight, first = self.weight(table), self.first[table]
             if table in (ITEM_BIAS, WIDE):
                 nn.init.zeros_(weight)
-            else:
-                nn.init.normal_(weight, std=std)
-            weight[PADDING] = 0
+                continue
+            for start in range(0, rows, PIECE):
+                drawn = weight.new_empty(min(PIECE, rows - start), width).normal_(std=std)
+                low, high = max(start, first), min(start + len(drawn), first + len(weight))
+                if low < high:
+                    weight[low - first : high - first] = drawn[low - start : high - start]
+            if first == PADDING and len(weight):
+                weight[PADDING] = 0
 
     def forward(self, requests: Sequence[tuple[str, Tensor]]) -> list[Tensor]:
         """(table, ids [n]) -> embeddings [n, d], for each request.
 
-        In training, ``touched`` then holds one leaf a table.
+        In training, ``touched`` then tells what was read, unless the tables are dealt out.
         """
-        if not self.training:
+        if not self.training and self.shards is None:
             return [F.embedding(self.rows(t, ids), self.weight(t)) for t, ids in requests]
         of_table: dict[str, list[int]] = {}
         for i, (table, _) in enumerate(requests):
             of_table.setdefault(table, []).append(i)
         rows = [self.rows(t, torch.cat([requests[i][1] for i in n])) for t, n in of_table.items()]
-        runs = runs_of(rows, [len(self.weight(table)) for table in of_table])
+        runs = dict(zip(of_table, runs_of(rows, [self.sizes[t][0] for t in of_table]), strict=True))
+        fetched = self.shards.fetch({t: run.rows for t, run in runs.items()}) if self.shards else {}
         self.touched, found = [], [torch.empty(0)] * len(requests)
-        for (table, mine), read, run in zip(of_table.items(), rows, runs, strict=True):
-            weight = self.weight(table)
-            leaf = weight.new_empty(len(run.rows), weight.shape[1]).requires_grad_()
-            self.touched.append(Touched(table, run.rows, leaf))
-            parts = _Lookup.apply(leaf, weight, read, run.order, run.starts)
+        for (table, mine), read in zip(of_table.items(), rows, strict=True):
+            run = runs[table]
+            if table in fetched:
+                leaf = fetched[table]
+                parts = _Lookup.apply(leaf, leaf.detach(), run.places(), run.order, run.starts)
+            else:
+                weight = self.weight(table)
+                leaf = weight.new_empty(len(run.rows), weight.shape[1]).requires_grad_()
+                self.touched.append(Touched(table, run.rows, leaf))
+                parts = _Lookup.apply(leaf, weight, read, run.order, run.starts)
             for i, part in zip(mine, parts.split([len(requests[i][1]) for i in mine]), strict=True):
                 found[i] = part
+        if self.touched:
+            self.announced = of_each_rank(lengths([t.rows for t in self.touched] * 2))
         return found
+
+    @torch.no_grad()
+    def pieces(self, table: str, wanted: bool = True) -> Iterator[Tensor]:
+        """All rows of a table in order, some at a time, where they are wanted (elsewhere none).
+
+        Where the tables are dealt out every rank takes part, wanted or not.
+        """
+        for start in range(0, self.sizes[table][0], PIECE):
+            if self.shards is None:
+                yield self.weight(table)[start : start + PIECE]
+                continue
+            stop = min(start + PIECE, self.sizes[table][0]) if wanted else start
+            rows = torch.arange(start, stop, device=self.weight(table).device)
+            yield self.shards.fetch({table: rows})[table]
 
     def rows(self, table: str, ids: Tensor) -> Tensor:
         """The rows that ids [n] read; a cross is its own row."""

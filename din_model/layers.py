@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from din_model.distributed import sum_over_ranks
+from din_model.distributed import of_each_rank, sum_over_ranks
 
 
 class Dice(nn.Module):
@@ -40,7 +40,7 @@ class Dice(nn.Module):
             gate = torch.sigmoid((x - self.mean) * torch.rsqrt(self.variance + self.eps))
             return x * (self.alpha + (1 - self.alpha) * gate)
         out, count, mean, variance = _DiceOfBatch.apply(x, self.alpha, self.eps)
-        if count > 0:
+        if count[0] > 0:
             self._remember(mean, variance)
         return out
 
@@ -65,15 +65,17 @@ class _DiceOfBatch(torch.autograd.Function):
         ctx: Any, x: Tensor, alpha: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows = len(x)
-        count = sum_over_ranks(x.new_tensor([rows]))
         own_mean, own_variance = (
             torch.batch_norm_update_stats(x, None, None, 0.0)
             if rows
             else x.new_zeros(2, x.shape[1])
         )
-        mean = sum_over_ranks(own_mean * rows) / count.clamp(min=1)
-        squares = (own_variance + (own_mean - mean).square()) * rows
-        variance = sum_over_ranks(squares) / count.clamp(min=1)
+        own = torch.stack([torch.full_like(own_mean, rows), own_mean, own_variance])
+        counts, means, variances = of_each_rank(own)().unbind(1)  # each [ranks, size]
+        count = counts.sum(0)
+        n = count.clamp(min=1)
+        mean = (means * counts).sum(0) / n
+        variance = ((variances + (means - mean).square()) * counts).sum(0) / n
         inverse = torch.rsqrt(variance + eps)
         gate = torch.addcmul(-mean * inverse, x, inverse).sigmoid_()
         slope = torch.addcmul(alpha, gate, 1 - alpha)

@@ -112,10 +112,8 @@ class Meter:
         for part in range(PARTS):
             path = self._file(part)
             mine = np.fromfile(path, RECORD) if path.exists() else np.empty(0, RECORD)
-            label, score, user = (
-                gather(torch.from_numpy(mine[name].copy())).numpy()
-                for name in ("label", "score", "user")
-            )
+            fields = (torch.from_numpy(mine[name].copy()) for name in ("label", "score", "user"))
+            label, score, user = (field.numpy() for field in gather(list(fields)))
             each, shown = auc_by_user(label, score, user)
             total, weight = total + float(each @ shown), weight + float(shown.sum())
         return total / weight if weight else float("nan")

@@ -223,11 +223,20 @@ def new_model(
     row_of: dict[str, Tensor],
     seed: int,
     device: torch.device | None = None,
+    dealt_by: tuple[str, float] | None = None,
 ) -> DIN:
-    """Build a freshly drawn model; its tables are allocated once, where they shall be."""
+    """Build a freshly drawn model; what this rank holds is allocated once, where it shall be.
+
+    Args:
+        dealt_by: deal the tables out over the ranks, which all take part; their row optimizer's
+            rule and learning rate (din_model.sharded). The weights are the same either way.
+    """
+    device = device or torch.device("cpu")
     model = build_deferred(lambda: DIN(spec, config, row_of))
-    model = materialise(model, device or torch.device("cpu"))
-    for name, rows in row_of.items():
-        model.tables.row_of(name).copy_(rows)  # to_empty forgets what was not drawn
+    if dealt_by:
+        from din_model.sharded import Shards  # TorchRec, which not everybody has
+
+        model.tables.deal_out(Shards(model.tables.sizes, *dealt_by, device))
+    model = materialise(model, device)
     model.reset_parameters(seed)
     return model

@@ -1,17 +1,61 @@
-"""Two optimizers: torch's own for the dense part, and one that updates the touched rows alone."""
+"""Row optimizers: they update the touched rows of the tables alone; torch's own do the dense part.
+
+A rule takes rows' weights w [U, d], their gradient g [U, d], their state and the learning rate, and
+changes weights and state in place. A row has one second moment, the mean over its numbers: half the
+state to fetch and keep, and no worse a model (docs/architecture.md, section 8).
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from din_model.distributed import gather, world
-from din_model.embeddings import EmbeddingTables
+from din_model.embeddings import EmbeddingTables, runs_of
+
+EPS = 1e-8
+BETAS = 0.9, 0.999
+
+RowRule = Literal["adam", "adagrad", "sgd"]
 
 
-class RowAdam:
-    """Adam (arXiv 1412.6980) whose moments and step count are kept, and move, row by row.
+def _adam(w: Tensor, g: Tensor, state: Tensor, rate: float) -> None:
+    """Adam (arXiv 1412.6980) whose moments and step count move only when the row does."""
+    m, v, t = state.split([w.shape[1], 1, 1], 1)
+    m.lerp_(g, 1 - BETAS[0])
+    v.lerp_(g.square().mean(1, keepdim=True), 1 - BETAS[1])
+    t.add_(1)
+    step = rate / (1 - BETAS[0] ** t) / ((v / (1 - BETAS[1] ** t)).sqrt_() + EPS)
+    w.addcmul_(m, step, value=-1)
 
-    A row has one second moment, the mean over its numbers: half the state to fetch and keep, and
-    no worse a model (docs/architecture.md, section 8).
+
+def _adagrad(w: Tensor, g: Tensor, state: Tensor, rate: float) -> None:
+    """Adagrad (JMLR 12, 2121) with one sum of squares a row."""
+    state.add_(g.square().mean(1, keepdim=True))
+    w.addcdiv_(g, state.sqrt().add_(EPS), value=-rate)
+
+
+def _sgd(w: Tensor, g: Tensor, state: Tensor, rate: float) -> None:
+    w.add_(g, alpha=-rate)
+
+
+class _Rule(NamedTuple):
+    update: Callable[[Tensor, Tensor, Tensor, float], None]
+    columns: Callable[[int], int]
+    """Numbers of state that a row of width d has."""
+
+
+RULES: dict[RowRule, _Rule] = {
+    "adam": _Rule(_adam, lambda width: width + 2),
+    "adagrad": _Rule(_adagrad, lambda width: 1),
+    "sgd": _Rule(_sgd, lambda width: 0),
+}
+
+
+class RowOptimizer:
+    """Updates the rows that the last batch touched, on every rank alike.
 
     Mini-batch aware regularisation (arXiv 1706.06978, equation 6) joins the gradient: row j gets
     ``regularisation * w_j / n_j`` in each step whose global batch holds it.
@@ -23,48 +67,45 @@ class RowAdam:
         lr: float,
         examples: dict[str, Tensor],
         regularisation: float = 0.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        rule: RowRule = "adam",
     ) -> None:
         """``examples``: vocabulary -> n_j, how many training examples hold each row [rows]."""
-        self.tables, self.lr, self.betas, self.eps = tables, lr, betas, eps
+        self.tables, self.lr, self.rule = tables, lr, RULES[rule]
         self.regularisation, self.examples = regularisation, examples
-        # Of each row [rows, 2 d + 2]: its weights, first moment, second moment and step count. They
-        # lie together, since what a row costs is the trips to memory that no cache holds.
-        self.state = {
-            table: tables.widen(table, tables.weight(table).shape[1] + 2) for table in tables.names
+        # Of each row: its weights, then its state. They lie together, since what a row costs is
+        # the trips to memory that no cache holds.
+        self.rows = {
+            table: tables.widen(table, self.rule.columns(tables.weight(table).shape[1]))
+            for table in tables.sizes
         }
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update the rows that the last batch touched, on every rank alike."""
-        b1, b2 = self.betas
-        for touched in self.tables.touched:
-            rows, gradient = _over_ranks(touched.rows, touched.leaf.grad)
-            state = self.state[touched.table]
-            mine = state.index_select(0, rows)
-            width = gradient.shape[1]
-            weight, m, v, t = mine.split([width, width, 1, 1], 1)
-            if self.regularisation and touched.table in self.tables.vocabulary:
-                n = self.examples[self.tables.vocabulary[touched.table]].index_select(0, rows)
+        for table, rows, gradient in self._touched():
+            both, width = self.rows[table], gradient.shape[1]
+            mine = both.index_select(0, rows)
+            weight, state = mine[:, :width], mine[:, width:]
+            if self.regularisation and table in self.tables.vocabulary:
+                n = self.examples[self.tables.vocabulary[table]].index_select(0, rows)
                 gradient = gradient.addcdiv(
                     weight, n.clamp(min=1)[:, None], value=self.regularisation
                 )
-            m.lerp_(gradient, 1 - b1)
-            v.lerp_(gradient.square().mean(1, keepdim=True), 1 - b2)
-            t.add_(1)
-            rate = self.lr / (1 - b1**t) / ((v / (1 - b2**t)).sqrt_() + self.eps)
-            weight.addcmul_(m, rate, value=-1)
-            state.index_copy_(0, rows, mine)
+            self.rule.update(weight, gradient, state, self.lr)
+            both.index_copy_(0, rows, mine)
         self.tables.touched = []
 
-
-def _over_ranks(rows: Tensor, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The distinct rows that any rank touched, and the sum over ranks of their gradients."""
-    assert gradient is not None
-    if world() == 1:
-        return rows, gradient
-    rows, gradient = gather(rows), gather(gradient)
-    distinct, inverse = torch.unique(rows, return_inverse=True)
-    summed = gradient.new_zeros(len(distinct), gradient.shape[1]).index_add_(0, inverse, gradient)
-    return distinct, summed
+    def _touched(self) -> list[tuple[str, Tensor, Tensor]]:
+        """Of each table, the distinct rows that any rank touched, and their gradients' sums."""
+        touched = self.tables.touched
+        names, rows = [t.table for t in touched], [t.rows for t in touched]
+        gradients = [t.leaf.grad for t in touched if t.leaf.grad is not None]
+        if world() == 1:
+            return list(zip(names, rows, gradients, strict=True))
+        parts = gather(rows + gradients, self.tables.announced())
+        rows, gradients = parts[: len(names)], parts[len(names) :]
+        runs = runs_of(rows, [len(self.rows[name]) for name in names])
+        sums = [
+            F.embedding_bag(run.order, gradient, run.starts, mode="sum")
+            for run, gradient in zip(runs, gradients, strict=True)
+        ]
+        return list(zip(names, [run.rows for run in runs], sums, strict=True))

@@ -13,11 +13,11 @@ from torch import Tensor
 from din_model.ahead import Pace, read_ahead
 from din_model.batch import Batch, from_columns
 from din_model.config import Section
-from din_model.distributed import gather, rank, sum_gradients
+from din_model.distributed import rank, sum_gradients, sum_over_ranks, world
 from din_model.memory import keep_freed
 from din_model.metrics import Meter
 from din_model.model import DIN, Encoder, ModelConfig
-from din_model.optim import RowAdam
+from din_model.optim import RowOptimizer, RowRule
 from din_model.progress import track
 from din_model.reader import Columns, Reader
 
@@ -30,12 +30,18 @@ class TrainConfig(Section):
         window: days of examples before the date that judges.
         start: ``scratch`` trains on the whole window; ``champion`` goes on from the champion with
             the days that it has not seen.
+        new_items_like: with ``start: champion``, the item's feature (category) that says which rows
+            a new item's row starts as the mean of; None: it starts as the unknown row.
         min_count: ids that fewer examples of the window hold read the unknown row.
         new_as_unknown: share of the ids first seen on an example's own day that read the unknown
             row there, as the next day's new ids will; see din_model.reader.
         learning_rate: of the dense layers.
         embedding_learning_rate: of the tables; None: the same. A row moves only in the steps that
             touch it, so rare ids want a larger one (five to twenty times).
+        embedding_optimizer: of the tables: ``adam``, ``adagrad`` (one sum of squares a row) or
+            ``sgd``.
+        embedding_engine: ``replicated``: every rank has all tables; ``sharded``: each rank has its
+            share of every table's rows (din_model.sharded).
         regularisation: lambda of mini-batch aware regularisation; 0 is none.
         schedule: of the learning rate: ``constant``; ``cosine``, down to nothing over all epochs;
             ``plateau``, halved after an epoch that does not gain on later days.
@@ -47,10 +53,13 @@ class TrainConfig(Section):
     model: ModelConfig = ModelConfig()
     window: int = 7
     start: Literal["scratch", "champion"] = "scratch"
+    new_items_like: str | None = None
     epochs: int = 1
     batch_size: int = 1024
     learning_rate: float = 1e-3
     embedding_learning_rate: float | None = None
+    embedding_optimizer: RowRule = "adam"
+    embedding_engine: Literal["replicated", "sharded"] = "replicated"
     min_count: int = 1
     new_as_unknown: float = 0.5
     regularisation: float = 0.0
@@ -63,6 +72,22 @@ class TrainConfig(Section):
     def __post_init__(self) -> None:
         if self.schedule == "plateau" and not self.patience:
             raise ValueError("schedule plateau looks at later days: set patience")
+        if self.embedding_engine == "sharded" and self.embedding_optimizer == "adam":
+            raise ValueError("sharded tables know embedding_optimizer adagrad and sgd, not adam")
+        if self.embedding_engine == "sharded" and self.regularisation:
+            raise ValueError("sharded tables know no regularisation: set it to 0")
+
+    @property
+    def rows_rate(self) -> float:
+        """The learning rate of the tables."""
+        rate = self.embedding_learning_rate
+        return self.learning_rate if rate is None else rate
+
+    @property
+    def dealt_by(self) -> tuple[str, float] | None:
+        """See din_model.model.new_model; one rank alone holds all there is."""
+        sharded = self.embedding_engine == "sharded" and world() > 1
+        return (self.embedding_optimizer, self.rows_rate) if sharded else None
 
 
 Log = Callable[[dict[str, float], int], None]
@@ -71,19 +96,20 @@ Log = Callable[[dict[str, float], int], None]
 class Trainer:
     """A model with its two optimizers.
 
-    Torch's own for dense parameters, RowAdam for touched rows; both are given the gradient of
-    the mean loss over the *global* rows of a step, however these lie on the ranks.
+    Torch's own for dense parameters, RowOptimizer for touched rows; both get the gradient of the
+    mean loss over the *global* rows of a step, however these lie on the ranks.
     """
 
     def __init__(self, model: DIN, config: TrainConfig, examples: dict[str, Tensor]) -> None:
         """``examples``: n_j of each row; see din_model.embeddings.examples_of_rows."""
         keep_freed()
         self.model = model
-        self.rate = config.learning_rate
-        rows_rate = config.embedding_learning_rate
-        self.rows_rate = self.rate if rows_rate is None else rows_rate
+        self.rate, self.rows_rate = config.learning_rate, config.rows_rate
         self.dense = torch.optim.Adam(model.parameters(), lr=self.rate, fused=True)
-        self.rows = RowAdam(model.tables, self.rows_rate, examples, config.regularisation)
+        self.rows = model.tables.shards or RowOptimizer(
+            model.tables, config.rows_rate, examples, config.regularisation,
+            config.embedding_optimizer,
+        )  # fmt: skip
 
     @property
     def device(self) -> torch.device:
@@ -104,8 +130,9 @@ class Trainer:
         loss = (each * batch.weight).sum() / global_rows
         self.dense.zero_grad()
         loss.backward()
-        sum_gradients(self.model.parameters())
+        end_of_sum = sum_gradients(self.model.parameters())  # on its way while rows are updated
         self.rows.step()
+        end_of_sum()
         self.dense.step()
         return loss.detach()
 
@@ -133,7 +160,7 @@ def fit(
             loss = trainer.step(batch.to(trainer.device), global_rows)
             steps, pace.rows = steps + 1, pace.rows + global_rows
             if steps % every == 0:
-                mean = float(gather(loss[None]).sum())
+                mean = float(sum_over_ranks(loss))
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"loss is {mean} at step {steps}: lower learning_rate")
                 told |= {"loss": mean, "learning_rate": rate, **pace.take()}
@@ -169,7 +196,7 @@ def _cosine(config: TrainConfig, step: int, steps_an_epoch: int) -> float:
     return (1 + math.cos(math.pi * step / (steps_an_epoch * config.epochs))) / 2
 
 
-@torch.inference_mode()
+@torch.no_grad()  # the kernel of sharded tables knows no inference mode
 def scored(model: DIN, reader: Reader) -> Iterator[tuple[Columns, np.ndarray]]:
     """Yield the columns that this rank reads and their scores (probabilities [B]), by batches."""
     model.eval()

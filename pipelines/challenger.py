@@ -20,6 +20,7 @@ from din_model.model import DIN, new_model
 from din_model.progress import stage
 from din_model.reader import Columns
 from din_model.train import TrainConfig, Trainer, fit, scored
+from din_model.warm_start import copy_into
 from pipelines.dataset import Store
 from pipelines.window import Window
 
@@ -71,23 +72,23 @@ def train_challenger(
             other = replace(config, model=replace(config.model, encoder=encoder))
             beside, *_ = train(store, window, other, lambda m, s: None)
             results |= judge(beside, store, window, encoder)[0]
+    facts = artefact.Facts(
+        trained_through=max(m.date for m in window.training),
+        fingerprint=fingerprint,
+        manifests=[m.id for m in window.training],
+        rows=sum(m.rows for m in window.training) * epochs,
+        rows_read=rows_read,
+        metrics=results,
+        logit_shift=window.logit_shift,
+    )
+    version = _register(model, facts, model_name, judged_on)
     if rank() == 0:
-        facts = artefact.Facts(
-            trained_through=max(m.date for m in window.training),
-            fingerprint=fingerprint,
-            manifests=[m.id for m in window.training],
-            rows=sum(m.rows for m in window.training) * epochs,
-            rows_read=rows_read,
-            metrics=results,
-            logit_shift=window.logit_shift,
-        )
-        version = _register(model, facts, model_name, judged_on)
         for name, values in results.items():
             registry.log_metrics({f"{name.replace(' ', '_')}.{k}": v for k, v in values.items()})
         registry.log_figure(plots.training_curve(losses, window.base_rate), "training")
         if window.judge:
             registry.log_figure(plots.calibration_curve(buckets), "calibration")
-    return int(sum_over_ranks(torch.tensor([version]))), results
+    return version, results
 
 
 def judge_again(store: Store, window: Window, model_name: str, version: int) -> dict[str, float]:
@@ -100,7 +101,7 @@ def train(
     store: Store, window: Window, config: TrainConfig, log: Any, older: DIN | None = None
 ) -> tuple[DIN, int, int]:
     """Return the model, the rows that all ranks read, and the epochs."""
-    model, examples = _prepare(window, config, older)
+    model, examples = _prepare(store, window, config, older)
     reader, later = window.training_reader(store, config), window.later_reader(store)
     with stage(f"train {config.model.encoder}") as report:
         epochs = fit(Trainer(model, config, examples), reader, config, log, later)
@@ -110,7 +111,7 @@ def train(
 
 
 def _prepare(
-    window: Window, config: TrainConfig, older: DIN | None
+    store: Store, window: Window, config: TrainConfig, older: DIN | None
 ) -> tuple[DIN, dict[str, torch.Tensor]]:
     """A drawn (or continued) model, and n_j of its rows."""
     examples = {v: c["examples"] for v, c in window.counts.items() if v in window.spec.dimensions}
@@ -123,9 +124,11 @@ def _prepare(
         )
         for v, n in examples.items()
     }
-    model = new_model(window.spec, config.model, row_of, config.seed, device())
+    model = new_model(window.spec, config.model, row_of, config.seed, device(), config.dealt_by)
     if older is not None:
-        artefact.copy_into(model, older)
+        item, like = window.spec[window.spec.item].vocabulary, config.new_items_like
+        groups = {item: torch.from_numpy(window.values_of_items(store, like))} if like else {}
+        copy_into(model, older, groups)
     n_j = {v: examples_of_rows(n, row_of[v]).to(device()) for v, n in examples.items()}
     return model, n_j
 
@@ -170,7 +173,11 @@ def _baselines(window: Window) -> dict[str, Score]:
 
 
 def _register(model: DIN, facts: artefact.Facts, name: str, judged_on: str) -> int:
+    """Register the model, on rank 0; return its version, on every rank."""
+    version = 0
     with tempfile.TemporaryDirectory() as folder:
         artefact.save(Path(folder), model, facts)
-        tags = {"trained_through": facts.trained_through, "judged_on": judged_on}
-        return registry.register(name, Path(folder), facts.fingerprint, tags)
+        if rank() == 0:
+            tags = {"trained_through": facts.trained_through, "judged_on": judged_on}
+            version = registry.register(name, Path(folder), facts.fingerprint, tags)
+    return int(sum_over_ranks(torch.tensor([version])))

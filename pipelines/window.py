@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from din_model.distributed import rank, world
 from din_model.errors import InputError
-from din_model.features import FIRST_ID, FeatureSpec
+from din_model.features import FIRST_ID, PADDING, FeatureSpec
 from din_model.reader import File, Reader
 from din_model.train import TrainConfig
 from pipelines import counts, vocabulary
@@ -60,6 +60,35 @@ class Window:
             files, self.spec, config.batch_size, rank(), world(), config.seed,
             new_as_unknown=config.new_as_unknown,
         )  # fmt: skip
+
+    def values_of_items(self, store: Store, name: str) -> np.ndarray:
+        """The id of an item's feature (its category) for each id of an item, PADDING if never met.
+
+        Raises:
+            InputError: no such feature, or one that is not single, an item's and in a vocabulary.
+        """
+        item, other = (
+            self.spec[self.spec.item],
+            next((f for f in self.spec.features if f.name == name), None),
+        )
+        if other is None or other.side != "item" or other.is_list or other.type == "number":
+            raise InputError(
+                f"train.new_items_like: {name!r} is no feature of an item with one key a row"
+            )
+        pairs = [(item.name, other.name)]
+        for history in self.spec.histories:
+            fields = {mirrored: history.column(n) for n, mirrored in history.fields.items()}
+            if item.name in fields and name in fields:
+                pairs.append((fields[item.name], fields[name]))
+        found = np.full(len(self.counts[item.vocabulary]["examples"]), PADDING, np.int64)
+        for url in [url for m in self.training for url in store.urls(m)]:
+            with store.fs.open(url, "rb") as file:
+                table = pq.read_table(file, columns=[n for pair in pairs for n in pair])
+            for items, values in pairs:
+                ids, others = (_flat(table.column(n)) for n in (items, values))
+                found[ids] = others
+        found[:FIRST_ID] = PADDING
+        return found
 
     def judge_reader(self, store: Store) -> Reader:
         """Read the examples that judge, with the columns that metrics and baselines need."""
@@ -160,3 +189,8 @@ def _sum_counts(
             for n in names:
                 np.add.at(sums[v][n], ids, mine.column(n).to_numpy())
     return sums
+
+
+def _flat(column: pa.ChunkedArray) -> np.ndarray:
+    flat = column.combine_chunks()
+    return (flat.flatten() if pa.types.is_list(flat.type) else flat).to_numpy()

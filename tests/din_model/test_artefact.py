@@ -1,14 +1,12 @@
 """A model comes back from its files to the bit, and what is no model is refused in one line."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 
-from din_model.artefact import Facts, copy_into, load, save
+from din_model.artefact import Facts, load, save
 from din_model.errors import InputError
-from din_model.model import new_model
 from pipelines.negatives import NegativesConfig
 from tests.din_model.conftest import some_batch, some_model
 
@@ -57,27 +55,6 @@ def test_a_missing_or_torn_file_is_refused_by_its_folder(folder, name):
         damage(folder / name)
         with pytest.raises(InputError, match=f"{folder.name}: no DIN model"):
             load(folder)
-
-
-def test_a_model_goes_on_from_an_older_one_with_new_rows_as_its_unknown_row():
-    older = some_model()
-    row_of = {name: older.tables.row_of(name) for name in ("user", "item", "tags")}
-    row_of["item"] = torch.arange(35, dtype=torch.int32)
-    model = new_model(older.spec, older.config, row_of, seed=9)
-    copy_into(model, older)
-    weight, before = model.tables.weight("item"), older.tables.weight("item")
-    assert torch.equal(weight[:30], before)
-    assert torch.equal(weight[30:], before[1].expand(5, -1))
-    batch = some_batch(40)
-    assert torch.equal(model.eval()(batch), older.eval()(batch))
-
-
-def test_a_model_of_other_layers_is_no_start():
-    older = some_model()
-    config = replace(older.config, tower=(11,))
-    row_of = {name: older.tables.row_of(name) for name in ("user", "item", "tags")}
-    with pytest.raises(InputError, match=r"train\.start: champion needs"):
-        copy_into(new_model(older.spec, config, row_of, seed=9), older)
 
 
 def test_published_scores_are_shifted_from_the_drawn_click_rate_to_the_one_that_is_meant():

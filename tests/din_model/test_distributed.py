@@ -20,7 +20,7 @@ def trained(columns, config, rows=ROWS):
     counts = {t: torch.ones(len(model.tables.weight(t))) for t in ("user", "item", "tags")}
     trainer = Trainer(model, TrainConfig(regularisation=0.1), counts)
     trainer.step(from_columns(columns, small_spec()), rows)
-    moments = {f"state.{t}": state for t, state in trainer.rows.state.items()}
+    moments = {f"state.{t}": state for t, state in trainer.rows.rows.items()}
     gradients = {name: p.grad for name, p in model.named_parameters()}
     return moments | gradients
 

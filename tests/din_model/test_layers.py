@@ -93,7 +93,7 @@ def test_personas_are_mixed_by_how_well_they_match_the_candidate():
 def test_contributions_add_up_to_what_the_history_does_to_the_logit(config):
     model, spec = some_model(**config), small_spec()
     with torch.no_grad():
-        for table in model.tables.names:
+        for table in model.tables.sizes:
             model.tables.weight(table).normal_()
     model.eval()
     columns = some_columns(40)

@@ -1,17 +1,18 @@
 """Only touched rows move, and they move as Adam and the regulariser say."""
 
 import numpy as np
+import pytest
 import torch
 
-from din_model.optim import RowAdam
+from din_model.optim import RowOptimizer
 from din_model.train import TrainConfig, Trainer
 from tests.din_model.conftest import ones, some_batch, some_model
 
 
-def test_row_adam_is_torchs_adam_where_a_row_is_one_number():
+def test_adam_by_rows_is_torchs_adam_where_a_row_is_one_number():
     model, lr = some_model(), 0.01
     dense = torch.nn.Parameter(model.tables.weight("item_bias").clone())
-    adam, rows = torch.optim.Adam([dense], lr=lr), RowAdam(model.tables, lr, ones(model))
+    adam, rows = torch.optim.Adam([dense], lr=lr), RowOptimizer(model.tables, lr, ones(model))
     table = model.tables.weight("item_bias")
     model.train()
     everything = torch.arange(30)
@@ -28,7 +29,10 @@ def test_row_adam_is_torchs_adam_where_a_row_is_one_number():
 
 def test_the_second_moment_of_a_row_is_the_mean_over_its_numbers_and_waits_with_it():
     model, lr, rng = some_model(), 0.01, np.random.default_rng(0)
-    rows, w = RowAdam(model.tables, lr, ones(model)), model.tables.weight("item").clone().numpy()
+    rows, w = (
+        RowOptimizer(model.tables, lr, ones(model)),
+        model.tables.weight("item").clone().numpy(),
+    )
     model.train()
     m, v, t = np.zeros_like(w), np.zeros(30), np.zeros(30)
     for _ in range(6):
@@ -45,7 +49,27 @@ def test_the_second_moment_of_a_row_is_the_mean_over_its_numbers_and_waits_with_
             w[j] -= lr * m[j] / (1 - 0.9 ** t[j]) / (np.sqrt(v[j] / (1 - 0.999 ** t[j])) + 1e-8)
     table = model.tables.weight("item")
     torch.testing.assert_close(table, torch.from_numpy(w), atol=1e-6, rtol=1e-5)
-    assert sorted(rows.state["item"][:, -1].tolist()) == sorted(t.tolist()) and t.max() > 1
+    assert sorted(rows.rows["item"][:, -1].tolist()) == sorted(t.tolist()) and t.max() > 1
+
+
+@pytest.mark.parametrize("rule", ["adagrad", "sgd"])
+def test_adagrad_and_sgd_by_rows_follow_their_formulas(rule):
+    model, lr, rng = some_model(), 0.1, np.random.default_rng(0)
+    before = model.tables.weight("item").clone()
+    rows = RowOptimizer(model.tables, lr, ones(model), rule=rule)
+    model.train()
+    w, squares = before.numpy().copy(), np.zeros(30)
+    for _ in range(6):
+        mine = rng.choice(30, 7)  # some twice
+        slopes = rng.standard_normal((7, 8)).astype(np.float32)
+        (found,) = model.tables([("item", torch.from_numpy(mine))])
+        (found * torch.from_numpy(slopes)).sum().backward()
+        rows.step()
+        for j in np.unique(mine):
+            g = slopes[mine == j].sum(0)
+            squares[j] += (g**2).mean()
+            w[j] -= lr * g / (np.sqrt(squares[j]) + 1e-8 if rule == "adagrad" else 1)
+    torch.testing.assert_close(model.tables.weight("item"), torch.from_numpy(w))
 
 
 def test_rows_that_a_batch_does_not_hold_stay_where_they_are():
@@ -63,13 +87,13 @@ def test_regularisation_adds_lambda_times_w_over_n_to_the_gradient():
     for strength in (0.0, 0.5):
         model = some_model()
         n = ones(model) | {"item": torch.arange(30.0)}
-        rows = RowAdam(model.tables, 0.01, n, strength)
+        rows = RowOptimizer(model.tables, 0.01, n, strength)
         model.train()
         before = model.tables.weight("item").clone()
         (found,) = model.tables([("item", torch.tensor([4, 20, 4]))])
         found.sum().backward()
         rows.step()
-        first_moment = rows.state["item"][:, 8:16]
+        first_moment = rows.rows["item"][:, 8:16]
         gradients[strength] = first_moment / (1 - 0.9)  # after one step
     added = gradients[0.5] - gradients[0.0]
     expected = torch.zeros(30, 8)

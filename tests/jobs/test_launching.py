@@ -56,6 +56,19 @@ def test_every_launcher_gives_the_same_model(nights):
         assert torch.equal(value, found["b"][name]) and torch.equal(value, found["c"][name]), name
 
 
+def test_a_model_trained_on_sharded_tables_is_whole_where_one_rank_loads_it(nights):
+    pytest.importorskip("torchrec", exc_type=ImportError)
+    words = ["train.embedding_engine=sharded", "train.embedding_optimizer=adagrad"]
+    words += ["train.embedding_learning_rate=0.1", "train.regularisation=0"]
+    status, said = trained(nights, "ranks-sharded", *BY_TORCHRUN, *words)
+    assert status == 0, said
+    model, facts = registry.load("ranks-sharded", 1)
+    assert facts.rows_read == facts.rows > 0
+    for table, size in model.tables.sizes.items():
+        assert model.tables.weight(table).shape == size
+    assert facts.metrics["din"]["auc"] > facts.metrics["popularity"]["auc"] + 0.03
+
+
 @pytest.mark.parametrize("launcher", [BY_TORCHRUN, BY_SPARK])
 def test_a_rank_that_fails_says_so_in_one_line(nights, launcher):
     _, store, _ = nights

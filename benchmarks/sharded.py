@@ -1,0 +1,89 @@
+"""Train with a table of 20 million rows of 16 numbers dealt out over two ranks: memory and speed.
+
+    python -m benchmarks.sharded [--items 20000000] [--ranks 2] [--steps 50]
+
+Each rank is a process of its own. Its peak memory is compared with what it had when TorchRec was
+loaded and nothing built yet; ``half`` is the table and its optimizer's state (a sum of squares a
+row), divided by the ranks. Beside its rows a rank holds which row each id reads, four bytes an id.
+There is no item bias, so that the table is all there is of its size. The last line is JSON.
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.training import CATEGORIES, CONFIG, SPEC, USERS, draw, write
+from din_model import distributed
+from din_model.ahead import Pace, read_ahead
+from din_model.features import FIRST_ID
+from din_model.model import new_model
+from din_model.reader import File, Reader
+from din_model.train import TrainConfig, Trainer
+from jobs.launching import LaunchConfig, on_ranks
+
+TRAIN = TrainConfig(
+    replace(CONFIG.model, item_bias=False), embedding_optimizer="adagrad",
+    embedding_learning_rate=0.05, embedding_engine="sharded",
+)  # fmt: skip
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def of_ranks(written: list[tuple[str, int]], items: int) -> dict[str, list[float]]:
+    """What each rank held, and rows a second of all together."""
+    distributed.connect()
+    try:
+        import din_model.sharded  # noqa: F401  so that TorchRec counts as there before
+
+        before = peak_mb()
+        sizes = {"user": USERS, "item": items, "category": CATEGORIES}
+        row_of = {
+            name: torch.arange(size + FIRST_ID, dtype=torch.int32) for name, size in sizes.items()
+        }
+        model = new_model(SPEC, TRAIN.model, row_of, 1, dealt_by=TRAIN.dealt_by)
+        trainer, files = Trainer(model, TRAIN, {}), [File(*each) for each in written]
+        reader = Reader(files, SPEC, 1024, distributed.rank(), distributed.world(), seed=1)
+        start = time.perf_counter()
+        for batch, rows in read_ahead(reader.epoch(), Pace()):
+            trainer.step(batch, rows)
+        speed = reader.rows / (time.perf_counter() - start)
+        held = torch.tensor([before, peak_mb(), len(model.tables.weight("item")), speed])
+        return dict(zip(NAMES, distributed.of_each_rank(held)().T.round().tolist(), strict=True))
+    finally:
+        distributed.disconnect()
+
+
+NAMES = ("before_mb", "peak_mb", "rows_held", "rows_per_s")
+
+
+def measure(items: int, ranks: int, steps: int) -> dict[str, float | list[float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        written = write(draw(steps * 1024 * ranks, items, zipf=False), Path(folder))
+        found = on_ranks(
+            LaunchConfig("torchrun", ranks),
+            Path(folder).as_uri(),
+            partial(of_ranks, written, items),
+        )
+    table = items * (SPEC["item"].dimension + 1) * 4 / 2**20
+    return {"table_and_state_mb": round(table), "half_mb": round(table / ranks), **found}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--items", type=int, default=20_000_000)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=50)
+    words = parser.parse_args()
+    print(json.dumps(measure(words.items, words.ranks, words.steps)))
