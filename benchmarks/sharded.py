@@ -25,7 +25,8 @@ from din_model.ahead import Pace, read_ahead
 from din_model.features import FIRST_ID
 from din_model.model import new_model
 from din_model.reader import File, Reader
-from din_model.train import TrainConfig, Trainer
+from din_model.train_config import TrainConfig
+from din_model.trainer import Trainer
 from jobs.launching import LaunchConfig, on_ranks
 
 TRAIN = TrainConfig(

@@ -38,7 +38,8 @@ from din_model.embeddings import assign_rows, examples_of_rows
 from din_model.features import FIRST_ID, Feature, FeatureSpec, History
 from din_model.model import ModelConfig, new_model
 from din_model.reader import Columns, File, Reader
-from din_model.train import TrainConfig, Trainer
+from din_model.train_config import TrainConfig
+from din_model.trainer import Trainer
 from jobs.launching import LaunchConfig, on_ranks
 
 LENGTH, DIMENSION, USERS, CATEGORIES = 50, 16, 20_000, 1_000

@@ -20,7 +20,13 @@ def connect() -> None:
         on_gpus = torch.cuda.is_available()
         if on_gpus:
             torch.cuda.set_device(device())
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
+        # torchrun's agent keeps one store for all its attempts, with the addresses of ranks that
+        # are gone: each attempt has a corner of its own.
+        store, number, ranks = next(dist.rendezvous("env://"))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt-{attempt}", store)
+        backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
+        dist.init_process_group(backend, store=store, rank=number, world_size=ranks)
 
 
 def disconnect() -> None:
@@ -64,7 +70,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:
     """Begin to sum the gradients over the ranks, all in one message; the result ends it."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    if world() == 1:
+    if world() == 1 or not gradients:
         return lambda: None
     total = parameters_to_vector(gradients)
     work = dist.all_reduce(total, async_op=True)

@@ -77,14 +77,22 @@ class Reader:
         self.steps = -(-max(self._rows) // batch_size)
         self.columns = list(dict.fromkeys([*example_columns(spec), *extra]))
 
-    def epoch(self, number: int = 0) -> Generator[tuple[Batch, int], None, None]:
+    def pass_over(self, epochs: int) -> None:
+        """Count epochs as read: an earlier process has read them."""
+        self.read += epochs * self._rows[self._rank]
+
+    def epoch(self, number: int = 0, start: int = 0) -> Generator[tuple[Batch, int], None, None]:
         """Yield (batch, rows of this step over all ranks); order depends on seed and number.
+
+        Those before step ``start`` are read and dropped, so that what is drawn stays the same:
+        reading is many times faster than training.
 
         Raises:
             InputError: the files hold more or fewer rows than the manifests say.
         """
         for step, columns in enumerate(self.chunks(number)):
-            yield from_columns(columns, self.spec), self._global_rows(step)
+            if step >= start:
+                yield from_columns(columns, self.spec), self._global_rows(step)
 
     def chunks(self, number: int = 0) -> Iterator[Columns]:
         """The columns of each batch, as epoch() reads them."""

@@ -100,6 +100,15 @@ class Shards:
             [s.local_shards()[0].tensor for s in state.values() if hasattr(s, "local_shards")],
         )
 
+    @property
+    def rows(self) -> dict[str, Tensor]:
+        """This rank's weights and optimizer state, live: what a checkpoint holds."""
+        shards = {table: self.shard(table) for table in self._widths}
+        found = {table: shard.weight for table, shard in shards.items()}
+        for table, shard in shards.items():
+            found |= {f"{table}:{n}": state for n, state in enumerate(shard.state)}
+        return found
+
     def fetch(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         """table -> rows [U] of it, distinct: their weights [U, d], for a gradient to come back by.
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import uuid
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from typing import Literal, TypeVar, cast
 
 import fsspec
 import torch
+from py4j.protocol import Py4JJavaError
 from pyspark.ml.torch.distributor import TorchDistributor
+from pyspark.sql import SparkSession
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig as Elastic
 from torch.distributed.launcher.api import elastic_launch
@@ -20,6 +23,8 @@ from din_model.errors import InputError
 
 R = TypeVar("R")
 
+CRASH = re.compile(r"Python worker exited unexpectedly|ExecutorLostFailure|return code -9")
+
 
 @dataclass(frozen=True)
 class LaunchConfig(Section):
@@ -27,8 +32,9 @@ class LaunchConfig(Section):
 
     Attributes:
         launcher: ``local``: this process is a rank, the only one unless torchrun started it;
-            ``torchrun``: processes on this machine, by torchrun's own agent; ``spark``: tasks of a
-            barrier stage (TorchDistributor), which needs all their slots at once.
+            ``torchrun``: processes on this machine, by torchrun's own agent; ``spark``: by
+            TorchDistributor, tasks of a barrier stage, which needs all their slots at once; with a
+            local master, processes on this machine.
         ranks: how many.
         restarts: how often torchrun's agent begins again after a rank was lost.
     """
@@ -59,9 +65,8 @@ def on_ranks(config: LaunchConfig, store_url: str, work: Callable[[], R]) -> R:
     threads = max(1, (os.cpu_count() or 1) // config.ranks) if config.launcher == "torchrun" else 0
     try:
         if config.launcher == "spark":
-            spark = TorchDistributor(
-                config.ranks, local_mode=False, use_gpu=torch.cuda.is_available()
-            )
+            here = str(SparkSession.active().sparkContext.master).startswith("local")
+            spark = TorchDistributor(config.ranks, here, torch.cuda.is_available())
             return cast(R, spark.run(_rank, work, said, threads))
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
         agent = Elastic(
@@ -98,7 +103,9 @@ def _first(said: str) -> InputError | None:
 
 
 def _lost(error: Exception) -> InputError | None:
-    """Which rank was killed, if torchrun's agent saw one; those that it stopped itself aside."""
+    """Who was killed, if a launcher saw it; ranks that torchrun's agent stopped itself aside."""
+    if isinstance(error, Py4JJavaError) and (crash := CRASH.search(str(error))):
+        return InputError(f"a Spark task of the training was lost ({crash[0]}): run the job again")
     failures = error.failures if isinstance(error, ChildFailedError) else {}
     for number, failure in failures.items():
         if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:

@@ -15,7 +15,7 @@ from din_model.config import Section, load
 from din_model.errors import InputError
 from din_model.progress import console
 from din_model.registry import TrackingConfig, TrackingError
-from din_model.train import TrainConfig
+from din_model.train_config import TrainConfig
 from jobs.launching import LaunchConfig
 from pipelines.compare import CompareConfig
 from pipelines.dataset import Store, StoreConfig

@@ -13,15 +13,18 @@ import numpy as np
 import torch
 
 from din_model import artefact, metrics, plots, registry
+from din_model.checkpoint import Checkpoints, Position
 from din_model.config import to_dict
 from din_model.distributed import device, rank, sum_over_ranks, world
 from din_model.embeddings import assign_rows, examples_of_rows
 from din_model.model import DIN, new_model
 from din_model.progress import stage
 from din_model.reader import Columns
-from din_model.train import TrainConfig, Trainer, fit, scored
+from din_model.train import Log, fit, scored
+from din_model.train_config import TrainConfig
+from din_model.trainer import Trainer
 from din_model.warm_start import copy_into
-from pipelines.dataset import Store
+from pipelines.dataset import CHECKPOINTS, Store
 from pipelines.window import Window
 
 Metrics = dict[str, dict[str, float]]
@@ -30,6 +33,9 @@ Score = Callable[[Columns, np.ndarray], np.ndarray]
 
 Challenge = Callable[..., tuple[int, Metrics]]
 """Trains on a window, from a version on or from nothing; see train_challenger."""
+
+NOT_THE_MODELS: dict[str, Any] = {"threads": 0, "baselines": (), "checkpoint_every": 0}
+"""Settings that do not make a model another."""
 
 PRIOR = 10.0
 """Impressions at the base rate that the popularity baseline gives every item to start with."""
@@ -47,7 +53,7 @@ def train_challenger(
         start: the version to go on from; None draws new weights.
     """
     judged_on = window.judge.date if window.judge else ""
-    about = [window.content, to_dict(replace(config, threads=0, baselines=())), world(), start]
+    about = [window.content, to_dict(replace(config, **NOT_THE_MODELS)), world(), start]
     about += [] if judged_on else ["not judged"]
     fingerprint = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     if config.threads:
@@ -56,15 +62,13 @@ def train_challenger(
     if version := int(sum_over_ranks(torch.tensor([found or 0]))):
         return version, registry.load(model_name, version)[1].metrics
     older = registry.load(model_name, start)[0] if start else None
-    losses: list[tuple[int, float]] = []
 
     def log(step_metrics: dict[str, float], step: int) -> None:
-        if "loss" in step_metrics:
-            losses.append((step, step_metrics["loss"]))
         if rank() == 0:
             registry.log_metrics(step_metrics, step)
 
-    model, rows_read, epochs = train(store, window, config, log, older)
+    checkpoints = Checkpoints(f"{store.url}/{CHECKPOINTS}/{fingerprint}", config.checkpoint_every)
+    model, rows_read, at = train(store, window, config, log, older, checkpoints)
     results: Metrics = {}
     if window.judge:
         results, buckets = judge(model, store, window, config.model.encoder, beside=True)
@@ -76,16 +80,17 @@ def train_challenger(
         trained_through=max(m.date for m in window.training),
         fingerprint=fingerprint,
         manifests=[m.id for m in window.training],
-        rows=sum(m.rows for m in window.training) * epochs,
+        rows=sum(m.rows for m in window.training) * at.epoch,
         rows_read=rows_read,
         metrics=results,
         logit_shift=window.logit_shift,
     )
     version = _register(model, facts, model_name, judged_on)
+    checkpoints.remove()
     if rank() == 0:
         for name, values in results.items():
             registry.log_metrics({f"{name.replace(' ', '_')}.{k}": v for k, v in values.items()})
-        registry.log_figure(plots.training_curve(losses, window.base_rate), "training")
+        registry.log_figure(plots.training_curve(at.losses, window.base_rate), "training")
         if window.judge:
             registry.log_figure(plots.calibration_curve(buckets), "calibration")
     return version, results
@@ -98,16 +103,22 @@ def judge_again(store: Store, window: Window, model_name: str, version: int) -> 
 
 
 def train(
-    store: Store, window: Window, config: TrainConfig, log: Any, older: DIN | None = None
-) -> tuple[DIN, int, int]:
-    """Return the model, the rows that all ranks read, and the epochs."""
+    store: Store,
+    window: Window,
+    config: TrainConfig,
+    log: Log,
+    older: DIN | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> tuple[DIN, int, Position]:
+    """Return the model, the rows that all ranks read, and how far it went."""
     model, examples = _prepare(store, window, config, older)
     reader, later = window.training_reader(store, config), window.later_reader(store)
     with stage(f"train {config.model.encoder}") as report:
-        epochs = fit(Trainer(model, config, examples), reader, config, log, later)
+        trainer = Trainer(model, config, examples)
+        at = fit(trainer, reader, config, log, later, checkpoints)
         rows_read = int(sum_over_ranks(torch.tensor([reader.read])))
-        report.rows, report.note = rows_read, f"in {epochs} epochs"
-    return model, rows_read, epochs
+        report.rows, report.note = rows_read, f"in {at.epoch} epochs"
+    return model, rows_read, at
 
 
 def _prepare(

@@ -20,7 +20,8 @@ from din_model.model import DIN, Encoder
 from din_model.progress import stage
 from din_model.reader import Columns
 from din_model.slices import popularity_thirds, slices_of
-from din_model.train import TrainConfig, scored
+from din_model.train import scored
+from din_model.train_config import TrainConfig
 from pipelines.challenger import train
 from pipelines.dataset import Store
 from pipelines.window import Window

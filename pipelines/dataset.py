@@ -20,11 +20,15 @@ from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 from pyspark.sql import DataFrame, SparkSession
 
+from din_model.checkpoint import LATEST
 from din_model.config import Section, expand
 from din_model.errors import InputError
 from pipelines.parquet import DataFile, Prepare, write
 
 FORMAT_VERSION = 1
+CHECKPOINTS = "checkpoints"
+"""Where trainings that are not done yet are written down, by their model's fingerprint."""
+
 STAMP = "%Y%m%dT%H%M%S"
 """When a run was written, as its folder's name begins."""
 
@@ -197,7 +201,8 @@ class Store:
     def prune(self, before: datetime) -> int:
         """Remove the superseded runs that were written before a moment (UTC); return how many.
 
-        What a killed job left hidden goes with them; a published run never does.
+        What a killed job left hidden, and checkpoints that nobody went on from, go with them; a
+        published run never does.
         """
         removed = 0
         for path in sorted(self.fs.glob(f"{self.base}/*/date=*/.run=*")):
@@ -206,6 +211,9 @@ class Store:
             if stamp < before:
                 self.fs.rm(path, recursive=True)
                 removed += 1
+        for path in self.fs.glob(f"{self.base}/{CHECKPOINTS}/*/{LATEST}"):
+            if self.fs.modified(path) < before:
+                self.fs.rm(path.rpartition("/")[0], recursive=True)
         return removed
 
     def _replace(self, path: str, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 from din_model import registry
 from din_model.config import Section
 from din_model.errors import InputError
-from din_model.train import TrainConfig
+from din_model.train_config import TrainConfig
 from pipelines.challenger import Challenge, Metrics, judge_again
 from pipelines.dataset import Store
 from pipelines.split import SplitConfig

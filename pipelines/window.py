@@ -12,7 +12,7 @@ from din_model.distributed import rank, world
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, PADDING, FeatureSpec
 from din_model.reader import File, Reader
-from din_model.train import TrainConfig
+from din_model.train_config import TrainConfig
 from pipelines import counts, vocabulary
 from pipelines.dataset import Manifest, Store
 from pipelines.examples import EXAMPLES, HOLDOUT, whole

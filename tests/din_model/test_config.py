@@ -2,7 +2,7 @@ import pytest
 
 from din_model.config import expand, load, microseconds
 from din_model.errors import InputError
-from din_model.train import TrainConfig
+from din_model.train_config import TrainConfig
 
 
 def test_later_files_win_and_overrides_win_over_files(tmp_path):

@@ -9,7 +9,8 @@ import torch.multiprocessing as mp
 
 from din_model import distributed
 from din_model.batch import from_columns
-from din_model.train import TrainConfig, Trainer
+from din_model.train_config import TrainConfig
+from din_model.trainer import Trainer
 from tests.din_model.conftest import small_spec, some_columns, some_model
 
 ROWS = 11

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from din_model.optim import RowOptimizer
-from din_model.train import TrainConfig, Trainer
+from din_model.train_config import TrainConfig
+from din_model.trainer import Trainer
 from tests.din_model.conftest import ones, some_batch, some_model
 
 

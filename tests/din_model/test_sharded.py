@@ -11,7 +11,8 @@ from din_model import distributed
 from din_model.artefact import Facts, load, save
 from din_model.batch import from_columns
 from din_model.model import ModelConfig, new_model
-from din_model.train import TrainConfig, Trainer
+from din_model.train_config import TrainConfig
+from din_model.trainer import Trainer
 from din_model.warm_start import copy_into
 from tests.din_model.conftest import ones, small_spec, some_columns
 

@@ -9,7 +9,9 @@ import torch
 from din_model.batch import from_columns
 from din_model.metrics import auc
 from din_model.reader import File, Reader
-from din_model.train import TrainConfig, Trainer, evaluate, fit, scored
+from din_model.train import evaluate, fit, scored
+from din_model.train_config import TrainConfig
+from din_model.trainer import Trainer
 from tests.din_model.conftest import LENGTH, ones, small_spec, some_batch, some_columns, some_model
 
 ROWS = 2000
@@ -123,7 +125,7 @@ def test_training_stops_where_later_rows_gain_no_more_and_keeps_the_best(tmp_pat
     noise = reader_of(tmp_path, planted(200, 1, 0.0), seed=1)
     later = reader_of(tmp_path, planted(200, 2, 0.0))
     trainer = Trainer(model, config, ones(model))
-    epochs = fit(trainer, noise, config, lambda values, step: logged.append(values), later)
+    epochs = fit(trainer, noise, config, lambda values, step: logged.append(values), later).epoch
     found = [values["later_loss"] for values in logged if "later_loss" in values]
     assert epochs == len(found) == found.index(min(found)) + 1 + config.patience < 40
     assert evaluate(model, later)["log_loss"] == pytest.approx(min(found), abs=1e-6)

@@ -12,18 +12,25 @@ import torch
 
 from din_model import registry
 from jobs.launching import LaunchConfig
-from tests.jobs.conftest import NIGHTS, SMALL, environment
+from tests.jobs.cluster import SPARK, cluster
+from tests.jobs.conftest import DEMO, NIGHTS, SMALL, environment
 
 BY_TORCHRUN = ["launch.launcher=torchrun", "launch.ranks=2"]
 BY_SPARK = ["launch.launcher=spark", "launch.ranks=2"]
-PYTHON = [sys.executable, "-m"]
+JOB = [sys.executable, "-m", "jobs.train"]
 
 
-def started(nights, model: str, *words: str, command=PYTHON) -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def master(tmp_path_factory):
+    with cluster(tmp_path_factory.mktemp("cluster")) as address:
+        yield address
+
+
+def started(nights, model: str, *words: str, command=JOB) -> subprocess.Popen[str]:
     """jobs.train on the last night's window, in a process of its own."""
     _, store, _ = nights
     config = Path(store.base).parents[2] / "demo.yaml"
-    command = [*command, "jobs.train", "--config", str(config), "--date", str(NIGHTS[-1])]
+    command = [*command, "--config", str(config), "--date", str(NIGHTS[-1])]
     command += [*SMALL, "history.kinds.clicks.age=true", "train.threads=1"]
     command += [f"tracking.model={model}", *words]
     return subprocess.Popen(
@@ -31,7 +38,7 @@ def started(nights, model: str, *words: str, command=PYTHON) -> subprocess.Popen
     )
 
 
-def trained(nights, model: str, *words: str, command=PYTHON) -> tuple[int, str]:
+def trained(nights, model: str, *words: str, command=JOB) -> tuple[int, str]:
     """The exit status of jobs.train, and what it said on standard error."""
     with started(nights, model, *words, command=command) as job:
         try:
@@ -41,19 +48,36 @@ def trained(nights, model: str, *words: str, command=PYTHON) -> tuple[int, str]:
     return job.returncode, said
 
 
+def weights(model: str) -> dict[str, torch.Tensor]:
+    return registry.load(model, 1)[0].state_dict()
+
+
+def submitted(address: str) -> list[str]:
+    """In place of PYTHON: spark-submit to a cluster."""
+    submit = [str(SPARK / "bin" / "spark-submit"), "--master", address]
+    for setting in (
+        "spark.executor.cores=1",
+        "spark.executor.memory=700m",
+        "spark.ui.enabled=false",
+    ):
+        submit += ["--conf", setting]
+    return [*submit, str(DEMO.parents[1] / "jobs" / "train.py")]
+
+
 def test_every_launcher_gives_the_same_model(nights):
     torchrun = [str(Path(sys.executable).parent / "torchrun"), "--standalone"]
-    torchrun += ["--nproc-per-node", "2", "-m"]
-    ways = {"a": (PYTHON, BY_TORCHRUN), "b": (PYTHON, BY_SPARK), "c": (torchrun, [])}
+    torchrun += ["--nproc-per-node", "2", "-m", "jobs.train"]
+    ways = {"agent": (JOB, BY_TORCHRUN), "spark": (JOB, BY_SPARK), "torchrun": (torchrun, [])}
     found = {}
     for model, (command, words) in ways.items():
-        status, said = trained(nights, f"ranks-{model}", *words, command=command)
+        status, said = trained(nights, model, *words, command=command)
         assert status == 0, said
-        weights, facts = registry.load(f"ranks-{model}", 1)
+        _, facts = registry.load(model, 1)
         assert facts.rows_read == facts.rows > 0
-        found[model] = weights.state_dict()
-    for name, value in found["a"].items():
-        assert torch.equal(value, found["b"][name]) and torch.equal(value, found["c"][name]), name
+        found[model] = weights(model)
+    for model in ways:
+        for name, value in found["agent"].items():
+            assert torch.equal(value, found[model][name]), (model, name)
 
 
 def test_a_model_trained_on_sharded_tables_is_whole_where_one_rank_loads_it(nights):
@@ -112,3 +136,87 @@ def test_a_rank_that_is_killed_fails_the_job(nights):
 def test_ranks_need_a_launcher():
     with pytest.raises(ValueError, match="launcher local is one rank"):
         LaunchConfig(ranks=2)
+
+
+AGENT = "torch.distributed.run"
+LONG = ["train.epochs=30", "train.checkpoint_every=20"]
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same_model(nights, undisturbed, master):
+    status, said = trained(nights, "ranks-cluster", *BY_SPARK, *LONG, command=submitted(master))
+    assert status == 0, said
+    for name, value in weights("ranks-cluster").items():
+        assert torch.equal(value, undisturbed[name]), name
+
+
+def after_a_checkpoint(job: subprocess.Popen[str], store) -> None:
+    """Wait until the job has written one down."""
+    while not list(Path(store.base).glob("checkpoints/*/latest.json")):
+        assert job.poll() is None, job.communicate()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(nights) -> dict[str, torch.Tensor]:
+    status, said = trained(nights, "ranks-long", *BY_TORCHRUN, *LONG)
+    assert status == 0, said
+    return weights("ranks-long")
+
+
+@pytest.mark.slow
+def test_ranks_that_begin_again_go_on_to_the_same_weights(nights, undisturbed):
+    _, store, _ = nights
+    words = [*BY_TORCHRUN, *LONG, "launch.restarts=1"]
+    with started(nights, "ranks-restarted", *words) as job:
+        try:
+            after_a_checkpoint(job, store)
+            ranks_of(job)[-1].send_signal(signal.SIGKILL)
+            _, said = job.communicate(timeout=300)
+        finally:
+            job.kill()
+    assert job.returncode == 0, said
+    for name, value in weights("ranks-restarted").items():
+        assert torch.equal(value, undisturbed[name]), name
+    assert not list(Path(store.base).glob("checkpoints/*"))
+
+
+@pytest.mark.slow
+def test_a_job_that_is_killed_leaves_no_rank_and_goes_on_when_run_again(nights, undisturbed):
+    _, store, _ = nights
+    with started(nights, "ranks-orphaned", *BY_TORCHRUN, *LONG) as job:
+        after_a_checkpoint(job, store)
+        ranks = ranks_of(job)
+        job.kill()
+        job.communicate(timeout=60)
+    assert len(ranks) == 2
+    psutil.wait_procs(ranks, timeout=60)
+    assert not [rank for rank in ranks if rank.is_running()]
+    status, said = trained(nights, "ranks-orphaned", *BY_TORCHRUN, *LONG)
+    assert status == 0, said
+    for name, value in weights("ranks-orphaned").items():
+        assert torch.equal(value, undisturbed[name]), name
+
+
+@pytest.mark.slow
+def test_a_spark_task_that_is_killed_fails_the_job(nights, undisturbed, master, tmp_path):
+    _, store, _ = nights
+    once = ["--conf", "spark.stage.maxConsecutiveAttempts=1"]
+    command = submitted(master)
+    with started(
+        nights, "ranks-task", *BY_SPARK, *LONG, command=[*command[:-1], *once, command[-1]]
+    ) as job:
+        try:
+            after_a_checkpoint(job, store)
+            # The Python worker of an executor runs its rank as a child.
+            agents = [
+                p for p in psutil.process_iter(["cmdline"]) if AGENT in (p.info["cmdline"] or [])
+            ]
+            agents[-1].parent().send_signal(signal.SIGKILL)
+            said, log = job.communicate(timeout=300)  # spark-submit merges a driver's two streams
+        finally:
+            job.kill()
+    assert job.returncode == 2 and "a Spark task of the training was lost" in said, said + log
+    status, said = trained(nights, "ranks-task", *BY_SPARK, *LONG, command=command)
+    assert status == 0, said
+    for name, value in weights("ranks-task").items():
+        assert torch.equal(value, undisturbed[name]), name

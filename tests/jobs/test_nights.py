@@ -21,7 +21,7 @@ from din_model import artefact, registry
 from din_model.batch import from_columns
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
-from din_model.train import TrainConfig
+from din_model.train_config import TrainConfig
 from jobs import nightly
 from jobs.training import challenge
 from pipelines.build import build_day, is_built

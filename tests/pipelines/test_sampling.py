@@ -6,7 +6,7 @@ import pytest
 
 from din_model.config import build
 from din_model.errors import InputError
-from din_model.train import TrainConfig
+from din_model.train_config import TrainConfig
 from pipelines.build import build_day
 from pipelines.dataset import Store
 from pipelines.examples import BuildConfig, whole

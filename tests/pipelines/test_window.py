@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from din_model.errors import InputError
-from din_model.train import TrainConfig
+from din_model.train_config import TrainConfig
 from pipelines.dataset import Store
 from pipelines.split import SplitConfig
 from pipelines.window import open_window, window_days

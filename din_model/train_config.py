@@ -1,0 +1,85 @@
+"""How a model is trained: the configuration of the step and of the loop around it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from din_model.config import Section
+from din_model.distributed import world
+from din_model.model import Encoder, ModelConfig
+from din_model.optim import RowRule
+
+
+@dataclass(frozen=True)
+class TrainConfig(Section):
+    """How a model is trained.
+
+    Attributes:
+        window: days of examples before the date that judges.
+        start: ``scratch`` trains on the whole window; ``champion`` goes on from the champion with
+            the days that it has not seen.
+        new_items_like: with ``start: champion``, the item's feature (category) that says which rows
+            a new item's row starts as the mean of; None: it starts as the unknown row.
+        min_count: ids that fewer examples of the window hold read the unknown row.
+        new_as_unknown: share of the ids first seen on an example's own day that read the unknown
+            row there, as the next day's new ids will; see din_model.reader.
+        learning_rate: of the dense layers.
+        embedding_learning_rate: of the tables; None: the same. A row moves only in the steps that
+            touch it, so rare ids want a larger one (five to twenty times).
+        embedding_optimizer: of the tables: ``adam``, ``adagrad`` (one sum of squares a row) or
+            ``sgd``.
+        embedding_engine: ``replicated``: every rank has all tables; ``sharded``: each rank has its
+            share of every table's rows (din_model.sharded).
+        regularisation: lambda of mini-batch aware regularisation; 0 is none.
+        dense_optimizer: ``adam``, or ``anyprecision``: AdamW with bfloat16 state, Kahan-summed.
+        average_every: ranks train the dense layers by themselves and are averaged, with slow
+            momentum, every so many steps; 0 sums their gradients in every step.
+        checkpoint_every: steps after which the training is written down, to go on from if its
+            processes die (din_model.checkpoint); 0: never.
+        schedule: of the learning rate: ``constant``; ``cosine``, down to nothing over all epochs;
+            ``plateau``, halved after an epoch that does not gain on later days.
+        patience: stop after so many epochs without a gain in log loss on the window's last day,
+            which is then not trained on; 0 trains all epochs on all days.
+        baselines: encoders trained beside, on the same rows, to compare with; never registered.
+    """
+
+    model: ModelConfig = ModelConfig()
+    window: int = 7
+    start: Literal["scratch", "champion"] = "scratch"
+    new_items_like: str | None = None
+    epochs: int = 1
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    embedding_learning_rate: float | None = None
+    embedding_optimizer: RowRule = "adam"
+    embedding_engine: Literal["replicated", "sharded"] = "replicated"
+    dense_optimizer: Literal["adam", "anyprecision"] = "adam"
+    average_every: int = 0
+    checkpoint_every: int = 0
+    min_count: int = 1
+    new_as_unknown: float = 0.5
+    regularisation: float = 0.0
+    seed: int = 2019
+    threads: int = 0
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    patience: int = 0
+    baselines: tuple[Encoder, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.schedule == "plateau" and not self.patience:
+            raise ValueError("schedule plateau looks at later days: set patience")
+        if self.embedding_engine == "sharded" and self.embedding_optimizer == "adam":
+            raise ValueError("sharded tables know embedding_optimizer adagrad and sgd, not adam")
+        if self.embedding_engine == "sharded" and self.regularisation:
+            raise ValueError("sharded tables know no regularisation: set it to 0")
+
+    @property
+    def rows_rate(self) -> float:
+        """The learning rate of the tables."""
+        rate = self.embedding_learning_rate
+        return self.learning_rate if rate is None else rate
+
+    @property
+    def dealt_by(self) -> tuple[str, float] | None:
+        """See din_model.model.new_model; one rank alone holds all there is."""
+        sharded = self.embedding_engine == "sharded" and world() > 1
+        return (self.embedding_optimizer, self.rows_rate) if sharded else None
