@@ -59,7 +59,7 @@ def of_ranks(written: list[tuple[str, int]], items: int) -> dict[str, list[float
             trainer.step(batch, rows)
         speed = reader.rows / (time.perf_counter() - start)
         held = torch.tensor([before, peak_mb(), len(model.tables.weight("item")), speed])
-        return dict(zip(NAMES, distributed.of_each_rank(held)().T.round().tolist(), strict=True))
+        return dict(zip(NAMES, distributed.of_each_rank(held).T.round().tolist(), strict=True))
     finally:
         distributed.disconnect()
 

@@ -100,7 +100,7 @@ def _write_weights(model: DIN, file: IO[bytes] | None) -> None:
 
 
 def load(folder: Path) -> tuple[DIN, Facts]:
-    """Read a model back, in evaluation mode; its weights are mapped from the file, not copied.
+    """Read a model back, in evaluation mode; its tables are mapped from the file, not copied.
 
     Raises:
         InputError: not a model's folder, or one of another format version.
@@ -119,5 +119,7 @@ def load(folder: Path) -> tuple[DIN, Facts]:
     config = build(ModelConfig, about["model"], str(folder))
     row_of = {name: weights[f"tables.{name}__row_of"] for name in spec.dimensions}
     model = build_deferred(lambda: DIN(spec, config, row_of))
+    # The layers are copied: where a number lies in memory decides how products are added up.
+    weights = {n: t if n.startswith("tables.") else t.clone() for n, t in weights.items()}
     model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False), build(Facts, about["facts"], str(folder))

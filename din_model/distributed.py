@@ -1,7 +1,7 @@
 """Ranks: every function here also works in a single process without a process group."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -12,6 +12,11 @@ import torch.distributed as dist
 import torch.distributed.nn.functional
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from din_model import board
+
+_board: board.Board | None = None
+"""Shared by the ranks where they are on one machine."""
 
 
 def connect() -> None:
@@ -27,10 +32,14 @@ def connect() -> None:
         store = dist.PrefixStore(f"attempt-{attempt}", store)
         backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
         dist.init_process_group(backend, store=store, rank=number, world_size=ranks)
+        global _board
+        _board = None if on_gpus else board.share(store, number, ranks)
 
 
 def disconnect() -> None:
     """Leave the process group."""
+    global _board
+    _board = None
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -55,11 +64,11 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        return _reduced(tensor.clone())
+        return _total(tensor)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _reduced(gradient.clone())
+        return _total(gradient)
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
@@ -67,59 +76,38 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor if world() == 1 else _Sum.apply(tensor)
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:
-    """Begin to sum the gradients over the ranks, all in one message; the result ends it."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if world() == 1 or not gradients:
-        return lambda: None
-    total = parameters_to_vector(gradients)
-    work = dist.all_reduce(total, async_op=True)
-
-    def end() -> None:
-        _wait(work, total)
-        vector_to_parameters(total, gradients)
-
-    return end
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Sum the gradients over the ranks, in one message for all of them."""
+    if world() > 1:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        vector_to_parameters(_total(parameters_to_vector(gradients)), gradients)
 
 
-def of_each_rank(tensor: Tensor) -> Callable[[], Tensor]:
-    """Begin to send ``tensor`` to all ranks, of one shape [*] on each; the result ends it.
-
-    It returns each rank's, in rank order [ranks, *].
-    """
+def of_each_rank(tensor: Tensor) -> Tensor:
+    """Each rank's ``tensor``, all of one shape [*], in rank order [ranks, *], on every rank."""
     if world() == 1:
-        return lambda: tensor[None]
+        return tensor[None]
+    if _board and tensor.nbytes <= _board.corner:
+        return _board.of_each_rank(tensor)
     tensor = tensor.contiguous()
     found = tensor.new_empty(world(), *tensor.shape)
-    work = dist.all_gather(list(found.unbind()), tensor, async_op=True)
-
-    def end() -> Tensor:
-        _wait(work, tensor)
-        return found
-
-    return end
+    _wait(dist.all_gather(list(found.unbind()), tensor, async_op=True), tensor)
+    return found
 
 
-def lengths(tensors: list[Tensor]) -> Tensor:
-    """First dimensions, where the tensors are."""
-    return torch.tensor([len(t) for t in tensors], device=tensors[0].device)
-
-
-def gather(tensors: list[Tensor], announced: Tensor | None = None) -> list[Tensor]:
+def gather(tensors: list[Tensor]) -> list[Tensor]:
     """Concatenate each of some tensors over the ranks, in rank order, on every rank.
 
-    Their first dimensions may differ from rank to rank. It takes one message for all of them, since
-    a message costs more than its bytes, and one before it that announces every rank's ``lengths``
-    [ranks, tensors], unless that has been sent already.
+    Their first dimensions may differ from rank to rank. It takes two messages for all of them,
+    since a message costs more than its bytes.
     """
     if world() == 1:
         return tensors
-    if announced is None:
-        announced = of_each_rank(lengths(tensors))()
+    lengths = of_each_rank(torch.tensor([len(t) for t in tensors], device=tensors[0].device))
     sizes = torch.tensor([t.element_size() * t.shape[1:].numel() for t in tensors])
-    each = (announced.cpu() * sizes).tolist()
-    mine = torch.cat([t.contiguous().view(-1).view(torch.uint8) for t in tensors])
-    parts = of_each_rank(torch.cat([mine, mine.new_empty(max(map(sum, each)) - len(mine))]))()
+    each = (lengths.cpu() * sizes).tolist()
+    mine = torch.cat([board.as_bytes(t) for t in tensors])
+    parts = of_each_rank(torch.cat([mine, mine.new_empty(max(map(sum, each)) - len(mine))]))
     split = [part[: sum(n)].split(n) for part, n in zip(parts, each, strict=True)]
     return [
         torch.cat([p.clone().view(t.dtype).view(-1, *t.shape[1:]) for p in found])  # aligned
@@ -127,10 +115,13 @@ def gather(tensors: list[Tensor], announced: Tensor | None = None) -> list[Tenso
     ]
 
 
-def _reduced(tensor: Tensor) -> Tensor:
-    """Sum ``tensor`` over the ranks, in place."""
-    _wait(dist.all_reduce(tensor, async_op=True), tensor)
-    return tensor
+def _total(tensor: Tensor) -> Tensor:
+    """The sum over the ranks."""
+    if _board and tensor.nbytes <= _board.corner:
+        return _board.of_each_rank(tensor).sum(0)
+    total = tensor.clone()
+    _wait(dist.all_reduce(total, async_op=True), total)
+    return total
 
 
 def _wait(work: Any, tensor: Tensor) -> None:

@@ -4,7 +4,7 @@ The tables are buffers, not parameters: autograd never sees one whole. A trainin
 distinct row up once, as a leaf of its own; din_model.optim updates those rows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from din_model.distributed import lengths, of_each_rank
 from din_model.features import FIRST_ID, PADDING, UNKNOWN, FeatureSpec
 
 if TYPE_CHECKING:
@@ -96,8 +95,6 @@ class EmbeddingTables(nn.Module):
     Attributes:
         sizes: table -> (rows, d), of all ranks together.
         touched: the rows that the last training batch read, a table each.
-        announced: gives how many each rank touched, for din_model.distributed.gather of rows and
-            gradients; on its way since the lookup.
         shards: where the tables are dealt out over the ranks (``deal_out``), what holds them.
     """
 
@@ -121,7 +118,6 @@ class EmbeddingTables(nn.Module):
             self.register_buffer(f"{name}__weight", torch.empty(rows, dimension))
         self.first = dict.fromkeys(self.sizes, 0)
         self.touched: list[Touched] = []
-        self.announced: Callable[[], Tensor] = lambda: torch.empty(0)
         self.shards: Shards | None = None
 
     def weight(self, table: str) -> Tensor:
@@ -191,8 +187,6 @@ class EmbeddingTables(nn.Module):
                 parts = _Lookup.apply(leaf, weight, read, run.order, run.starts)
             for i, part in zip(mine, parts.split([len(requests[i][1]) for i in mine]), strict=True):
                 found[i] = part
-        if self.touched:
-            self.announced = of_each_rank(lengths([t.rows for t in self.touched] * 2))
         return found
 
     @torch.no_grad()

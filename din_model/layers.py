@@ -71,7 +71,7 @@ class _DiceOfBatch(torch.autograd.Function):
             else x.new_zeros(2, x.shape[1])
         )
         own = torch.stack([torch.full_like(own_mean, rows), own_mean, own_variance])
-        counts, means, variances = of_each_rank(own)().unbind(1)  # each [ranks, size]
+        counts, means, variances = of_each_rank(own).unbind(1)  # each [ranks, size]
         count = counts.sum(0)
         n = count.clamp(min=1)
         mean = (means * counts).sum(0) / n

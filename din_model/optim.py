@@ -101,7 +101,7 @@ class RowOptimizer:
         gradients = [t.leaf.grad for t in touched if t.leaf.grad is not None]
         if world() == 1:
             return list(zip(names, rows, gradients, strict=True))
-        parts = gather(rows + gradients, self.tables.announced())
+        parts = gather(rows + gradients)
         rows, gradients = parts[: len(names)], parts[len(names) :]
         runs = runs_of(rows, [len(self.rows[name]) for name in names])
         sums = [

@@ -84,10 +84,9 @@ class Trainer:
         loss = (each * batch.weight).sum() / global_rows
         self.dense.zero_grad()
         loss.backward()
-        # Dense gradients are on their way while rows are updated.
-        end = sum_gradients([] if self.average_every else self.model.parameters())
+        if not self.average_every:
+            sum_gradients(self.model.parameters())
         self.rows.step()
-        end()
         self.dense.step()
         return loss.detach()
 

@@ -1,10 +1,13 @@
 """Two real processes on gloo against one: the global batch decides, not how it is split."""
 
+import os
+import platform
+import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from din_model import distributed
@@ -26,9 +29,25 @@ def trained(columns, config, rows=ROWS):
     return moments | gradients
 
 
-def rank_main(rank, cut, config, folder):
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+def join(rank, port, together):
+    """As torchrun would start a rank, on one machine (``together``) or as if on another."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {"MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2" if together else "1"}
+    distributed.connect()
+    assert (distributed._board is not None) == (together and platform.machine() == "x86_64")
+    distributed.barrier()
+    maps = [m for m in Path("/proc/self/maps").read_text().splitlines() if "/dev/shm/din-" in m]
+    assert all(m.endswith("(deleted)") for m in maps), "it would be left behind by a killed rank"
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def rank_main(rank, port, together, cut, config, folder):
+    join(rank, port, together)
     mine = slice(0, cut) if rank == 0 else slice(cut, ROWS)
     found = trained({n: v[mine] for n, v in some_columns(ROWS).items()}, config)
     torch.save(found, f"{folder}/{rank}.pt")
@@ -38,14 +57,43 @@ def rank_main(rank, cut, config, folder):
     assert not [name for name in threads if "gloo" in name], threads
 
 
+@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("cut", [4, ROWS])
 @pytest.mark.parametrize("config", [{"activation": "relu"}, {"activation": "dice"}])
-def test_a_batch_split_over_two_ranks_trains_like_the_whole(tmp_path, cut, config):
+def test_a_batch_split_over_two_ranks_trains_like_the_whole(tmp_path, cut, config, together):
     whole = trained(some_columns(ROWS), config)
-    mp.spawn(rank_main, (cut, config, str(tmp_path)), nprocs=2)
+    mp.spawn(rank_main, (free_port(), together, cut, config, str(tmp_path)), nprocs=2)
     tolerance = 1e-6 if config["activation"] == "relu" else 1e-5
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert found.keys() == whole.keys()
         for name, value in whole.items():
             torch.testing.assert_close(found[name], value, atol=tolerance, rtol=1e-4, msg=name)
+
+
+def exchange(rank, port, together):
+    join(rank, port, together)
+    rng = np.random.default_rng(0)
+    for number in range(2000):
+        size, late = int(rng.integers(0, 200)), int(rng.integers(0, 2))
+        if late == rank:
+            np.linalg.svd(np.ones((20, 20)))
+        found = distributed.of_each_rank(torch.full((size, 3), 2.0 * number + rank))
+        assert found.tolist() == [[[2.0 * number + each] * 3] * size for each in range(2)]
+        lengths = [int(n) for n in rng.integers(0, 9, 2)]
+        mine = torch.arange(lengths[rank]) + rank, torch.full((lengths[rank], 2), rank * 0.5)
+        first, second = distributed.gather(list(mine))
+        assert first.tolist() == [*range(lengths[0]), *range(1, lengths[1] + 1)]
+        assert second[:, 1].tolist() == [0.0] * lengths[0] + [0.5] * lengths[1]
+    one = torch.full((), 0.5 + rank).expand(1, 1)  # without a stride
+    first, second = distributed.gather([torch.arange(1), one])
+    assert first.tolist() == [0, 0] and second.tolist() == [[0.5], [1.5]]
+    large = torch.arange(3 << 20, dtype=torch.float32)  # more than a corner of the board
+    assert torch.equal(distributed.sum_over_ranks(large), 2 * large)
+    assert torch.equal(distributed.of_each_rank(large)[1 - rank], large)
+    distributed.disconnect()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_a_rank_sends_is_what_the_others_get(together):
+    mp.spawn(exchange, (free_port(), together), nprocs=2)

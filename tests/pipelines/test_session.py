@@ -70,7 +70,7 @@ def test_a_java_that_spark_cannot_use_is_one_sentence(machine, script, message):
 
 def test_make_names_a_wrong_python_in_one_sentence(tmp_path):
     old = fake(tmp_path / "python3.9", "exit 1")
-    for name in ("Makefile", "setup.py", "constraints.txt"):
+    for name in ("Makefile", "setup.py", "constraints.txt", "constraints-torchrec.txt"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     done = subprocess.run(
         ["make", "venv", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True
