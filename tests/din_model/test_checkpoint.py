@@ -19,22 +19,22 @@ from din_model.train_config import TrainConfig
 from din_model.trainer import Trainer
 from tests.din_model.conftest import ones, small_spec, some_columns, some_model
 
-FILES = (70, 45, 31)
+FILES, LATER = (70, 45, 31), 40
 
 
 class Died(Exception):
     """In place of a process that is killed."""
 
 
-def write(folder, sizes=FILES):
-    for seed, size in enumerate(sizes):
+def write(folder):
+    for seed, size in enumerate((*FILES, LATER)):
         columns = some_columns(size, seed)
         table = pa.table({n: v.tolist() if v.ndim > 1 else v for n, v in columns.items()})
         pq.write_table(table, f"{folder}/{seed}.parquet")
 
 
-def reader_of(folder, sizes=FILES, **options):
-    files = [File(f"file://{folder}/{n}.parquet", size) for n, size in enumerate(sizes)]
+def reader_of(folder, **options):
+    files = [File(f"file://{folder}/{n}.parquet", size) for n, size in enumerate(FILES)]
     ranks = distributed.rank(), distributed.world()
     return Reader(files, small_spec(), 16, *ranks, **options)
 
@@ -48,7 +48,8 @@ def trained(folder, name, config, die_after=None):
         settings = ModelConfig(attention=(8, 4), tower=(10,))
         model = new_model(small_spec(), settings, row_of, 3, dealt_by=config.dealt_by)
         trainer, reader = Trainer(model, config, ones(model)), reader_of(folder, seed=5)
-        later = reader_of(folder, FILES[:1]) if config.patience else None
+        last = File(f"file://{folder}/{len(FILES)}.parquet", LATER)
+        later = Reader([last], small_spec(), 16) if config.patience else None
         step, steps = trainer.step, count()
 
         def mortal(*arguments, step=step, steps=steps, end=end):
