@@ -68,9 +68,11 @@ class Board:
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
-    """A copy of a tensor's numbers as bytes [n]."""
-    # A tensor of one number may have no stride at all, and then is as contiguous as it gets.
-    return tensor.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8)
+    """A tensor's numbers as bytes [n]; copied only where they do not lie in a row."""
+    if tensor.dim() and (not tensor.is_contiguous() or tensor.stride(-1) != 1):
+        # A tensor of one number may have no stride at all, and then counts as contiguous.
+        tensor = tensor.clone(memory_format=torch.contiguous_format)
+    return tensor.view(-1).view(torch.uint8)
 
 
 def share(store: dist.Store, rank: int, ranks: int) -> Board | None:

@@ -106,13 +106,20 @@ def gather(tensors: list[Tensor]) -> list[Tensor]:
     lengths = of_each_rank(torch.tensor([len(t) for t in tensors], device=tensors[0].device))
     sizes = torch.tensor([t.element_size() * t.shape[1:].numel() for t in tensors])
     each = (lengths.cpu() * sizes).tolist()
-    mine = torch.cat([board.as_bytes(t) for t in tensors])
-    parts = of_each_rank(torch.cat([mine, mine.new_empty(max(map(sum, each)) - len(mine))]))
+    rest = max(map(sum, each)) - sum(each[rank()])
+    mine = [board.as_bytes(t) for t in tensors]
+    parts = of_each_rank(torch.cat([*mine, mine[0].new_empty(rest)]))
     split = [part[: sum(n)].split(n) for part, n in zip(parts, each, strict=True)]
     return [
-        torch.cat([p.clone().view(t.dtype).view(-1, *t.shape[1:]) for p in found])  # aligned
+        torch.cat([_seen_as(t, part) for part in found])
         for t, found in zip(tensors, zip(*split, strict=True), strict=True)
     ]
+
+
+def _seen_as(tensor: Tensor, part: Tensor) -> Tensor:
+    """Bytes as numbers of the type and row of ``tensor``; copied only where they lie askew."""
+    askew = part.storage_offset() % tensor.element_size()
+    return (part.clone() if askew else part).view(tensor.dtype).view(-1, *tensor.shape[1:])
 
 
 def _total(tensor: Tensor) -> Tensor:
