@@ -62,7 +62,7 @@ class Shards:
     ) -> None:
         """``sizes``: table -> (rows, d); weights are not drawn yet. Every rank takes part."""
         set_gradient_division(False)  # the loss is a mean over the global batch already
-        ranks, kind = dist.get_world_size(), {"world_size": dist.get_world_size()}
+        ranks = dist.get_world_size()
         self._lr, self._widths = lr, {table: width for table, (_, width) in sizes.items()}
         optimizer, settings = OPTIMIZERS[rule]
         # A collection's tables are of one width.
@@ -79,7 +79,7 @@ class Shards:
             apply_optimizer_in_backward(optimizer, collection.parameters(), {"lr": lr, **settings})
             plan = construct_module_sharding_plan(
                 collection, {t.name: row_wise(compute_kernel="fused") for t in tables},
-                local_size=ranks, device_type=device.type, **kind,
+                local_size=ranks, device_type=device.type, world_size=ranks,
             )  # fmt: skip
             env = ShardingEnv.from_process_group(dist.group.WORLD)
             self._collections[padded] = ShardedEmbeddingCollection(

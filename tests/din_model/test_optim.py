@@ -28,6 +28,16 @@ def test_adam_by_rows_is_torchs_adam_where_a_row_is_one_number():
     torch.testing.assert_close(table, dense.detach(), atol=1e-6, rtol=1e-6)
 
 
+def pushed(model, rows, rng):
+    """Take a step on rows drawn at random; return each of them with its gradient."""
+    mine = rng.choice(30, 7)  # some twice
+    slopes = rng.standard_normal((7, 8)).astype(np.float32)
+    (found,) = model.tables([("item", torch.from_numpy(mine))])
+    (found * torch.from_numpy(slopes)).sum().backward()
+    rows.step()
+    return [(j, slopes[mine == j].sum(0)) for j in np.unique(mine)]
+
+
 def test_the_second_moment_of_a_row_is_the_mean_over_its_numbers_and_waits_with_it():
     model, lr, rng = some_model(), 0.01, np.random.default_rng(0)
     rows, w = (
@@ -37,13 +47,7 @@ def test_the_second_moment_of_a_row_is_the_mean_over_its_numbers_and_waits_with_
     model.train()
     m, v, t = np.zeros_like(w), np.zeros(30), np.zeros(30)
     for _ in range(6):
-        mine = rng.choice(30, 7)  # some twice
-        slopes = rng.standard_normal((7, 8)).astype(np.float32)
-        (found,) = model.tables([("item", torch.from_numpy(mine))])
-        (found * torch.from_numpy(slopes)).sum().backward()
-        rows.step()
-        for j in np.unique(mine):
-            g = slopes[mine == j].sum(0)
+        for j, g in pushed(model, rows, rng):
             t[j] += 1
             m[j] = 0.9 * m[j] + 0.1 * g
             v[j] = 0.999 * v[j] + 0.001 * (g**2).mean()
@@ -61,13 +65,7 @@ def test_adagrad_and_sgd_by_rows_follow_their_formulas(rule):
     model.train()
     w, squares = before.numpy().copy(), np.zeros(30)
     for _ in range(6):
-        mine = rng.choice(30, 7)  # some twice
-        slopes = rng.standard_normal((7, 8)).astype(np.float32)
-        (found,) = model.tables([("item", torch.from_numpy(mine))])
-        (found * torch.from_numpy(slopes)).sum().backward()
-        rows.step()
-        for j in np.unique(mine):
-            g = slopes[mine == j].sum(0)
+        for j, g in pushed(model, rows, rng):
             squares[j] += (g**2).mean()
             w[j] -= lr * g / (np.sqrt(squares[j]) + 1e-8 if rule == "adagrad" else 1)
     torch.testing.assert_close(model.tables.weight("item"), torch.from_numpy(w))

@@ -53,7 +53,7 @@ def weights(model: str) -> dict[str, torch.Tensor]:
 
 
 def submitted(address: str) -> list[str]:
-    """In place of PYTHON: spark-submit to a cluster."""
+    """In place of JOB: spark-submit to a cluster."""
     submit = [str(SPARK / "bin" / "spark-submit"), "--master", address]
     for setting in (
         "spark.executor.cores=1",
@@ -198,7 +198,7 @@ def test_a_job_that_is_killed_leaves_no_rank_and_goes_on_when_run_again(nights, 
 
 
 @pytest.mark.slow
-def test_a_spark_task_that_is_killed_fails_the_job(nights, undisturbed, master, tmp_path):
+def test_a_spark_task_that_is_killed_fails_the_job(nights, undisturbed, master):
     _, store, _ = nights
     once = ["--conf", "spark.stage.maxConsecutiveAttempts=1"]
     command = submitted(master)
