@@ -30,7 +30,11 @@ MICROSECONDS["d"] = 24 * MICROSECONDS["h"]
 class Section:
     """Base of every configuration dataclass: a key it does not name is an error."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    # A version is written 7 as readily as "7".
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "coerce_numbers_to_str": True,
+    }
 
 
 def load(cls: type[T], paths: Sequence[str], overrides: Sequence[str] = ()) -> T:

@@ -73,6 +73,10 @@ class History:
     fields: dict[str, str]
     age: bool = False
 
+    def __post_init__(self) -> None:
+        # Their order is the order of a behaviour's numbers: equal specs must make equal models.
+        object.__setattr__(self, "fields", dict(sorted(self.fields.items())))
+
     @property
     def lists(self) -> tuple[str, ...]:
         """What an example holds of each behaviour: the fields and, if asked for, the age."""

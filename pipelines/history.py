@@ -125,8 +125,8 @@ def sweep(
     """
     user, histories = spec.user, spec.histories
     # A behaviour lies in the columns of the target's own features: narrow rows are cheap to sort.
-    mirrored = dict.fromkeys(f for h in histories for f in h.fields.values())
-    fields = [name for name in mirrored if name in behaviours.columns]
+    mirrored = {f for h in histories for f in h.fields.values()} & set(behaviours.columns)
+    fields = [f.name for f in spec.features if f.name in mirrored]
     left = targets.withColumnRenamed("cutoff", "_at")
     left = left.withColumn("_kind", F.lit(TARGET).cast("byte"))
     lags = F.array(*[F.lit(h.lag).cast("long") for h in histories])

@@ -23,6 +23,13 @@ def with_history(**changes: object) -> dict[str, object]:
     return {"histories": (replace(history, **changes),)}  # type: ignore[arg-type]
 
 
+def test_equal_specs_have_their_fields_in_one_order():
+    one, other = ({"b": "item", "a": "item"}, {"a": "item", "b": "item"})
+    specs = [replace(small_spec(), **with_history(fields=fields)) for fields in (one, other)]
+    again = FeatureSpec.from_json(specs[0].to_json())
+    assert [[*s.histories[0].fields] for s in (*specs, again)] == [["a", "b"]] * 3
+
+
 def test_a_spec_comes_back_from_json_as_it_was():
     spec = replace(small_spec(), **with_features(PRICE, HOUR), key=("a", "b"), weight="w")
     again = FeatureSpec.from_json(spec.to_json())
