@@ -40,6 +40,8 @@ class Facts:
         metrics: on the date that judged it, beside those of the baselines.
         logit_shift: added to logits where scores are published, not where a model is judged: from
             the click rate among drawn negatives to the one that is meant.
+        scores: histogram (din_model.drift) of published scores on the date that judged it; empty
+            where nothing has.
     """
 
     trained_through: str
@@ -49,6 +51,7 @@ class Facts:
     rows_read: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
     logit_shift: float = 0.0
+    scores: list[int] = field(default_factory=list)
 
     def probability(self, logits: Tensor) -> Tensor:
         """Published score of each row [B], float64."""

@@ -2,10 +2,11 @@
 
 AUC and calibration come from a fine histogram of the scores, GAUC from users dealt out to files
 that are read back one by one. On several ranks each meters its own rows, and ``result`` is that of
-all.
+all. Whether one model is better than another is told with an interval: the users are resampled.
 """
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +14,17 @@ import numpy as np
 import torch
 
 from din_model.distributed import gather, sum_over_ranks
+from din_model.drift import buckets_of
 
 Array = np.ndarray
 
 BINS = 1 << 20
 """Scores closer than a millionth count as equal in AUC (half a pair each)."""
+
+CELLS = 1 << 16
+"""Users are dealt out to cells by id, and resampled cell by cell: up to so many, each alone. Where
+more share a cell they are drawn together, which bounds memory and time and biases nothing.
+"""
 
 PARTS = 64
 RECORD = np.dtype([("user", "i8"), ("score", "f4"), ("label", "f4")])
@@ -29,6 +36,34 @@ class Calibration(NamedTuple):
     rows: int
     score: float
     rate: float
+
+
+class Users(NamedTuple):
+    """Users in order of id [U]: rows, AUC (exact, ties half; nan without both labels), log loss."""
+
+    id: Array
+    rows: Array
+    auc: Array
+    log_loss: Array
+
+
+class Sums(NamedTuple):
+    """A metric by cells of users [CELLS]: it is ``total.sum() / weight.sum()``."""
+
+    total: Array
+    weight: Array
+
+    def mean(self) -> float:
+        weight = self.weight.sum()
+        return float(self.total.sum() / weight) if weight else float("nan")
+
+
+class Gain(NamedTuple):
+    """How much better, and the interval that holds it with the confidence asked for."""
+
+    point: float
+    low: float
+    high: float
 
 
 class Meter:
@@ -44,6 +79,7 @@ class Meter:
         self._histogram = np.zeros((3, bins))
         self._loss = 0.0
         self._folder = tempfile.TemporaryDirectory(prefix="meter-") if by_user else None
+        self._by_user: dict[str, Sums] | None = None
 
     def __enter__(self) -> "Meter":
         return self
@@ -54,6 +90,7 @@ class Meter:
 
     def add(self, label: Array, score: Array, user: Array | None = None) -> None:
         """label [B] (0 or 1), score [B] (probabilities), user [B] (integers)."""
+        self._by_user = None
         clicked = np.asarray(label) > 0
         p = np.asarray(score, np.float64)
         self._loss -= log_likelihood(clicked, p).sum()
@@ -76,7 +113,7 @@ class Meter:
         rows, clicked = others.sum() + clicks.sum(), clicks.sum()
         found = {"auc": _auc(others, clicks)}
         if self._folder:
-            found["gauc"] = self._gauc()
+            found["gauc"] = self.by_user()["gauc"].mean()
         loss = float(_over_ranks(np.array([self._loss]))[0])
         nothing = float("nan")
         found["log_loss"] = loss / rows if rows else nothing
@@ -88,10 +125,28 @@ class Meter:
     def calibration(self, buckets: int = 10) -> list[Calibration]:
         """Rows in order of score, cut into buckets of about equal size (between bins)."""
         others, clicks, scores = _over_ranks(self._histogram)
-        upto = np.cumsum(others + clicks)
-        bucket = np.clip((upto - 1) * buckets // max(upto[-1], 1), 0, buckets - 1).astype(int)
+        bucket = buckets_of(others + clicks, buckets)
         sums = [np.bincount(bucket, each, buckets) for each in (others + clicks, scores, clicks)]
         return [Calibration(int(n), s / n, c / n) for n, s, c in zip(*sums, strict=True) if n]
+
+    def by_user(self) -> dict[str, Sums]:
+        """``gauc`` and ``log_loss`` by cells of users, of all ranks, whatever the order of rows.
+
+        Meters of the same rows have the same weights: they differ in their totals alone.
+        """
+        if self._by_user is None:
+            sums = {name: Sums(*np.zeros((2, CELLS))) for name in ("gauc", "log_loss")}
+            for users in self._users():
+                cell, both = users.id % CELLS, ~np.isnan(users.auc)
+                parts = {
+                    "gauc": (cell[both], (users.auc * users.rows)[both], users.rows[both]),
+                    "log_loss": (cell, users.log_loss, users.rows),
+                }
+                for name, (cells, total, weight) in parts.items():
+                    np.add.at(sums[name].total, cells, total)
+                    np.add.at(sums[name].weight, cells, weight)
+            self._by_user = sums
+        return self._by_user
 
     def _keep(self, user: Array, score: Array, clicked: Array) -> None:
         records = np.empty(len(user), RECORD)
@@ -107,16 +162,14 @@ class Meter:
         assert self._folder is not None
         return Path(self._folder.name) / f"{part}"
 
-    def _gauc(self) -> float:
-        total = weight = 0.0
+    def _users(self) -> Iterator[Users]:
+        """All users of all ranks, part by part."""
         for part in range(PARTS):
             path = self._file(part)
             mine = np.fromfile(path, RECORD) if path.exists() else np.empty(0, RECORD)
             fields = (torch.from_numpy(mine[name].copy()) for name in ("label", "score", "user"))
             label, score, user = (field.numpy() for field in gather(list(fields)))
-            each, shown = auc_by_user(label, score, user)
-            total, weight = total + float(each @ shown), weight + float(shown.sum())
-        return total / weight if weight else float("nan")
+            yield each_user(label, score, user)
 
 
 def relative_improvement(auc: float, base: float) -> float:
@@ -126,18 +179,15 @@ def relative_improvement(auc: float, base: float) -> float:
 
 def auc(label: Array, score: Array) -> float:
     """Probability that a click scores above a non-click, ties half; exact. nan without both."""
-    each, _ = auc_by_user(label, score, np.zeros(len(label), np.int64))
-    return float(each[0]) if len(each) else float("nan")
+    found = each_user(label, score, np.zeros(len(label), np.int64)).auc
+    return float(found[0]) if len(found) else float("nan")
 
 
-def auc_by_user(label: Array, score: Array, user: Array) -> tuple[Array, Array]:
-    """AUC within each user, and the user's rows; exact, ties half.
-
-    Users who clicked all or nothing have no AUC and are left out.
-    """
+def each_user(label: Array, score: Array, user: Array) -> Users:
+    """What each user's rows are worth, to the bit whatever their order."""
     if len(label) == 0:
-        return np.empty(0), np.empty(0)
-    order = np.lexsort((score, user))
+        return Users(np.empty(0, np.int64), *np.empty((3, 0)))
+    order = np.lexsort((label, score, user))
     label, score, user = label[order] > 0, score[order], user[order]
     new_user = np.r_[True, user[1:] != user[:-1]]
     new_tie = new_user | np.r_[True, score[1:] != score[:-1]]
@@ -147,12 +197,37 @@ def auc_by_user(label: Array, score: Array, user: Array) -> tuple[Array, Array]:
     owner = np.cumsum(new_user) - 1
     start = np.flatnonzero(new_user)[owner]
     rank = (first + (size - 1) / 2)[tie] - start + 1  # mean rank within the user, from 1
-    shown = np.bincount(owner).astype(float)
+    rows = np.bincount(owner).astype(float)
     clicks = np.bincount(owner, label)
-    rank_sum = np.bincount(owner, rank * label)
-    both = (clicks > 0) & (clicks < shown)
-    clicks, shown, rank_sum = clicks[both], shown[both], rank_sum[both]
-    return (rank_sum - clicks * (clicks + 1) / 2) / (clicks * (shown - clicks)), shown
+    above = np.bincount(owner, rank * label) - clicks * (clicks + 1) / 2
+    pairs = clicks * (rows - clicks)
+    area = np.divide(above, pairs, out=np.full(len(rows), np.nan), where=pairs > 0)
+    loss = np.bincount(owner, -log_likelihood(label, score.astype(np.float64)))
+    return Users(user[new_user], rows, area, loss)
+
+
+def gain(
+    one: Sums, other: Sums, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Gain:
+    """What ``one`` has over the ``other`` model on the same rows, with a bootstrap interval.
+
+    Users are drawn with replacement (Efron 1979), each with all their rows and both models' scores
+    on them: rows of one user are not independent, and what both models find hard cancels out. The
+    interval lies between percentiles of the resamples. nan where no user has weight.
+
+    Args:
+        confidence: that the interval holds the gain; half of what is left lies below it.
+    """
+    some = one.weight > 0
+    more, weight = (one.total - other.total)[some], one.weight[some]
+    if not len(weight):
+        return Gain(*[float("nan")] * 3)
+    rng, found, at_once = np.random.default_rng(seed), np.empty(resamples), 1 << 22
+    for block in np.array_split(found, -(-resamples * len(weight) // at_once)):
+        drawn = rng.integers(0, len(weight), (len(block), len(weight)))
+        block[:] = more[drawn].sum(1) / weight[drawn].sum(1)
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Gain(float(more.sum() / weight.sum()), float(low), float(high))
 
 
 def log_likelihood(clicked: Array, probability: Array) -> Array:

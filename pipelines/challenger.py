@@ -5,18 +5,20 @@ import json
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from din_model import artefact, metrics, plots, registry
+from din_model import artefact, drift, plots, registry
+from din_model.batch import from_columns
 from din_model.checkpoint import Checkpoints, Position
 from din_model.config import to_dict
 from din_model.distributed import device, rank, sum_over_ranks, world
 from din_model.embeddings import assign_rows, examples_of_rows
+from din_model.metrics import Calibration, Meter, Sums
 from din_model.model import DIN, new_model
 from din_model.progress import stage
 from din_model.reader import Columns
@@ -39,6 +41,23 @@ NOT_THE_MODELS: dict[str, Any] = {"threads": 0, "baselines": (), "checkpoint_eve
 
 PRIOR = 10.0
 """Impressions at the base rate that the popularity baseline gives every item to start with."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the judging rows of all ranks say of a model, and of what was judged beside it.
+
+    Attributes:
+        metrics: by name, see din_model.metrics.Meter.
+        by_user: by name, see din_model.metrics.Meter.by_user.
+        calibration: the model's.
+        scores: histogram (din_model.drift) of the model's scores, as it publishes them.
+    """
+
+    metrics: Metrics
+    by_user: dict[str, dict[str, Sums]]
+    calibration: list[Calibration]
+    scores: np.ndarray
 
 
 def train_challenger(
@@ -71,11 +90,12 @@ def train_challenger(
     model, rows_read, at = train(store, window, config, log, older, checkpoints)
     results: Metrics = {}
     if window.judge:
-        results, buckets = judge(model, store, window, config.model.encoder, beside=True)
+        judged = judge(model, store, window, config.model.encoder, _baselines(window))
+        results = judged.metrics
         for encoder in config.baselines:
             other = replace(config, model=replace(config.model, encoder=encoder))
             beside, *_ = train(store, window, other, lambda m, s: None)
-            results |= judge(beside, store, window, encoder)[0]
+            results |= judge(beside, store, window, encoder).metrics
     facts = artefact.Facts(
         trained_through=max(m.date for m in window.training),
         fingerprint=fingerprint,
@@ -84,6 +104,7 @@ def train_challenger(
         rows_read=rows_read,
         metrics=results,
         logit_shift=window.logit_shift,
+        scores=judged.scores.tolist() if window.judge else [],
     )
     version = _register(model, facts, model_name, judged_on)
     checkpoints.remove()
@@ -92,14 +113,16 @@ def train_challenger(
             registry.log_metrics({f"{name.replace(' ', '_')}.{k}": v for k, v in values.items()})
         registry.log_figure(plots.training_curve(at.losses, window.base_rate), "training")
         if window.judge:
-            registry.log_figure(plots.calibration_curve(buckets), "calibration")
+            registry.log_figure(plots.calibration_curve(judged.calibration), "calibration")
     return version, results
 
 
-def judge_again(store: Store, window: Window, model_name: str, version: int) -> dict[str, float]:
-    """Judge a registered version on the window's judging rows."""
-    model, _ = registry.load(model_name, version)
-    return judge(model, store, window, "champion")[0]["champion"]
+def judge_again(store: Store, window: Window, model_name: str, versions: dict[str, int]) -> Judged:
+    """Judge registered versions, by name, and the base rate, on the same rows, read once."""
+    (name, model), *others = [(n, registry.load(model_name, v)[0]) for n, v in versions.items()]
+    beside = {each: _scored_by(other) for each, other in others}
+    beside["base rate"] = _baselines(window)["base rate"]
+    return judge(model, store, window, name, beside)
 
 
 def train(
@@ -145,27 +168,37 @@ def _prepare(
 
 
 def judge(
-    model: DIN, store: Store, window: Window, name: str, beside: bool = False
-) -> tuple[Metrics, list[metrics.Calibration]]:
-    """Return metrics of the model, by ``name``, and its calibration.
-
-    ``beside``: and what it costs to know less: the click rate alone, each item's click rate, and,
-    if the logs give one, the reference score.
-    """
-    user, scores = window.spec.user, {name: lambda columns, score: score}
-    if beside:
-        scores |= _baselines(window)
+    model: DIN, store: Store, window: Window, name: str, beside: dict[str, Score] | None = None
+) -> Judged:
+    """Judge a model, by ``name``, and what stands ``beside`` it on the same rows."""
+    user = window.spec.user
+    scores: dict[str, Score] = {name: lambda columns, score: score} | (beside or {})
+    published = np.zeros(drift.BINS, np.int64)
     with ExitStack() as stack, stage(f"judge {model.config.encoder}") as report:
-        meters = {each: stack.enter_context(metrics.Meter()) for each in scores}
+        meters = {each: stack.enter_context(Meter()) for each in scores}
         for columns, score in scored(model, window.judge_reader(store)):
             for each, meter in meters.items():
                 meter.add(columns["label"], scores[each](columns, score), columns[user])
+            published += drift.histogram(score, window.logit_shift)
         results = {each: meter.result() for each, meter in meters.items()}
+        by_user = {each: meter.by_user() for each, meter in meters.items()}
         report.rows = int(results[name]["rows"])
-        return results, meters[name].calibration()
+        published = sum_over_ranks(torch.from_numpy(published)).numpy()
+        return Judged(results, by_user, meters[name].calibration(), published)
+
+
+def _scored_by(model: DIN) -> Score:
+    @torch.no_grad()
+    def score(columns: Columns, _: np.ndarray) -> np.ndarray:
+        return torch.sigmoid(model(from_columns(columns, model.spec))).numpy()
+
+    return score
 
 
 def _baselines(window: Window) -> dict[str, Score]:
+    """What it costs to know less: the click rate alone, each item's click rate, and, if the logs
+    give one, the reference score.
+    """
     rate = window.base_rate
     item = window.counts[window.spec[window.spec.item].vocabulary]
     by_item = (item["clicked"] + PRIOR * rate) / (item["shown"] + PRIOR)

@@ -1,14 +1,14 @@
 """One night's decision: train a challenger, judge it, and let the gate say who scores."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Literal
 
-from din_model import registry
+from din_model import metrics, registry
 from din_model.config import Section
 from din_model.errors import InputError
 from din_model.train_config import TrainConfig
-from pipelines.challenger import Challenge, Metrics, judge_again
+from pipelines.challenger import Challenge, Judged, Metrics, judge_again
 from pipelines.dataset import Store
 from pipelines.split import SplitConfig
 from pipelines.window import open_window, window_days
@@ -18,26 +18,48 @@ NAME = "nights"
 
 @dataclass(frozen=True)
 class NightlyConfig(Section):
-    """The gate: a challenger becomes champion when it beats it by ``min_gain`` on ``metric``.
+    """The gate: a challenger becomes champion when it is surely better.
 
-    ``train_in``: the version that scores goes on training on the date that judged it, so that what
-    scores the next date has seen all there is. It scores that one night and never holds the title:
-    nothing has judged it.
+    Attributes:
+        metric: gauc, or log_loss, by which less is a gain. AUC is none: it pairs rows of different
+            users, so it is no mean over users.
+        min_gain: what the whole interval of the gain must lie above. 0 asks for a better model;
+            a negative one, such as -0.005, for one that is not worse by more than that, and whose
+            data are fresher.
+        confidence: of the interval, see din_model.metrics.gain.
+        resamples: of the users, for the interval.
+        train_in: the version that scores goes on training on the date that judged it, so that what
+            scores the next date has seen all there is. It scores that one night and never holds
+            the title: nothing has judged it.
     """
 
-    metric: Literal["gauc", "auc", "log_loss"] = "gauc"
+    metric: Literal["gauc", "log_loss"] = "gauc"
     min_gain: float = 0.0
+    confidence: float = 0.95
+    resamples: int = 1000
     train_in: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence is between 0 and 1, not {self.confidence}")
+        if self.resamples < 1:
+            raise ValueError("resamples: one at least")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Which version scores after a night, and why."""
+    """Which version scores after a night, and why.
+
+    Attributes:
+        gain: of the challenger over the champion (or the base rate, where there is none): point,
+            low and high; empty where nothing was compared.
+    """
 
     version: int
     why: str
     metrics: Metrics
     base_rate: float
+    gain: list[float] = field(default_factory=list)
 
 
 def decide(
@@ -79,7 +101,7 @@ def _gate(
         days, start = [d for d in days if str(d) > facts.trained_through], champion
     if champion and not days:
         window = open_window(store, window_days(train, split, day, since), split, day)
-        kept = judge_again(store, window, model, champion)
+        kept = judge_again(store, window, model, {"champion": champion}).metrics["champion"]
         return Decision(
             champion,
             f"champion {champion} has seen every day",
@@ -92,20 +114,33 @@ def _gate(
         return Decision(
             version, f"version {version} is the champion already", results, window.base_rate
         )
-    mine = results[train.model.encoder][nightly.metric]
-    if champion is None:
-        other, name = results["base rate"][nightly.metric], "the base rate"
-    else:
-        results = results | {"champion": judge_again(store, window, model, champion)}
-        other, name = results["champion"][nightly.metric], f"champion {champion}"
-    gain = other - mine if nightly.metric == "log_loss" else mine - other
-    verdict = f"{nightly.metric} {mine:.4f} of version {version} against {other:.4f} of {name}"
-    if gain > nightly.min_gain:
+    both = {"challenger": version} | ({"champion": champion} if champion else {})
+    judged = judge_again(store, window, model, both)
+    other, name = "base rate", "the base rate"
+    if champion:
+        results = results | {"champion": judged.metrics["champion"]}
+        other, name = "champion", f"champion {champion}"
+    gain = _gain(judged, other, nightly, day)
+    registry.log_metrics({"gain": gain.point, "gain_low": gain.low, "gain_high": gain.high})
+    verdict = (
+        f"{nightly.metric} gain {gain.point:.4f} [{gain.low:.4f}, {gain.high:.4f}]"
+        f" of version {version} over {name}"
+    )
+    if gain.low > nightly.min_gain:
         registry.promote(model, version)
-        return Decision(version, f"promoted: {verdict}", results, window.base_rate)
+        return Decision(version, f"promoted: {verdict}", results, window.base_rate, [*gain])
     if champion is None:
         raise InputError(
-            f"no champion, and the challenger does not beat the base rate on {day}: {verdict};"
-            " nothing is scored"
+            f"no champion, and the challenger is not surely better than the base rate on {day}:"
+            f" {verdict}, and nightly.min_gain is {nightly.min_gain:g}; nothing is scored"
         )
-    return Decision(champion, f"kept champion {champion}: {verdict}", results, window.base_rate)
+    why = f"kept champion {champion}: {verdict}"
+    return Decision(champion, why, results, window.base_rate, [*gain])
+
+
+def _gain(judged: Judged, other: str, nightly: NightlyConfig, day: date) -> metrics.Gain:
+    """Of the challenger over the ``other``; a night that runs again draws the same users."""
+    one, two = (judged.by_user[name][nightly.metric] for name in ("challenger", other))
+    if nightly.metric == "log_loss":
+        one, two = two, one
+    return metrics.gain(one, two, nightly.confidence, nightly.resamples, seed=day.toordinal())
