@@ -1,12 +1,14 @@
 """Interest encoders: how a user's behaviours become the interest that meets a candidate.
 
-Each is called with (query [B, d], keys [P, d], pairs, age [P]) and returns the interest [B, d] and
+Each is called with (query [B, d], keys [N, d], pairs, age [N]) and returns the interest [B, d] and
 the weight of each pair [P]; the interest is the weighted sum of the behaviours, and zero for none.
-Whether candidates share a history is not theirs to know: keys and ages come pair by pair. All else
-in the model is equal between them.
+All else in the model is equal between them.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +18,36 @@ from din_model.batch import Histories
 from din_model.features import AGE_BUCKETS
 from din_model.layers import MLP, activation
 
+MANY = 8
+"""Candidates a history, on average, from which on it pays to take a history at a time."""
 
-class Pairs(NamedTuple):
+AT_ONCE = 1 << 19
+"""Numbers of the first hidden layer that are made at a time: they stay in the caches."""
+
+
+@dataclass(frozen=True)
+class Pairs:
     """Every (row, behaviour) pair of a batch, rows in order.
 
-    Where all of a user's candidates share a history, its positions occur once a candidate.
+    Where all of a user's candidates share a history, its behaviours occur once a candidate.
     """
 
-    row: Tensor  # [P]: the row of the pair
-    position: Tensor  # [P]: the behaviour, an index into the history's values
     offsets: Tensor  # [B + 1]: pairs of row b are offsets[b] to offsets[b + 1]
-    shared: bool  # whether rows share histories; else pairs and behaviours are the same, in order
+    start: Tensor  # [B]: where the history of row b begins among the behaviours
+    history_of: Tensor | None  # [B]: the history of each row; None: rows and histories are the same
+
+    @cached_property
+    def row(self) -> Tensor:
+        """The row of each pair [P]."""
+        return torch.repeat_interleave(self.offsets.diff())
+
+    @cached_property
+    def position(self) -> Tensor:
+        """The behaviour of each pair [P], an index into the behaviours."""
+        position = torch.arange(len(self.row), device=self.row.device)
+        if self.history_of is None:
+            return position
+        return position + (self.start - self.offsets[:-1])[self.row]
 
     def of_row(self, values: Tensor) -> Tensor:
         """What each pair has of its row: [B, d] -> [P, d]."""
@@ -34,7 +55,26 @@ class Pairs(NamedTuple):
 
     def of_behaviour(self, values: Tensor) -> Tensor:
         """What each pair has of its behaviour: [N, d] -> [P, d]."""
-        return values[self.position] if self.shared else values
+        return values if self.history_of is None else values[self.position]
+
+    @property
+    def many(self) -> bool:
+        """Whether most rows share their history with many others that stand beside them."""
+        if self.history_of is None:
+            return False
+        runs = 1 + int((self.history_of.diff() != 0).sum())
+        return len(self.history_of) >= MANY * runs
+
+    def runs(self) -> Iterator[tuple[slice, slice]]:
+        """Rows that stand together and share a history, with its behaviours."""
+        assert self.history_of is not None
+        _, counts = torch.unique_consecutive(self.history_of, return_counts=True)
+        ends = counts.cumsum(0)
+        starts, lengths = self.start[ends - 1].tolist(), self.offsets.diff()[ends - 1].tolist()
+        row = 0
+        for end, start, length in zip(ends.tolist(), starts, lengths, strict=True):
+            yield slice(row, end), slice(start, start + length)
+            row = end
 
 
 class _OfRow(torch.autograd.Function):
@@ -52,7 +92,7 @@ class _OfRow(torch.autograd.Function):
 
 def pool_runs(values: Tensor, offsets: Tensor, mode: str = "sum") -> Tensor:
     """Sum (or ``mean``) of each run of rows: [P, d] -> [B, d]; zero for an empty run."""
-    everything = torch.arange(len(values), device=values.device)
+    everything = torch.arange(values.shape[0], device=values.device)
     return F.embedding_bag(everything, values, offsets, mode=mode, include_last_offset=True)
 
 
@@ -61,17 +101,12 @@ def pairs_of(histories: Histories, history_of: Tensor | None) -> Pairs:
     start, lengths = histories.offsets[:-1], histories.offsets.diff()
     if history_of is not None:
         start, lengths = start[history_of], lengths[history_of]
-    offsets = F.pad(lengths.cumsum(0), (1, 0))
-    row = torch.repeat_interleave(lengths)
-    position = torch.arange(len(row), device=row.device)
-    if history_of is not None:
-        position = position + (start - offsets[:-1])[row]
-    return Pairs(row, position, offsets, history_of is not None)
+    return Pairs(F.pad(lengths.cumsum(0), (1, 0)), start, history_of)
 
 
 def softmax_within(scores: Tensor, pairs: Pairs) -> Tensor:
     """Softmax over the pairs of each row: [P] -> [P], or K softmaxes at once: [P, K] -> [P, K]."""
-    shape = (len(pairs.offsets) - 1, *scores.shape[1:])
+    shape = (pairs.offsets.shape[0] - 1, *scores.shape[1:])
     row = pairs.row.view(-1, *[1] * (scores.dim() - 1)).expand_as(scores)
     top = scores.new_full(shape, -torch.inf)
     top = top.scatter_reduce(0, row, scores.detach(), "amax")
@@ -109,7 +144,7 @@ class _Meeting(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         """start [P, H], query [B, d], keys [P, d], weight [H, 2d] -> [P, H]."""
         width = keys.shape[1]
-        both = keys.new_empty(len(keys), 2 * width)
+        both = keys.new_empty(keys.shape[0], 2 * width)
         both[:, :width] = keys
         torch.mul(query.index_select(0, row), keys, out=both[:, width:])
         ctx.save_for_backward(both, query, weight, row, offsets)
@@ -153,6 +188,27 @@ class ActivationUnit(nn.Module):
         hidden = _Meeting.apply(start, query, keys, weight, pairs.row, pairs.offsets)
         return self.rest(self.act(hidden)).squeeze(1)
 
+    def facing(self, keys: Tensor, age: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The first layer as one history makes it: keys [L, d] -> ([d, L * H], [L * H]).
+
+        Given the behaviours, it is linear in the candidate. So all that a history adds is computed
+        once, and a candidate costs one product.
+        """
+        to_q, to_k, to_difference, to_product = self.first.weight.chunk(4, dim=1)
+        through = torch.addcmul(
+            (to_q + to_difference).t()[:, None], keys.t()[:, :, None], to_product.t()[:, None]
+        )
+        shift = F.linear(keys, to_k - to_difference, self.first.bias)
+        if self.of_age is not None:
+            shift = shift + self.of_age(age)
+        return through.flatten(1), shift.flatten()
+
+    def of_history(self, query: Tensor, faced: tuple[Tensor, Tensor]) -> Tensor:
+        """query [C, d], what ``facing`` made of a history -> scores [C, L]."""
+        through, shift = faced
+        hidden = torch.addmm(shift, query, through).view(-1, self.first.out_features)
+        return self.rest(self.act(hidden)).view(len(query), -1)
+
 
 class AttentivePooling(nn.Module):
     """The interest of DIN: behaviours weighed by the candidate at hand (section 4.3).
@@ -171,10 +227,34 @@ class AttentivePooling(nn.Module):
     def forward(
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """query [B, d], keys [P, d], age [P] -> interest [B, d] and the weights [P]."""
+        """query [B, d], keys [N, d], age [N] -> interest [B, d] and the weights [P]."""
+        if pairs.many:
+            return self._by_history(query, keys, pairs, age)
+        keys = pairs.of_behaviour(keys)
+        age = None if age is None else pairs.of_behaviour(age)
         scores = self.unit(query, keys, pairs, age)
         weights = softmax_within(scores, pairs) if self.softmax else scores
         return weighted_sum(keys, weights, pairs), weights
+
+    def _by_history(
+        self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The same, a history at a time: no behaviour is copied for each of its candidates."""
+        interests, weights = [query[:0]], [query[:0, 0]]
+        for rows, behaviours in pairs.runs():
+            mine = keys[behaviours]
+            if not len(mine):
+                interests.append(torch.zeros_like(query[rows]))
+                continue
+            faced = self.unit.facing(mine, None if age is None else age[behaviours])
+            asking = query[rows]
+            parts = -(-asking.shape[0] * faced[1].shape[0] // AT_ONCE)
+            for part in asking.tensor_split(parts):
+                scores = self.unit.of_history(part, faced)
+                weight = torch.softmax(scores, 1) if self.softmax else scores
+                interests.append(weight @ mine)
+                weights.append(weight.flatten())
+        return torch.cat(interests), torch.cat(weights)
 
 
 class MeanPooling(nn.Module):
@@ -183,7 +263,8 @@ class MeanPooling(nn.Module):
     def forward(
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """query [B, d], keys [P, d] -> interest [B, d] and the weights [P]; ages weigh alike."""
+        """query [B, d], keys [N, d] -> interest [B, d] and the weights [P]; ages weigh alike."""
+        keys = pairs.of_behaviour(keys)
         weights = 1 / pairs.offsets.diff().to(keys.dtype)[pairs.row]
         return weighted_sum(keys, weights, pairs), weights
 
@@ -203,10 +284,11 @@ class PersonaPooling(nn.Module):
     def forward(
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """query [B, d], keys [P, d] -> interest [B, d] and the weights [P]; ages are not read."""
+        """query [B, d], keys [N, d] -> interest [B, d] and the weights [P]; ages are not read."""
+        keys = pairs.of_behaviour(keys)
         of_persona = softmax_within(self.attention(keys), pairs)  # [P, K]
         match = (pairs.of_row(query) * keys).sum(1, keepdim=True)  # [P, 1]
-        rows, personas = len(query), of_persona.shape[1]
+        rows, personas = query.shape[0], of_persona.shape[1]
         affinity = match.new_zeros(rows, personas).index_add(0, pairs.row, of_persona * match)
         mixed = torch.softmax(affinity / query.shape[1] ** 0.5, 1)  # [B, K]
         weights = (of_persona * mixed[pairs.row]).sum(1)

@@ -37,8 +37,9 @@ class Dice(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[positions, size] -> [positions, size]."""
         if not self.training:
-            gate = torch.sigmoid((x - self.mean) * torch.rsqrt(self.variance + self.eps))
-            return x * (self.alpha + (1 - self.alpha) * gate)
+            inverse = torch.rsqrt(self.variance + self.eps)
+            gate = torch.addcmul(-self.mean * inverse, x, inverse).sigmoid_()
+            return torch.addcmul(self.alpha, gate, 1 - self.alpha).mul_(x)
         out, count, mean, variance = _DiceOfBatch.apply(x, self.alpha, self.eps)
         if count[0] > 0:
             self._remember(mean, variance)

@@ -116,7 +116,7 @@ class DIN(nn.Module):
                 slopes[kind] += share * gradient
         found = {}
         for n, (kind, pairs) in enumerate(seen.pairs.items()):
-            along = (seen.keys[kind] * slopes[kind][pairs.row]).sum(1)
+            along = (pairs.of_behaviour(seen.keys[kind]) * slopes[kind][pairs.row]).sum(1)
             found[kind] = seen.weights[kind] * along
             if seen.crosses:
                 lengths = pairs.offsets.diff()[pairs.row]
@@ -134,9 +134,7 @@ class DIN(nn.Module):
             kind = history.kind
             query = torch.cat([candidate[f] for f in history.fields.values()], 1)  # [B, d]
             keys = torch.cat([embedded[history.column(n)] for n in history.fields], 1)
-            keys = pairs[kind].of_behaviour(keys)  # [P, d]
             age = batch.histories[kind].fields.get(AGE)
-            age = None if age is None else pairs[kind].of_behaviour(age)
             interest, weights = self.pooling[kind](query, keys, pairs[kind], age)
             seen.queries[kind], seen.keys[kind] = query, keys
             seen.interests[kind], seen.weights[kind] = interest, weights
@@ -197,7 +195,7 @@ class _Seen(NamedTuple):
 
     candidate: list[Tensor]  # of each feature [B, its dimension]
     queries: dict[str, Tensor]  # [B, d]
-    keys: dict[str, Tensor]  # [P, d]
+    keys: dict[str, Tensor]  # [N, d]
     pairs: dict[str, Pairs]
     interests: dict[str, Tensor]  # [B, d]
     weights: dict[str, Tensor]  # [P]

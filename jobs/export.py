@@ -1,0 +1,34 @@
+"""Write a registered model as programs that run without this package, for serving online.
+
+    python -m jobs.export --config conf/demo.yaml export.path=out/export [export.model=7]
+
+The folder then holds model.pt2 (torch.export), inputs.json and, with the extra ``onnx`` installed,
+model.onnx. Each takes encoded examples and returns the probabilities that scoring would publish.
+"""
+
+from datetime import date
+from pathlib import Path
+
+from din_model import registry
+from din_model.config import expand
+from din_model.errors import InputError
+from din_model.export import export
+from din_model.progress import console
+from jobs.settings import Settings, main
+from pipelines.dataset import Store
+
+
+def run(settings: Settings, day: date | None) -> None:
+    if settings.export is None:
+        raise InputError("export.path is missing: name the folder to write the model into")
+    registry.connect(settings.tracking, Store(settings.store.path).url)
+    name, folder = settings.tracking.model, Path(expand(settings.export.path))
+    version = registry.resolve(name, settings.export.model)
+    missing = export(*registry.load(name, version), name, version, folder)
+    console.print(f"  {folder}: {name}, version {version}", markup=False)
+    if missing:
+        console.print(f"  no model.onnx: {missing}", markup=False)
+
+
+if __name__ == "__main__":
+    main(run, __doc__, dated=False)
