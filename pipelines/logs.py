@@ -182,14 +182,20 @@ class Logs:
         """
         source, spec = self.sources.candidates, self.spec
         if source is None:
-            raise InputError("sources.candidates is not set: name the table to be scored")
+            raise InputError(
+                "sources.candidates is not set: name the table to be scored, or say in the section"
+                " candidates how to generate it"
+            )
         raw = self._read(source, "candidates", day, day)
         given = [f for f in spec.features if f.side != "context" or f.name in raw.columns]
         rows = typed(raw, source, "candidates", spec, self.attributes.own(raw, given))
-        rows = _mark_repeats(rows, [spec.user, spec.item], "candidate")
-        rows = rows.withColumn("_at", F.lit(start_of(day, spec.time_zone)))
-        rows = self.attributes.join(rows, given, day - DAY).drop("_at")
-        return with_serving_defaults(rows, spec)
+        return self.known(_mark_repeats(rows, [spec.user, spec.item], "candidate"), day)
+
+    def known(self, rows: DataFrame, day: date) -> DataFrame:
+        """Rows of users and items, with all that is known of them as ``day`` begins."""
+        rows = rows.withColumn("_at", F.lit(start_of(day, self.spec.time_zone)))
+        rows = self.attributes.join(rows, self.spec.side("user", "item"), day - DAY).drop("_at")
+        return with_serving_defaults(rows, self.spec)
 
     @property
     def attributes(self) -> Attributes:
