@@ -6,11 +6,11 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint clean
+.PHONY: help venv demo test test-all lint clean
 
 help: ## tell what there is
 	@while IFS= read -r line; do case "$$line" in \
-		[a-z]*:*'##'*) printf '  make %-6s %s\n' "$${line%%:*}" "$${line#*## }";; \
+		[a-z]*:*'##'*) printf '  make %-9s %s\n' "$${line%%:*}" "$${line#*## }";; \
 	esac; done < Makefile
 
 venv: .venv/.installed ## install into .venv, once
@@ -21,6 +21,9 @@ demo: .venv/.installed ## four generated days, one night, a scored table
 
 test: .venv/.installed ## run the tests, slow ones apart, on all cores (at most four)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+
+test-all: .venv/.installed ## run all tests, slow ones too, one after the other
+	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: .venv/.installed ## check style, format and types
 	$(BIN)/ruff check .

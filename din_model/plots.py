@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from din_model.drift import EDGES
 from din_model.metrics import Calibration
 
 
@@ -20,22 +21,28 @@ def training_curve(losses: Sequence[tuple[int, float]], base_rate: float) -> Fig
     return figure
 
 
-def calibration_curve(buckets: Sequence[Calibration]) -> Figure:
+def calibration_curve(
+    buckets: Sequence[Calibration], title: str = "Calibration on the judging day"
+) -> Figure:
     """Mean score against click rate, a point a bucket of equal rows."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
     top = max(max(b.score, b.rate) for b in buckets)
     axes.plot([0, top], [0, top], color="grey", linestyle="--", label="perfect")
     axes.plot([b.score for b in buckets], [b.rate for b in buckets], marker="o", label="buckets")
-    axes.set(xlabel="mean score", ylabel="click rate", title="Calibration on the judging day")
+    axes.set(xlabel="mean score", ylabel="click rate", title=title)
     axes.legend()
     return figure
 
 
-def score_histogram(scores: np.ndarray) -> Figure:
-    """How the scores of a night are spread."""
+def score_histogram(now: np.ndarray, before: np.ndarray | None = None) -> Figure:
+    """How the scores of a night are spread, over those of the night before (din_model.drift)."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    axes.hist(scores, bins=50)
-    axes.set(xlabel="score", ylabel="candidates", title="Scores")
+    scores = 1 / (1 + np.exp(-EDGES))
+    for counts, label, style in ((before, "last night", "--"), (now, "tonight", "-")):
+        if counts is not None:
+            axes.stairs(counts / max(counts.sum(), 1), scores, label=label, linestyle=style)
+    axes.set(xscale="logit", xlabel="score", ylabel="share of candidates", title="Scores")
+    axes.legend()
     return figure

@@ -1,7 +1,7 @@
 """The registered model as MLflow loads it: code by name, weights as safetensors, nothing pickled.
 
 MLflow runs this file when someone loads the model as a pyfunc; it needs din_model installed. Rows
-are encoded examples, as the store holds them: one column a feature, lists padded, with lengths.
+are encoded examples (din_model.frames).
 """
 
 from pathlib import Path
@@ -10,11 +10,10 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-import torch
 from mlflow.pyfunc import PythonModel
 
 from din_model.artefact import load
-from din_model.batch import example_columns, from_columns
+from din_model.frames import probabilities
 
 
 class DINPyfunc(PythonModel):  # type: ignore[misc]
@@ -24,17 +23,8 @@ class DINPyfunc(PythonModel):  # type: ignore[misc]
         self.model, self.facts = load(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> np.ndarray:
-        """Encoded examples [B] -> probability [B] float32."""
-        names = [n for n in example_columns(self.model.spec) if n not in ("label", "weight")]
-        columns = {name: _array(model_input[name]) for name in names}
-        with torch.inference_mode():
-            logits = self.model(from_columns(columns, self.model.spec))
-        return self.facts.probability(logits).float().numpy()
-
-
-def _array(column: pd.Series) -> np.ndarray:
-    """A column as [B], or as [B, L] where it holds lists."""
-    return np.stack(column.to_list()) if column.dtype == object else column.to_numpy()
+        """Encoded examples [B] -> probability [B] float64."""
+        return probabilities(self.model, self.facts, model_input)
 
 
 mlflow.models.set_model(DINPyfunc())

@@ -93,6 +93,10 @@ def log_metrics(metrics: dict[str, float], step: int | None = None) -> None:
     mlflow.log_metrics(numbers, step=step)
 
 
+def log_params(params: dict[str, Any]) -> None:
+    mlflow.log_params(params)
+
+
 def log_figure(figure: Any, name: str) -> None:
     mlflow.log_figure(figure, f"plots/{name}.png")
 

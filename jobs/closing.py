@@ -36,6 +36,7 @@ def close_night(
     reconciled(f"manifest rows of version {decision.version}", trained.rows, read=trained.rows_read)
     offered, refused = scores.facts["candidates"], scores.facts["refused"]
     parts = {"scores": scores.rows, "refused": refused, "erased": scores.erased}
+    parts["below_top"] = scores.facts.get("below_top", 0)
     reconciled(f"candidates for {scores.date}", offered, **parts)
     others = [f for f in spec.side("item") if f.name != spec.item and not f.is_list]
     known = logs.attributes.latest("items", others, day) if logs.sources.items else None
@@ -64,8 +65,9 @@ def share_of_possible(results: Metrics, encoder: str) -> str:
 
 
 def reconciled(what: str, total: int, **parts: int) -> None:
-    """Print a number and the parts that must add up to it; of those erased only if there are."""
-    parts = {name: count for name, count in parts.items() if count or name != "erased"}
+    """Print a number and the parts that must add up to it; erased and cut ones if there are."""
+    seldom = ("erased", "below_top")
+    parts = {name: count for name, count in parts.items() if count or name not in seldom}
     sign = "=" if total == sum(parts.values()) else "≠"
     told = " + ".join(f"{name} {count:,}" for name, count in parts.items())
     console.print(f"  {what} {total:,} {sign} {told}")

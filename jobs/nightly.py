@@ -40,7 +40,9 @@ def run(settings: Settings, day: date) -> None:
             partial(challenge, settings),
         )  # fmt: skip
         console.print(f"  gate: {decision.why}")
-        scores = score_day(logs, store, name, decision.version, settings.score, day + DAY)
+        scores = score_day(
+            logs, store, name, decision.version, settings.score, day + DAY, settings.candidates
+        )
     close_night(logs, store, name, settings.train.model.encoder, decision, scores, day)
     console.print(f"\n  Runs and models: {look}")
 

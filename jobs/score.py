@@ -1,10 +1,13 @@
 """Score the candidates of a date with a registered model, and publish the table.
 
-    python -m jobs.score --config conf/demo.yaml --date 2026-11-23 [score.model=7 score.because=3]
+    python -m jobs.score --config conf/demo.yaml --date 2026-11-23 --model 7 [score.because=3]
+    python -m jobs.score --config conf/demo.yaml --date 2026-11-23 score.shadow=8
     python -m jobs.score --config conf/demo.yaml --date 2026-11-22 score.replay=true
 
-The second form publishes nothing: it attaches histories to that day's impressions as the night
-would have, and fails where they differ from the examples of the day.
+The model is the champion unless told: a version, @alias or models:/NAME/7. A shadow scores too, and
+how its ranking differs is reported; nobody acts on its table. The third form publishes nothing:
+it attaches histories to that day's impressions as the night would have, and fails where they differ
+from the examples of the day.
 """
 
 from datetime import date
@@ -13,7 +16,8 @@ from din_model import registry
 from din_model.config import to_dict
 from din_model.progress import console
 from jobs.settings import Settings, main
-from pipelines.scoring import replay, score_day
+from pipelines.replay import replay
+from pipelines.scoring import score_day
 
 
 def run(settings: Settings, day: date) -> None:
@@ -25,11 +29,12 @@ def run(settings: Settings, day: date) -> None:
     look = registry.connect(settings.tracking, store.url)
     with registry.run(f"score {day}", {"job": "score"}, to_dict(settings)):
         version = registry.resolve(settings.tracking.model, settings.score.model)
-        manifest = score_day(logs, store, settings.tracking.model, version, settings.score, day)
+        name, rules = settings.tracking.model, settings.candidates
+        manifest = score_day(logs, store, name, version, settings.score, day, rules)
     console.print(
         f"  published {manifest.id}, {manifest.rows:,} scores by version {version}; {look}"
     )
 
 
 if __name__ == "__main__":
-    main(run, __doc__)
+    main(run, __doc__, options={"model": "score.model"})

@@ -4,7 +4,7 @@ import argparse
 import datetime
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,12 @@ from pyspark.sql import SparkSession
 
 from din_model.config import Section, load
 from din_model.errors import InputError
+from din_model.export import ExportConfig
 from din_model.progress import console
 from din_model.registry import TrackingConfig, TrackingError
 from din_model.train_config import TrainConfig
 from jobs.launching import LaunchConfig
+from pipelines.candidates import CandidatesConfig
 from pipelines.compare import CompareConfig
 from pipelines.dataset import Store, StoreConfig
 from pipelines.erasure import EraseConfig
@@ -24,7 +26,7 @@ from pipelines.examples import BuildConfig
 from pipelines.logs import Logs
 from pipelines.night import NightlyConfig
 from pipelines.quantiles import with_boundaries
-from pipelines.score import ScoreConfig
+from pipelines.scoring import ScoreConfig
 from pipelines.session import spark_session
 from pipelines.sources import SourcesConfig
 from pipelines.spec import FeaturesConfig, HistoryConfig, feature_spec
@@ -46,11 +48,13 @@ class Settings(Section):
     build: BuildConfig = field(default_factory=BuildConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
+    candidates: CandidatesConfig | None = None
     score: ScoreConfig = field(default_factory=ScoreConfig)
     nightly: NightlyConfig = field(default_factory=NightlyConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     erase: EraseConfig = field(default_factory=EraseConfig)
+    export: ExportConfig | None = None
 
     def open(self, name: str, day: datetime.date) -> tuple[Logs, Store]:
         """Start Spark, and return the logs and the store that a job of a date works on."""
@@ -64,17 +68,26 @@ Job = Callable[[Settings, Any], None]
 """What a job does, for a date: None only where the job says that it needs none."""
 
 
-def main(job: Job, manual: str | None, dated: bool = True) -> None:
-    """Read the command line, run the job, and turn what a person can mend into one line."""
+def main(
+    job: Job, manual: str | None, dated: bool = True, options: Mapping[str, str] | None = None
+) -> None:
+    """Read the command line, run the job, and turn what a person can mend into one line.
+
+    ``options``: name of an option of its own -> the key that it sets.
+    """
     parser = argparse.ArgumentParser(
         description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", action="append", required=True, help="YAML; later ones win")
     parser.add_argument("--date", type=datetime.date.fromisoformat, help="YYYY-MM-DD")
+    for option, key in (options or {}).items():
+        parser.add_argument(f"--{option}", help=f"the same as {key}=…")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     words = parser.parse_args()
+    set_so = {key: getattr(words, option) for option, key in (options or {}).items()}
+    overrides = [*words.overrides, *(f"{key}={value}" for key, value in set_so.items() if value)]
     try:
-        settings = load(Settings, words.config, words.overrides)
+        settings = load(Settings, words.config, overrides)
         day = words.date or settings.date
         if day is None and dated:
             raise InputError("--date is missing, and the configuration has no date")

@@ -1,136 +1,230 @@
 """The frame around the UDF: candidates of a date in, a published table of scores out."""
 
+import time
+from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
+from typing import Any
 
-from pyspark.sql import DataFrame
+import numpy as np
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from din_model import artefact, plots, registry
+from din_model.config import Section, to_dict
 from din_model.errors import InputError
-from din_model.features import FeatureSpec
-from din_model.progress import stage
+from din_model.metrics import Calibration
+from din_model.progress import console, stage
+from pipelines.candidates import CandidatesConfig
+from pipelines.candidates import candidates as candidates_of
 from pipelines.dataset import Manifest, Store
-from pipelines.examples import whole
-from pipelines.logs import DAY, Logs, with_serving_defaults
-from pipelines.score import ScoreConfig, encoded, finished, replay_differences, score, ship
-from pipelines.sources import fingerprint
+from pipelines.delivery import TABLE, PostgresConfig, identifiers, to_catalog, to_postgres
+from pipelines.examples import EXAMPLES, whole
+from pipelines.guards import GuardsConfig, calibration, check, compared, measured
+from pipelines.logs import DAY, Logs
+from pipelines.score import Candidates, Night, counted, encoded, finished, score, ship
+from pipelines.shadow import SHADOW, rankings_compared
+from pipelines.sources import fingerprint, start_of
 from pipelines.state import STATE
-from pipelines.vocabulary import open_vocabulary
+from pipelines.udf import Task
+from pipelines.vocabulary import decode, open_vocabulary
 
 SCORES, REFUSED = "scores", "refused"
-BUILD_IT = "run jobs.build_sequences for it"
+
+
+@dataclass(frozen=True)
+class ScoreConfig(Section):
+    """``model``: None is the champion; else a version, ``@alias`` or ``models:/NAME/7``.
+
+    ``because``: so many behaviours that weighed most are written with each score. ``top``: so many
+    candidates of a user are kept, the best. ``shadow``: another version (named as ``model``), which
+    scores too; how its ranking differs is reported. ``table``, ``postgres``: where the published
+    table also goes (see pipelines.delivery). ``replay``: score the impressions of the date itself,
+    and compare their histories with the examples'; nothing is published.
+    """
+
+    model: str | None = None
+    because: int = 0
+    top: int | None = None
+    shadow: str | None = None
+    table: str | None = None
+    postgres: PostgresConfig | None = None
+    replay: bool = False
+    guards: GuardsConfig = field(default_factory=GuardsConfig)
+
+    def __post_init__(self) -> None:
+        if min(self.because, (self.top or 1) - 1) < 0:
+            raise ValueError("because must not be negative, and top at least 1")
+        if self.table:
+            identifiers(self.table, TABLE, 3)
 
 
 def score_day(
-    logs: Logs, store: Store, model_name: str, version: int, config: ScoreConfig, day: date
-) -> Manifest:
+    logs: Logs, store: Store, model_name: str, version: int, config: ScoreConfig, day: date,
+    rules: CandidatesConfig | None = None,
+) -> Manifest:  # fmt: skip
     """Score every candidate of ``day`` with a version and the state of the day before.
 
+    What is published already, from the same inputs, is not scored again, but delivered again.
+
+    Args:
+        rules: how candidates are generated where ``sources.candidates`` names none.
+
     Raises:
-        InputError: no state, no candidates, or scores and refusals that do not add up to them.
+        InputError: no state, no candidates, scores and refusals that do not add up to them, or
+            numbers out of their limits (see pipelines.guards): what was published stays.
     """
-    spark = logs.spark
-    folder = registry.download(model_name, version)
-    model, facts = artefact.load(folder)
-    spec = model.spec
-    if spec.hash != logs.spec.hash:
-        raise InputError(
-            f"{model_name} version {version} was trained with another spec than features and"
-            " history now say: train again, or put them back"
-        )
-    state = store.require(STATE, day - DAY, BUILD_IT)
-    vocabulary, _ = open_vocabulary(spark, store)
+    spark, started = logs.spark, time.perf_counter()
+    state = store.require(STATE, day - DAY, "run jobs.build_sequences for it")
     with stage(f"{day} score") as report:
-        marked = logs.candidates(day)
-        inputs = fingerprint(spark, [marked])
-        marked.persist()
-        counted = marked.groupBy(F.col("reason").isNull().alias("good")).count().collect()
-        sizes = {row["good"]: row["count"] for row in counted}
-        good, refused = sizes.get(True, 0), sizes.get(False, 0)
-        if good == 0:
-            raise InputError(
-                f"sources.candidates: no candidate for {day} can be scored ({refused} refused)"
-            )
+        marked = candidates_of(logs, store, day, rules)
+        folder, facts = _opened(logs, model_name, version)
         pins = {
             "state": state.id,
             "model": model_name,
             "version": version,
             "because": config.because,
-            "candidates": good + refused,
-            "refused": refused,
-            "inputs": inputs,
+            "top": config.top,
+            "rules": None if logs.sources.candidates or not rules else to_dict(rules),
+            "inputs": fingerprint(spark, [marked]),
             "fingerprint": facts.fingerprint,
         }
         before = store.manifest(SCORES, day)
-        if before and before.facts == pins:
-            marked.unpersist()
+        if before and {name: before.facts.get(name) for name in pins} == pins:
             report.rows, report.note = before.rows, "published already, from the same inputs"
+            _deliver(spark, store, before, config)
             return before
-        bad = marked.where("reason is not null").select("reason", "raw").coalesce(1)
-        store.publish(REFUSED, day, bad, {"candidates": good + refused})
-        candidates = encoded(marked.where("reason is null").drop("reason", "raw"), spec, vocabulary)
-        name = f"{model_name}-{version}"
-        rows = score(
-            candidates,
-            store.read(spark, [state]),
-            spec,
-            ship(spark, folder, name),
-            day,
-            config.because,
-        )
-        rows = finished(rows, spec, vocabulary, config.because).withColumns(
-            {"model": F.lit(model_name), "model_version": F.lit(version), "date": F.lit(str(day))}
-        )
+        vocabulary, _ = open_vocabulary(spark, store)
+        candidates = counted(encoded(marked, logs.spec, vocabulary), config.top)
+        if candidates.counts["good"] == 0:
+            raise InputError(
+                f"no candidate for {day} can be scored: {candidates.counts['refused']} are refused,"
+                " and there are no others"
+            )
+        rows = _scored(logs, store, candidates, state, folder, config, day)
+        rows = rows.withColumns(_signed(model_name, version, day))
+        store.publish(REFUSED, day, candidates.refused, candidates.counts)
+        earlier = [d for d in store.dates(SCORES) if d < day]
+        last = store.manifest(SCORES, earlier[-1]) if earlier else None
 
-        def check(manifest: Manifest) -> None:
-            if manifest.rows != good:
-                raise InputError(
-                    f"{day}: {good + refused} candidates, but {manifest.rows} scores and {refused}"
-                    " refused: nothing may be lost"
-                )
+        def look(manifest: Manifest) -> None:
+            numbers = _reconciled(manifest, candidates.counts)
+            numbers |= measured(spark.read.parquet(*store.urls(manifest, hidden=True)))
+            numbers |= compared(numbers, last.facts if last else None, facts.scores)
+            calibrated, curve = _calibration(logs, store, day - DAY)
+            numbers |= calibrated
+            seconds = time.perf_counter() - started
+            _log(numbers | {"rows_per_s": manifest.rows / seconds}, last, curve)
+            check(numbers, config.guards, str(day))
+            manifest.facts.update(numbers)
 
-        manifest = store.publish(SCORES, day, rows, pins, check)
-        report.rows, report.note = manifest.rows, f"{refused:,} refused"
-    marked.unpersist()
-    _log(store.read(spark, [manifest]), manifest, refused)
+        manifest = store.publish(SCORES, day, rows, pins | candidates.counts, look)
+        report.rows, report.note = manifest.rows, f"{candidates.counts['refused']:,} refused"
+    told = {"scored": day, "version": version, "state": state.id, "scores": manifest.id}
+    registry.log_params(told)
+    _deliver(spark, store, manifest, config)
+    if config.shadow:
+        other = registry.resolve(model_name, config.shadow)
+        _shadow(logs, store, candidates, state, model_name, other, config, manifest)
+    candidates.forget()
     return manifest
 
 
-def replay(logs: Logs, store: Store, day: date) -> int:
-    """Compare the histories that the night gives to ``day``'s impressions with the examples'.
+def _deliver(spark: SparkSession, store: Store, manifest: Manifest, config: ScoreConfig) -> None:
+    rows, day = store.read(spark, [manifest]), date.fromisoformat(manifest.date)
+    if config.table:
+        to_catalog(rows, config.table, day)
+    if config.postgres:
+        to_postgres(rows, config.postgres, day, manifest.rows)
 
-    Returns the number of rows compared.
 
-    Raises:
-        InputError: rows differ, or history.cutoff is not day.
-    """
-    examples = whole(store, day)
-    spec = FeatureSpec.from_json(examples.facts["spec"])
-    if spec.cutoff != "day":
-        raise InputError("score.replay: nights see whole days, so history.cutoff must be day")
-    state = store.require(STATE, day - DAY, BUILD_IT)
-    vocabulary, _ = open_vocabulary(logs.spark, store)
-    shown = logs.impressions(day, day).where("reason is null").drop("reason", "raw")
-    shown = encoded(with_serving_defaults(shown, spec), spec, vocabulary)
-    past = store.read(logs.spark, [state])
-    with stage(f"{day} replay") as report:
-        written = store.read(logs.spark, [examples])
-        rows, differ = replay_differences(shown, written, past, spec, day)
-        report.rows = rows
-    if differ or rows != examples.rows:
+def _opened(logs: Logs, model_name: str, version: int) -> tuple[Path, artefact.Facts]:
+    """Fetch a version; return its folder and where it comes from."""
+    folder = registry.download(model_name, version)
+    model, facts = artefact.load(folder)
+    if model.spec.hash != logs.spec.hash:
         raise InputError(
-            f"replay of {day}: {differ} of {rows} rows have other histories than the examples"
+            f"{model_name} version {version} was trained with another spec than features and"
+            " history now say: train again, or put them back"
         )
-    return rows
+    return folder, facts
 
 
-def _log(scores: DataFrame, manifest: Manifest, refused: int) -> None:
-    numbers = scores.agg(
-        F.avg("score").alias("mean_score"),
-        F.avg((F.col("history_length") == 0).cast("int")).alias("share_without_history"),
-        F.avg(F.col("unknown_item").cast("int")).alias("share_unknown_items"),
-    ).first()
-    assert numbers is not None
-    registry.log_metrics(numbers.asDict() | {"scores": manifest.rows, "refused": refused})
-    sample = scores.select("score").sample(min(1.0, 1e5 / manifest.rows), seed=0).toPandas()
-    registry.log_figure(plots.score_histogram(sample["score"].to_numpy()), "scores")
+def _scored(
+    logs: Logs, store: Store, candidates: Candidates, state: Manifest, folder: Path,
+    config: ScoreConfig, day: date,
+) -> DataFrame:  # fmt: skip
+    task = Task(start_of(day, logs.spec.time_zone), config.because, config.top)
+    night = Night(logs.spec, ship(logs.spark, folder), task)
+    rows = score(candidates.good, candidates.sizes, store.read(logs.spark, [state]), night)
+    vocabulary, _ = open_vocabulary(logs.spark, store)
+    return finished(rows, logs.spec, vocabulary)
+
+
+def _signed(model_name: str, version: int, day: date) -> dict[str, Column]:
+    """What says of each score where it comes from."""
+    return {"model": F.lit(model_name), "model_version": F.lit(version), "date": F.lit(str(day))}
+
+
+def _reconciled(manifest: Manifest, counts: dict[str, int]) -> dict[str, Any]:
+    """The coverage, where what was written is what had to be."""
+    if manifest.rows != counts["good"] - counts["below_top"]:
+        raise InputError(
+            f"{manifest.date}: {counts['candidates']} candidates, but {manifest.rows} scores,"
+            f" {counts['refused']} refused and {counts['below_top']} below score.top: nothing may"
+            " be lost"
+        )
+    return {"coverage": counts["good"] / counts["candidates"]}
+
+
+def _calibration(logs: Logs, store: Store, day: date) -> tuple[dict[str, float], list[Calibration]]:
+    """What the scores published for ``day`` expected, where it is built by now."""
+    scores = store.manifest(SCORES, day)
+    if scores is None or store.manifest(EXAMPLES, day) is None:
+        return {}, []
+    spec = logs.spec
+    shown = store.read(logs.spark, [whole(store, day)])
+    vocabulary, _ = open_vocabulary(logs.spark, store)
+    for name in (spec.user, spec.item):
+        shown = decode(shown, name, F.lit(spec[name].vocabulary), vocabulary)
+    published = store.read(logs.spark, [scores])
+    for name in (spec.user, spec.item):
+        published = published.withColumn(name, F.col(name).cast("string"))
+    return calibration(published, shown, [spec.user, spec.item])
+
+
+def _shadow(
+    logs: Logs, store: Store, candidates: Candidates, state: Manifest, model_name: str,
+    version: int, config: ScoreConfig, scores: Manifest,
+) -> None:  # fmt: skip
+    """Score with another version too, and tell how its ranking differs."""
+    day, spec = date.fromisoformat(scores.date), logs.spec
+    with stage(f"{day} shadow") as report:
+        folder, _ = _opened(logs, model_name, version)
+        rows = _scored(logs, store, candidates, state, folder, config, day)
+        rows = rows.withColumns(_signed(model_name, version, day))
+        numbers: dict[str, float] = {}
+
+        def look(manifest: Manifest) -> None:
+            _reconciled(manifest, candidates.counts)
+            theirs = logs.spark.read.parquet(*store.urls(manifest, hidden=True))
+            ours = store.read(logs.spark, [scores])
+            numbers.update(rankings_compared(ours, theirs, [spec.user, spec.item]))
+            manifest.facts.update(numbers)
+
+        facts = {"beside": scores.id, "model": model_name, "version": version}
+        report.rows = store.publish(SHADOW, day, rows, facts, look).rows
+    registry.log_metrics({f"shadow_{name}": value for name, value in numbers.items()})
+    told = ", ".join(
+        f"{n.removeprefix('shadow_').replace('_', ' ')} {v:.3f}" for n, v in numbers.items()
+    )
+    console.print(f"  version {version} beside {scores.facts['version']}: {told}")
+
+
+def _log(numbers: dict[str, Any], last: Manifest | None, curve: list[Calibration]) -> None:
+    registry.log_metrics({n: v for n, v in numbers.items() if n != "histogram"})
+    before = np.array(last.facts["histogram"]) if last and "histogram" in last.facts else None
+    registry.log_figure(plots.score_histogram(np.array(numbers["histogram"]), before), "scores")
+    if curve:
+        title = "Calibration of the last night's scores"
+        registry.log_figure(plots.calibration_curve(curve, title), "calibration_of_scores")

@@ -23,6 +23,8 @@ LOCAL_DEFAULTS = {
     "spark.master": "local[*]",
     "spark.driver.memory": "4g",
     "spark.sql.shuffle.partitions": "8",
+    # What is kept for a stage or two takes longer to compress than to keep.
+    "spark.sql.inMemoryColumnarStorage.compressed": "false",
     "spark.ui.enabled": "false",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",

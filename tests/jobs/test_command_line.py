@@ -75,7 +75,7 @@ def test_every_job_runs_under_spark_submit(submitted):
         "scores": ["2026-11-21"],
     }
     assert "version 1" in said["train"]
-    assert "gate: promoted" in said["nightly"] and "of version 1 against" in said["nightly"]
+    assert "gate: promoted" in said["nightly"] and "of version 1 over" in said["nightly"]
     for line in (
         "popularity", "reference (best possible)", "(AUC - 0.5) / (best possible AUC - 0.5) =",
         "impressions of 2026-11-20", "manifest rows of version 1", "candidates for 2026-11-21",

@@ -97,6 +97,7 @@ def test_an_erased_user_is_nowhere_and_the_others_are_untouched(spark, copied):
         job.run(replace(settings, erase=EraseConfig((key,))), None)
 
 
+@pytest.mark.slow
 def test_an_erasure_that_was_killed_is_finished_by_the_next(spark, copied, tmp_path, monkeypatch):
     settings, store = copied
     key, number = someone(spark, store)

@@ -64,6 +64,7 @@ def submitted(address: str) -> list[str]:
     return [*submit, str(DEMO.parents[1] / "jobs" / "train.py")]
 
 
+@pytest.mark.slow
 def test_every_launcher_gives_the_same_model(nights):
     torchrun = [str(Path(sys.executable).parent / "torchrun"), "--standalone"]
     torchrun += ["--nproc-per-node", "2", "-m", "jobs.train"]

@@ -3,14 +3,10 @@
 import pickle
 import pickletools
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,18 +16,17 @@ from pyspark.sql import functions as F
 from din_model import artefact, registry
 from din_model.batch import from_columns
 from din_model.errors import InputError
-from din_model.features import FeatureSpec
-from din_model.train_config import TrainConfig
+from din_model.features import FIRST_ID, FeatureSpec
 from jobs import nightly
-from jobs.training import challenge
 from pipelines.build import build_day, is_built
 from pipelines.dataset import Manifest, Store
 from pipelines.history import attach_history, unpacked
-from pipelines.night import decide
-from pipelines.scoring import replay, score_day
+from pipelines.replay import replay
+from pipelines.scoring import score_day
 from pipelines.sources import start_of
 from pipelines.state import as_behaviours
 from pipelines.vocabulary import encode, open_vocabulary
+from pipelines.window import open_window
 from tests.jobs.conftest import NIGHTS, rows
 
 
@@ -41,6 +36,8 @@ def test_the_champion_moves_only_through_the_gate(nights):
     for night, champion in zip(NIGHTS, champions, strict=True):
         decision = store.manifest("nights", night).facts
         assert decision["version"] == champion
+        point, low, high = decision["gain"]
+        assert low < point < high and (low > settings.nightly.min_gain) == (champion != held)
         if champion != held:
             assert decision["why"].startswith("promoted")
             _, facts = registry.load(settings.tracking.model, champion)
@@ -118,6 +115,22 @@ def test_scores_equal_the_model_called_directly(spark, nights):
     assert np.abs(direct - columns["score"]).max() < 1e-6
 
 
+def test_the_window_tells_the_category_of_every_item_that_its_examples_hold(spark, nights):
+    settings, store, _ = nights
+    window = open_window(store, NIGHTS[:1], settings.split, NIGHTS[-1])
+    found = window.values_of_items(store, "category")
+    examples = store.read(spark, [store.require("examples", NIGHTS[0], "")])
+    past = F.explode(F.arrays_zip("clicks__item_id", "clicks__category"))
+    pairs = examples.select(past.alias("_")).select("_.clicks__item_id", "_.clicks__category")
+    pairs = examples.select("item_id", "category").union(pairs).distinct().collect()
+    told = {item: category for item, category in pairs if item >= FIRST_ID}
+    assert {item: found[item] for item in told} == told and len(told) > 50
+    assert set(np.flatnonzero(found)) == set(told), "what was never met has none"
+    for wrong in ("user_id", "nothing"):
+        with pytest.raises(InputError, match=f"new_items_like: '{wrong}' is no feature of an item"):
+            window.values_of_items(store, wrong)
+
+
 def test_candidates_and_impressions_add_up(nights):
     _, store, _ = nights
     for night in NIGHTS:
@@ -149,61 +162,6 @@ def test_no_published_file_is_a_pickle_by_its_content(nights):
     files = [p for p in Path(store.base).rglob("*") if p.is_file()]
     assert any(p.name == "weights.safetensors" for p in files)
     assert [p for p in files if is_pickle(p.read_bytes())] == []
-
-
-@contextmanager
-def undecided(store: Store, day: date) -> Iterator[None]:
-    """The night as if it had not been decided; its record comes back afterwards."""
-    path = f"{store.base}/nights/date={day}/_manifest.json"
-    record = store.fs.cat_file(path)
-    store.fs.rm(path)
-    try:
-        yield
-    finally:
-        store.fs.pipe_file(path, record)
-
-
-def decide_by(nights, train: TrainConfig | None = None, model: str | None = None, **ways: Any):
-    """Decide the last night by other ways than those of the configuration."""
-    settings, store, _ = nights
-    tracking = replace(settings.tracking, model=model or settings.tracking.model)
-    settings = replace(settings, train=train or settings.train, tracking=tracking)
-    registry.connect(tracking, store.url)
-    return decide(
-        store, settings.train, replace(settings.nightly, **ways), settings.split,
-        settings.history.since, tracking.model, NIGHTS[-1], partial(challenge, settings),
-    )  # fmt: skip
-
-
-def test_a_challenger_that_gains_too_little_does_not_score(nights):
-    settings, store, champions = nights
-    other = replace(settings.train, seed=7)
-    with undecided(store, NIGHTS[-1]):
-        decision = decide_by(nights, other, min_gain=0.9)
-    assert decision.version == champions[-1] == registry.champion(settings.tracking.model)
-    assert decision.why.startswith(f"kept champion {champions[-1]}: gauc 0.")
-
-
-def test_without_a_champion_and_without_a_gain_over_the_base_rate_nothing_scores(nights):
-    _, store, _ = nights
-    with undecided(store, NIGHTS[-1]):
-        with pytest.raises(InputError, match=r"no champion.*base rate.*nothing is scored"):
-            decide_by(nights, model="nobody", min_gain=0.9)
-        assert registry.champion("nobody") is None
-        assert store.manifest("nights", NIGHTS[-1]) is None
-
-
-def test_a_judged_day_may_be_trained_in_without_moving_the_champion(nights):
-    settings, store, champions = nights
-    day, name = NIGHTS[-1], settings.tracking.model
-    with undecided(store, day):
-        decision = decide_by(nights, train_in=True)
-        assert decision.why.endswith(f"version {decision.version} has trained {day} in")
-        assert registry.champion(name) == champions[-1] != decision.version
-        _, facts = registry.load(name, decision.version)
-        assert facts.trained_through == str(day) and facts.metrics == {}
-        assert facts.rows_read == facts.rows == 3 * store.require("examples", day, "").rows
-        assert decide_by(nights, train_in=True) == decision, "a rerun takes what is on record"
 
 
 def test_a_changed_table_of_candidates_is_scored_again(spark, nights, tmp_path):

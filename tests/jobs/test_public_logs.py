@@ -115,6 +115,7 @@ def taobao(folder: Path) -> tuple[list[tuple], list[tuple]]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_taobaos_ads_are_scored_by_the_categories_and_brands_that_their_users_looked_at(
     spark, tmp_path
 ):

@@ -18,7 +18,7 @@ from jobs import build_sequences, nightly, train
 from jobs.settings import Settings
 from pipelines.build import build_day
 from pipelines.dataset import Store
-from pipelines.scoring import replay
+from pipelines.replay import replay
 from pipelines.vocabulary import decode, open_vocabulary
 
 DATASETS = Path(__file__).parents[2] / "conf" / "datasets"

@@ -1,0 +1,79 @@
+"""SIGKILL of the driver while it scores: readers see a whole day, and the rerun is identical."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.settings import Settings
+from pipelines.dataset import Store
+from tests.jobs.conftest import NIGHTS, SMALL, demo, environment, rows
+
+ROUNDS = 10
+DAY = NIGHTS[-1] + timedelta(days=1)
+
+
+def scoring(settings: Settings, store: Path, folder: Path) -> list[str]:
+    """Score the day again, otherwise than it is published: four reasons instead of three."""
+    assert settings.generate is not None
+    logs = Path(settings.generate.path).parent
+    config = demo(logs)  # its paths are those of the nights, but for the store
+    command = [sys.executable, "-m", "jobs.score", "--config", config, "--date", str(DAY)]
+    command += [*SMALL, "history.kinds.clicks.age=true", f"store.path={store}", "score.because=4"]
+    return [*command, f"tracking.uri=sqlite:///{settings.store.path}/mlflow.db"]
+
+
+def table(spark: SparkSession, store: Store) -> list[str]:
+    """What the manifest shows, and the same by a plain read of the folder."""
+    manifest = store.require("scores", DAY, "")
+    shown = store.read(spark, [manifest]).drop("date")
+    plain = spark.read.parquet(f"{store.url}/scores").where(f"date = '{DAY}'")
+    found = rows(shown)
+    assert rows(plain.select(shown.columns)) == found and len(found) == manifest.rows
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_killed_scoring_leaves_a_whole_day_and_its_rerun_is_identical(spark, nights, tmp_path):
+    settings, original, _ = nights
+    before = table(spark, original)
+
+    def a_copy(name: str) -> Path:
+        ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
+        return Path(shutil.copytree(original.base, tmp_path / name, ignore=ignored))
+
+    undisturbed, began = a_copy("undisturbed"), time.monotonic()
+    subprocess.run(
+        scoring(settings, undisturbed, tmp_path), cwd=tmp_path, env=environment(), check=True
+    )
+    seconds = time.monotonic() - began
+    after = table(spark, Store(str(undisturbed)))
+    assert after != before
+    rng, seen = random.Random(2019), set()
+    for number in range(ROUNDS):
+        place = a_copy(f"killed-{number}")
+        command = scoring(settings, place, tmp_path)
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        ) as job:  # fmt: skip
+            try:
+                job.wait(timeout=rng.uniform(0.2, 1.0) * seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(job.pid, signal.SIGKILL)
+        store = Store(str(place))
+        left = table(spark, store)
+        assert left in (before, after), "a part of a day was seen"
+        seen.add(left == after)
+        subprocess.run(command, cwd=tmp_path, env=environment(), check=True)
+        assert table(spark, store) == after
+    assert False in seen, "no kill came before the end: nothing was tried"

@@ -1,0 +1,120 @@
+"""A date scored once more, in other ways, in a copy of the store that three nights have left."""
+
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from pyspark.sql import functions as F
+
+from din_model import registry
+from din_model.errors import InputError
+from pipelines.candidates import CandidatesConfig
+from pipelines.dataset import Manifest, Store
+from pipelines.guards import GuardsConfig
+from pipelines.scoring import score_day
+from tests.jobs.conftest import NIGHTS, rows
+
+DAY = NIGHTS[-1] + timedelta(days=1)
+
+
+@pytest.fixture
+def copy(nights, tmp_path) -> Store:
+    _, store, _ = nights
+    ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
+    return Store(str(shutil.copytree(store.base, tmp_path / "store", ignore=ignored)))
+
+
+def scored(
+    nights: Any, copy: Store, rules: CandidatesConfig | None = None, **ways: Any
+) -> Manifest:
+    """Score the day with the last champion; the run is called ``again``."""
+    settings, original, champions = nights
+    logs, _ = settings.open("tests", NIGHTS[-1])
+    if rules:
+        logs = replace(logs, sources=replace(logs.sources, candidates=None))
+    registry.connect(settings.tracking, original.url)
+    with registry.run("again", {}, {}):
+        config = replace(settings.score, **ways)
+        name = settings.tracking.model
+        return score_day(logs, copy, name, champions[-1], config, DAY, rules)
+
+
+def last_run() -> Any:
+    return mlflow.search_runs(max_results=1, output_format="list")[0]
+
+
+def test_a_night_logs_what_its_scores_are_measured_by(nights):
+    _, store, _ = nights
+    first, *_, last = store.manifests("scores")
+    numbers = ("mean_score", "coverage", "without_history", "unknown_users", "unknown_items")
+    assert all(0 <= last.facts[name] <= 1 for name in numbers)
+    assert sum(last.facts["histogram"]) == last.rows
+    assert last.facts["drift"] >= 0 and "drift" not in first.facts
+    assert last.facts["drift_from_validation"] >= 0
+    assert 0 < last.facts["clicks"] <= last.facts["shown"], "some candidates were shown"
+
+
+def test_a_breach_keeps_what_is_published_and_leaves_its_numbers_in_the_run(nights, copy):
+    before = copy.manifest("scores", DAY)
+    found = sorted(Path(copy.base, "scores").rglob("*.parquet"))
+    limits = GuardsConfig(max_without_history=-0.1)
+    with pytest.raises(InputError, match=r"held back.*without_history 0\.\d+ is above"):
+        scored(nights, copy, because=1, guards=limits)
+    assert copy.manifest("scores", DAY) == before
+    assert sorted(Path(copy.base, "scores").rglob("*.parquet")) == found
+    assert last_run().data.metrics["without_history"] == before.facts["without_history"]
+
+
+def test_top_keeps_each_users_best_and_counts_the_others(spark, nights, copy):
+    every = copy.read(spark, [copy.manifest("scores", DAY)])
+    columns = ["user_id", "item_id", "rank"]
+    best, below = rows(every.where("rank <= 3").select(columns)), every.where("rank > 3").count()
+    manifest = scored(nights, copy, top=3)
+    assert rows(copy.read(spark, [manifest]).select(columns)) == best
+    assert manifest.facts["below_top"] == below > 0
+    refused, candidates = manifest.facts["refused"], manifest.facts["candidates"]
+    assert manifest.rows + below + refused == candidates
+
+
+def test_a_shadow_scores_too_and_changes_nothing_of_what_is_published(spark, nights, copy):
+    _, _, champions = nights
+    plain = scored(nights, copy, because=0)
+    before = rows(copy.read(spark, [plain]))
+    manifest = scored(nights, copy, because=0, top=50, shadow=str(champions[-1]))
+    assert rows(copy.read(spark, [manifest])) == before
+    shadow = copy.manifest("shadow", DAY)
+    assert shadow.rows == manifest.rows and shadow.facts["beside"] == manifest.id
+    metrics = last_run().data.metrics
+    assert metrics["shadow_overlap"] == metrics["shadow_same_first"] == 1, "the same version"
+    assert metrics["shadow_score_change"] == 0
+    assert last_run().data.params["version"] == str(champions[-1])
+
+
+def test_scores_also_go_to_the_catalog_and_again_when_they_are_published_already(
+    spark, nights, copy
+):
+    spark.sql("DROP TABLE IF EXISTS nightly_scores")
+    manifest = scored(nights, copy, table="nightly_scores")
+    want = rows(copy.read(spark, [manifest]))
+    columns = copy.read(spark, [manifest]).columns
+    assert rows(spark.table("nightly_scores").select(columns)) == want
+    spark.sql("DROP TABLE nightly_scores")
+    assert scored(nights, copy, table="nightly_scores") == manifest
+    assert rows(spark.table("nightly_scores").select(columns)) == want
+    spark.sql("DROP TABLE nightly_scores")
+
+
+def test_candidates_made_by_rule_are_scored(spark, nights, copy):
+    rules = CandidatesConfig(popular=4, of_categories=3, by="category", new=2, seen=False)
+    manifest = scored(nights, copy, rules)
+    table = copy.read(spark, [manifest])
+    each = table.groupBy("user_id").agg(F.count("*").alias("n"), F.max("rank").alias("last"))
+    assert each.where("n > 9 or n != last").count() == 0 and each.count() > 50
+    assert manifest.facts["rules"]["popular"] == 4 and manifest.facts["refused"] == 0
+    assert scored(nights, copy, rules) == manifest, "published already"
+    other = replace(rules, popular=5)
+    assert scored(nights, copy, other).rows > manifest.rows
