@@ -11,7 +11,7 @@ partition), so that a plain ``spark.read.parquet`` sees one run a date too.
 import json
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timezone
 from typing import Any
@@ -126,25 +126,30 @@ class Store:
         """The rows of published runs, and of them alone."""
         return spark.read.parquet(*[url for m in manifests for url in self.urls(m)])
 
+    def sole_writer(self) -> AbstractContextManager[None]:
+        """Let nobody else build in this store meanwhile: ids and states follow one another."""
+        return self.locked("writer", "another job is building in this store")
+
     @contextmanager
-    def sole_writer(self) -> Iterator[None]:
-        """Let nobody else build in this store meanwhile: ids and states follow one another.
+    def locked(self, name: str, busy: str) -> Iterator[None]:
+        """Hold the store's lock of that name; locks of other names do not matter.
 
         On local disk the lock ends with its process, however it ends. Elsewhere it is a file that a
         killed job leaves behind.
 
         Raises:
-            InputError: somebody else is building.
+            InputError: somebody else holds it, at once; ``busy`` says who that is.
         """
-        path = f"{self.base}/.writer.lock"
+        path = f"{self.base}/.{name}.lock"
         self.fs.makedirs(self.base, exist_ok=True)
-        busy = f"{self.url}: another job is building in this store; run again when it has ended"
+        busy = f"{self.url}: {busy}; run again when it has ended"
         if "file" in self.fs.protocol:
             try:
-                with FileLock(path, timeout=0):
-                    yield
+                held = FileLock(path).acquire(timeout=0)
             except Timeout:
                 raise InputError(busy) from None
+            with held:
+                yield
             return
         try:
             self.fs.pipe_file(path, b"", mode="create")

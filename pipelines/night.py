@@ -5,7 +5,7 @@ from datetime import date
 from typing import Literal
 
 from din_model import metrics, registry
-from din_model.config import Section
+from din_model.config import Section, duration
 from din_model.errors import InputError
 from din_model.train_config import TrainConfig
 from pipelines.challenger import Challenge, Judged, Metrics, judge_again
@@ -18,7 +18,7 @@ NAME = "nights"
 
 @dataclass(frozen=True)
 class NightlyConfig(Section):
-    """The gate: a challenger becomes champion when it is surely better.
+    """The wait for the logs, and the gate: a challenger becomes champion when it is surely better.
 
     Attributes:
         metric: gauc, or log_loss, by which less is a gain. AUC is none: it pairs rows of different
@@ -31,6 +31,9 @@ class NightlyConfig(Section):
         train_in: the version that scores goes on training on the date that judged it, so that what
             scores the next date has seen all there is. It scores that one night and never holds
             the title: nothing has judged it.
+        wait: how long the night waits for what it reads, see pipelines.arrival.
+        poll: how often it looks meanwhile.
+        marker: a file, such as _SUCCESS, that says that the folder which holds it is complete.
     """
 
     metric: Literal["gauc", "log_loss"] = "gauc"
@@ -38,12 +41,18 @@ class NightlyConfig(Section):
     confidence: float = 0.95
     resamples: int = 1000
     train_in: bool = False
+    wait: str = "0s"
+    poll: str = "60s"
+    marker: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence is between 0 and 1, not {self.confidence}")
         if self.resamples < 1:
             raise ValueError("resamples: one at least")
+        duration(self.wait)  # what is no duration is refused here, not in the middle of a night
+        if not duration(self.poll):
+            raise ValueError("poll must be longer than 0s")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def delivered_again(folder: Path) -> Iterator[None]:
             os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
 
 
+@pytest.mark.slow
 def test_a_range_builds_what_changed_and_all_after_it(spark, nights, tmp_path):
     settings, store, _ = nights
     shutil.copytree(store.base, tmp_path / "store")

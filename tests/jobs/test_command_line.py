@@ -110,9 +110,14 @@ def test_two_ranks_read_every_row_of_uneven_files_once(submitted, monkeypatch):
         (["train.epoch=2"], "unknown key 'train.epoch'; did you mean 'epochs'?"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such configuration file"),
         (["--date", "2026-12-24"], "no data for 2026-12-24"),
-        (["sources.impressions.path=elsewhere/{date}"], "elsewhere/2026-11-20 does not exist"),
-        (["features.time=when"], "'when'"),
-        (["features.columns.colour.side=item"], "colour"),
+        # Each starts Spark, which takes its time.
+        pytest.param(
+            ["sources.impressions.path=elsewhere/{date}"],
+            "elsewhere/2026-11-20 does not exist",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(["features.time=when"], "'when'", marks=pytest.mark.slow),
+        pytest.param(["features.columns.colour.side=item"], "colour", marks=pytest.mark.slow),
     ],
 )
 def test_bad_input_is_one_line_and_no_success(submitted, words, message):

@@ -94,7 +94,7 @@ def test_a_model_trained_on_sharded_tables_is_whole_where_one_rank_loads_it(nigh
     assert facts.metrics["din"]["auc"] > facts.metrics["popularity"]["auc"] + 0.03
 
 
-@pytest.mark.parametrize("launcher", [BY_TORCHRUN, BY_SPARK])
+@pytest.mark.parametrize("launcher", [BY_TORCHRUN, pytest.param(BY_SPARK, marks=pytest.mark.slow)])
 def test_a_rank_that_fails_says_so_in_one_line(nights, launcher):
     _, store, _ = nights
     manifest = store.require("examples", NIGHTS[0], "")
