@@ -129,6 +129,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, s
         "DIN_CONFIG": str(config),
         "DIN_COMMAND": json.dumps([sys.executable, "-m", "jobs.nightly"]),
     }
+    subprocess.run([folder / "venv/bin/airflow", "db", "migrate"], env=env, check=True)
     return folder, env
 
 
@@ -144,7 +145,6 @@ def run_airflow(airflow: tuple[Path, dict[str, str]], *words: str) -> str:
 @pytest.mark.slow
 def test_airflow_parses_the_dag_and_its_task_publishes_a_night(spark, airflow):
     folder, env = airflow
-    run_airflow(airflow, "db", "migrate")
     errors = run_airflow(airflow, "dags", "list-import-errors", "-o", "json")
     assert json.loads(errors.splitlines()[-1]) == []
     show = (
@@ -172,8 +172,9 @@ def test_airflow_parses_the_dag_and_its_task_publishes_a_night(spark, airflow):
 @pytest.mark.slow
 def test_a_night_that_fails_fails_its_task_with_the_line_that_says_why(airflow):
     folder, env = airflow
+    other = DAY + timedelta(days=1)  # a date that no night has been run for
     done = subprocess.run(
-        [folder / "venv/bin/airflow", "tasks", "test", "din_nightly", "night", str(DAY)],
+        [folder / "venv/bin/airflow", "tasks", "test", "din_nightly", "night", str(other)],
         env=env | {"DIN_CONFIG": "nowhere.yaml"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode != 0
