@@ -77,11 +77,14 @@ class Candidates:
 
 
 def ship(spark: SparkSession, model_folder: Path) -> str:
-    """Send a model's files to every executor, once; return what a task is to call them."""
-    place = Path(tempfile.mkdtemp()) / f"model-{os.urandom(4).hex()}"
-    shutil.copytree(model_folder, place)
-    spark.sparkContext.addFile(str(place), recursive=True)
-    return place.name
+    """Send a model's files to every executor, once; return what a task is to call them.
+
+    They go as an archive: Spark sends no folder of the driver's disk to a cluster.
+    """
+    name = f"model-{os.urandom(4).hex()}"
+    archive = shutil.make_archive(f"{tempfile.mkdtemp()}/{name}", "zip", model_folder)
+    spark.sparkContext.addArchive(f"{archive}#{name}")
+    return name
 
 
 def encoded(candidates: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) -> DataFrame:

@@ -1,0 +1,64 @@
+"""A real MLflow tracking server: a process of its own, before PostgreSQL and a folder."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from tests.jobs.conftest import environment
+
+
+@contextmanager
+def tracking_server(folder: Path, backend: str, secrets: dict[str, str]) -> Iterator[str]:
+    """The server's address, once it answers.
+
+    Artifacts lie in ``folder/artifacts``, which clients reach through the server alone. What it
+    says is in ``folder/tracking.log``.
+
+    Args:
+        backend: address of the database for runs and models, as SQLAlchemy writes it.
+        secrets: what the database asks for, as variables of the server's environment.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend,
+        "--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"),
+        "--host", "127.0.0.1", "--port", port, "--workers", "1",
+    ]  # fmt: skip
+    env = environment() | secrets
+    env |= {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # or processes that nothing here needs
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    log = folder / "tracking.log"
+    with log.open("w") as out, subprocess.Popen(
+        command, env=env, cwd=folder, stdout=out, stderr=out, start_new_session=True
+    ) as process:  # fmt: skip
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _answers(url, process, log)
+            yield url
+        finally:
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(process.pid, signal.SIGKILL)  # with uvicorn, its child
+
+
+def _answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until the server is well; making its tables takes it some seconds."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urlopen(f"{url}/health", timeout=5):
+                return
+        except (URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    raise TimeoutError(f"the tracking server never answered:\n{log.read_text()}")
