@@ -6,7 +6,7 @@ Ranges say what the code is written for, constraints.txt the exact set that is t
 from setuptools import setup
 
 REQUIRES = [
-    "pyspark>=3.5,<3.6",  # 3.5 is the LTS line; 4.1 needs a pyarrow that petastorm cannot use
+    "pyspark>=3.5,<4.1",  # 3.5 is the LTS line; 4.1 needs a pyarrow that petastorm cannot use
     "torch>=2.4,<2.14",
     # torchdistx cannot be named here: it is not on PyPI. It is used where it can be imported, and
     # din_model/deferred.py does the same on torch alone where not; see README.
@@ -38,6 +38,7 @@ EXTRAS = {
         "hypothesis",
         "scikit-learn",
         "scipy",  # what the bootstrap is tested against
+        "venv-pack",  # the environment for executors, see make package
         "ruff",
         "mypy",
         "types-PyYAML",
@@ -64,7 +65,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.12",
     packages=["din_model", "pipelines", "jobs"],
-    package_data={"pipelines": ["log4j2.properties", "compare.html.j2"]},
+    package_data={
+        "din_model": ["card.md.j2"],
+        "pipelines": ["log4j2.properties", "compare.html.j2"],
+    },
     install_requires=REQUIRES,
     extras_require=EXTRAS,
 )

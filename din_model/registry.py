@@ -7,6 +7,7 @@ version is what is used and recorded.
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.spark_dataset_source import SparkDatasetSource
 from mlflow.exceptions import MlflowException
 
 from din_model import artefact
@@ -28,6 +31,15 @@ BEFORE = "champion_before"
 TrackingError = MlflowException
 """What MLflow raises: a server that does not answer, or refuses."""
 
+LONGEST = 4900
+"""Characters of a description; a tracking server's database has room for 5000."""
+
+ABOUT = """Click probability by the Deep Interest Network: din-pipeline trains a version a night.
+
+The alias `champion` is the version that scores; only the nightly gate and rollback move it.
+Each version's description is its model card: data, metrics, limits, how to score."""
+
+PASSWORD = re.compile(r"(://[^/@:]*):([^/@]*)@")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -41,6 +53,10 @@ class TrackingConfig(Section):
     model: str = "din"
     experiment: str = "din"
     uri: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.uri and (found := PASSWORD.search(self.uri)) and "${" not in found[2]:
+            raise InputError("tracking.uri holds a password: take it out, or write ${NAME} there")
 
 
 def connect(config: TrackingConfig, store_url: str) -> str:
@@ -61,7 +77,14 @@ def connect(config: TrackingConfig, store_url: str) -> str:
         place = f"{store_url}/mlartifacts" if uri.startswith("sqlite") else None
         client.create_experiment(config.experiment, artifact_location=place)
     mlflow.set_experiment(config.experiment)
-    return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else uri
+    if uri.startswith("sqlite"):
+        return f"mlflow ui --backend-store-uri {uri}"
+    return _without_password(uri)
+
+
+def address() -> str:
+    """Where runs and models go, once connected."""
+    return mlflow.get_tracking_uri()
 
 
 @contextmanager
@@ -101,6 +124,13 @@ def log_figure(figure: Any, name: str) -> None:
     mlflow.log_figure(figure, f"plots/{name}.png")
 
 
+def log_examples(date: str, url: str, digest: str, use: str) -> None:
+    """Name a published date as an input of the active run, whose ``use`` is training or judging."""
+    source = SparkDatasetSource(path=url)
+    dataset = MetaDataset(source, name=f"examples of {date}", digest=digest[-36:])  # type: ignore[abstract]
+    mlflow.log_input(dataset, context=use)
+
+
 def log_dict(data: dict[str, Any], name: str) -> None:
     mlflow.log_dict(data, f"{name}.json")
 
@@ -127,9 +157,7 @@ def register(model: str, folder: Path, fingerprint: str, tags: dict[str, str]) -
         pip_requirements=["din-pipeline"],
     )
     try:
-        client.create_registered_model(
-            model, description="Deep Interest Network, click probability"
-        )
+        client.create_registered_model(model, description=ABOUT)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -142,6 +170,14 @@ def register(model: str, folder: Path, fingerprint: str, tags: dict[str, str]) -
         model_id=info.model_id,
     )
     return int(version.version)
+
+
+def describe(model: str, version: int, card: str) -> None:
+    """Show a model card with a version, and keep it with the active run."""
+    mlflow.log_text(card, "model_card.md")
+    if len(card) > LONGEST:
+        card = f"{card[:LONGEST].rsplit(chr(10), 1)[0]}\n\n… model_card.md of the run has it all"
+    _client().update_model_version(model, str(version), description=card)
 
 
 def champion(model: str) -> int | None:
@@ -170,7 +206,7 @@ def resolve(model: str, wanted: str | None) -> int:
             raise
         raise InputError(
             f"no model {model!r} with {'alias ' if text[0] == '@' else 'version '}{text.strip('@')}"
-            f" at {mlflow.get_tracking_uri()}: train and gate one with jobs.nightly, or set"
+            f" at {_without_password(address())}: train and gate one with jobs.nightly, or set"
             " tracking.model"
         ) from None
 
@@ -207,6 +243,10 @@ def rollback(model: str) -> tuple[int, int]:
         raise InputError(f"{model!r} version {current} has no champion before it to go back to")
     _client().set_registered_model_alias(model, CHAMPION, before)
     return current, int(before)
+
+
+def _without_password(uri: str) -> str:
+    return PASSWORD.sub(r"\1:***@", uri)
 
 
 def _client() -> MlflowClient:

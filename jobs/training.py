@@ -1,6 +1,7 @@
 """A challenger trained on the ranks asked for: what train and nightly share."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 from din_model import distributed, registry
@@ -20,7 +21,9 @@ def challenge(
     """See pipelines.challenger.train_challenger; what it logs goes to the active run."""
     work = partial(train_challenger, store, window, settings.train, settings.tracking.model, start)
     if settings.launch.launcher != "local":
-        work = partial(_joined, settings.tracking, registry.active(), store.url, work)
+        # Ranks may lack the environment that names the server here.
+        tracking = replace(settings.tracking, uri=registry.address())
+        work = partial(_joined, tracking, registry.active(), store.url, work)
     if settings.launch.launcher == "spark":
         spark_session("train", window.spec.time_zone)  # TorchDistributor takes the active one
     return on_ranks(settings.launch, store.url, work)

@@ -14,6 +14,7 @@ import torch
 
 from din_model import artefact, drift, plots, registry
 from din_model.batch import from_columns
+from din_model.card import model_card
 from din_model.checkpoint import Checkpoints, Position
 from din_model.config import to_dict
 from din_model.distributed import device, rank, sum_over_ranks, world
@@ -109,6 +110,7 @@ def train_challenger(
     version = _register(model, facts, model_name, judged_on)
     checkpoints.remove()
     if rank() == 0:
+        _log_inputs(store, window)
         for name, values in results.items():
             registry.log_metrics({f"{name.replace(' ', '_')}.{k}": v for k, v in values.items()})
         registry.log_figure(plots.training_curve(at.losses, window.base_rate), "training")
@@ -216,6 +218,13 @@ def _baselines(window: Window) -> dict[str, Score]:
     return found
 
 
+def _log_inputs(store: Store, window: Window) -> None:
+    uses = {"training": window.training, "judging": [window.judge] if window.judge else []}
+    for use, manifests in uses.items():
+        for m in manifests:
+            registry.log_examples(m.date, f"{store.url}/{m.name}/date={m.date}", m.run, use)
+
+
 def _register(model: DIN, facts: artefact.Facts, name: str, judged_on: str) -> int:
     """Register the model, on rank 0; return its version, on every rank."""
     version = 0
@@ -224,4 +233,6 @@ def _register(model: DIN, facts: artefact.Facts, name: str, judged_on: str) -> i
         if rank() == 0:
             tags = {"trained_through": facts.trained_through, "judged_on": judged_on}
             version = registry.register(name, Path(folder), facts.fingerprint, tags)
+            card = model_card(name, version, model, facts, judged_on)
+            registry.describe(name, version, card)
     return int(sum_over_ranks(torch.tensor([version])))

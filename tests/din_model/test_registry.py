@@ -6,6 +6,7 @@ import pytest
 
 from din_model import registry
 from din_model.artefact import Facts, save
+from din_model.config import load
 from din_model.errors import InputError
 from din_model.registry import TrackingConfig
 from tests.din_model.conftest import some_model
@@ -48,6 +49,30 @@ def test_a_wanted_model_is_resolved_to_one_version_or_refused(name):
     for missing in ("9", "@nobody", "models:/m/9"):
         with pytest.raises(InputError, match=r"no model 'm' with (version 9|alias nobody) at"):
             registry.resolve(name, missing)
+
+
+def test_a_version_is_described_by_its_card_as_far_as_a_server_has_room(name):
+    card = "# m\n" + "| a feature | of the item | string | 8 |\n" * 300
+    with registry.run("card", {}, {}):
+        run = registry.active()
+        registry.describe(name, 3, card)
+    described = registry.mlflow.MlflowClient().get_model_version(name, "3").description
+    assert len(described) <= 5000 and described.endswith(
+        "8 |\n\n… model_card.md of the run has it all"
+    )
+    assert registry.mlflow.artifacts.load_text(f"runs:/{run}/model_card.md") == card
+
+
+def test_a_password_in_the_address_is_not_told(name, monkeypatch):
+    monkeypatch.setattr(registry, "address", lambda: "https://somebody:secret@host/mlflow")
+    with pytest.raises(InputError, match=r"at https://somebody:\*\*\*@host/mlflow: train"):
+        registry.resolve(name, "9")
+
+
+def test_a_password_in_the_configuration_is_refused_and_not_repeated():
+    with pytest.raises(InputError, match=r"^tracking\.uri holds a password: take it out, [^:]*$"):
+        load(TrackingConfig, [], ["uri=https://somebody:secret@host"])
+    load(TrackingConfig, [], ["uri=https://somebody:${PASSWORD}@host"])
 
 
 def test_a_server_that_does_not_answer_is_not_a_registry_without_a_champion(name, monkeypatch):

@@ -40,10 +40,10 @@ class Place:
     packages: Path
     archive: Path
 
-    def submit(self, job: str, words: Sequence[str], executors: dict[str, str]) -> str:
+    def submit(self, job: str, words: Sequence[str], driver: dict[str, str]) -> str:
         """Run a job by spark-submit, away from the checkout; return what it said.
 
-        ``executors``: settings in the environment of driver and executors.
+        ``driver``: variables of the driver's environment, which executors do not see.
         """
         settings = {
             "spark.archives": f"{self.archive}#environment",
@@ -54,11 +54,10 @@ class Place:
             "spark.executorEnv.PYTHONPATH": "",  # or the workers', which names the checkout
             "spark.executorEnv.PYTHONDONTWRITEBYTECODE": "",  # see ``imported``
         }
-        settings |= {f"spark.executorEnv.{name}": value for name, value in executors.items()}
         command = [str(SPARK / "bin" / "spark-submit"), "--master", self.master]
         for name, value in settings.items():
             command += ["--conf", f"{name}={value}"]
-        env = environment() | executors
+        env = environment() | driver
         del env["PYTHONPATH"]
         env["PYSPARK_DRIVER_PYTHON"] = str(self.packages.parents[2] / "bin" / "python")
         env["PYSPARK_PYTHON"] = "./environment/bin/python"

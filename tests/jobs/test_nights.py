@@ -45,6 +45,22 @@ def test_the_champion_moves_only_through_the_gate(nights):
         held = champion
 
 
+def test_a_version_has_its_card_and_its_run_the_dates_that_went_in(nights):
+    settings, store, champions = nights
+    client, name = registry.mlflow.MlflowClient(), settings.tracking.model
+    version = client.get_model_version(name, str(champions[-1]))
+    through = version.tags["trained_through"]
+    assert version.description.startswith(f"# {name}, version {version.version}\n")
+    assert f"trained through {through}" in version.description
+    inputs = client.get_run(version.run_id).inputs.dataset_inputs
+    uses = {(i.tags[0].value, i.dataset.name, i.dataset.digest) for i in inputs}
+    judge = store.manifest("examples", date.fromisoformat(version.tags["judged_on"]))
+    last = store.manifest("examples", date.fromisoformat(through))
+    assert ("judging", f"examples of {judge.date}", judge.run) in uses
+    assert ("training", f"examples of {last.date}", last.run) in uses
+    assert sum(use == "judging" for use, *_ in uses) == 1
+
+
 def test_states_chain_and_ids_never_move(nights):
     _, store, _ = nights
     for before, after in pairwise(NIGHTS):
