@@ -40,12 +40,14 @@ test-spark4: .venv/.installed ## run the tests on Spark 4.0, in build/spark4
 	OMP_NUM_THREADS=1 build/spark4/bin/python -m pytest \
 		--numprocesses auto --maxprocesses 4 --dist loadgroup
 
-package: .venv/.installed ## make dist/: the wheel, and the environment that executors unpack
+package: .venv/.installed ## make dist/: the wheel, the environment that executors unpack; docs/licences.md
 	rm -rf build/lib build/environment dist
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 	'$(PYTHON)' -m venv build/environment
 	build/environment/bin/python -m pip install --quiet --disable-pip-version-check \
 		-c constraints.txt "$$(echo dist/*.whl)[$(EXTRAS)]"
+	$(BIN)/pip-licenses --python build/environment/bin/python --from mixed --format markdown \
+		--with-urls --with-system --ignore-packages din-pipeline --output-file docs/licences.md
 	$(BIN)/venv-pack --quiet -p build/environment -o dist/environment.tar.gz
 
 lint: .venv/.installed ## check style, format and types

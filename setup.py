@@ -39,6 +39,7 @@ EXTRAS = {
         "scikit-learn",
         "scipy",  # what the bootstrap is tested against
         "venv-pack",  # the environment for executors, see make package
+        "pip-licenses",  # and the licences of what is in it
         "ruff",
         "mypy",
         "types-PyYAML",

@@ -42,8 +42,7 @@ def peak_mb() -> float:
 
 def of_ranks(written: list[tuple[str, int]], items: int) -> dict[str, list[float]]:
     """What each rank held, and rows a second of all together."""
-    distributed.connect()
-    try:
+    with distributed.process_group():
         import din_model.sharded  # noqa: F401  so that TorchRec counts as there before
 
         before = peak_mb()
@@ -60,8 +59,6 @@ def of_ranks(written: list[tuple[str, int]], items: int) -> dict[str, list[float
         speed = reader.rows / (time.perf_counter() - start)
         held = torch.tensor([before, peak_mb(), len(model.tables.weight("item")), speed])
         return dict(zip(NAMES, distributed.of_each_rank(held).T.round().tolist(), strict=True))
-    finally:
-        distributed.disconnect()
 
 
 NAMES = ("before_mb", "peak_mb", "rows_held", "rows_per_s")

@@ -184,16 +184,13 @@ def measure(rows: int, rounds: int) -> dict[str, dict[str, float]]:
 def of_ranks(written: list[tuple[str, int]], items: int) -> float:
     """Rows a second of the second epoch, of all ranks together, one thread each; on one of them."""
     torch.set_num_threads(1)
-    distributed.connect()
-    try:
+    with distributed.process_group():
         files, mine = [File(*each) for each in written], (distributed.rank(), distributed.world())
         trainer, reader = trainer_of(items), Reader(files, SPEC, CONFIG.batch_size, *mine, seed=1)
         for epoch in range(2):
             distributed.barrier()
             seconds = seconds_of_training(trainer, read_ahead(reader.epoch(epoch), Pace()))
         return reader.rows / seconds
-    finally:
-        distributed.disconnect()
 
 
 def measure_ranks(rows: int, rounds: int, ranks: int) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Ranks: every function here also works in a single process without a process group."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -42,6 +43,16 @@ def disconnect() -> None:
     _board = None
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Be a rank among others meanwhile, where a launcher has said so."""
+    connect()
+    try:
+        yield
+    finally:
+        disconnect()
 
 
 def rank() -> int:

@@ -21,10 +21,9 @@ from pipelines.window import open_window, window_days
 
 
 def run(settings: Settings, day: date) -> None:
-    distributed.connect()
-    first = distributed.rank() == 0
-    console.quiet = not first
-    try:
+    with distributed.process_group():
+        first = distributed.rank() == 0
+        console.quiet = not first
         store = Store(settings.store.path)
         if first:
             look = registry.connect(settings.tracking, store.url)
@@ -37,8 +36,6 @@ def run(settings: Settings, day: date) -> None:
         if first:
             console.print(metrics_table(results, str(day)))
             console.print(f"  {settings.tracking.model} version {version}; runs: {look}")
-    finally:
-        distributed.disconnect()
 
 
 if __name__ == "__main__":

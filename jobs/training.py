@@ -33,12 +33,9 @@ def _joined(
     tracking: TrackingConfig, run: str | None, store_url: str, work: Challenge
 ) -> tuple[int, Metrics]:
     """Do the work as a rank among others; rank 0 goes on with the run of whoever launched it."""
-    distributed.connect()
-    first = distributed.rank() == 0
-    console.quiet = not first
-    try:
+    with distributed.process_group():
+        first = distributed.rank() == 0
+        console.quiet = not first
         registry.connect(tracking, store_url)
         with registry.rejoined(run) if first and run else nullcontext():
             return work()
-    finally:
-        distributed.disconnect()

@@ -38,9 +38,11 @@ def test_no_shell_and_no_pickle(path):
 
 
 def pinned(file: str) -> dict[str, str]:
-    lines = (ROOT / file).read_text().splitlines()
-    pairs = [line.split("#")[0].strip().split("==") for line in lines if "==" in line]
-    return {canonicalize_name(name): version for name, version in pairs}
+    """The version of each package that is installed on this Python."""
+    lines = (line.split("#")[0].strip() for line in (ROOT / file).read_text().splitlines())
+    pins = [Requirement(line) for line in lines if line]
+    here = [pin for pin in pins if not pin.marker or pin.marker.evaluate()]
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in here}
 
 
 def test_every_requirement_is_pinned_and_its_pin_allowed():
@@ -48,3 +50,29 @@ def test_every_requirement_is_pinned_and_its_pin_allowed():
     for text in requires("din-pipeline") or ():
         wanted = Requirement(text)
         assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)]), text
+
+
+def needed(package: str, extras: frozenset[str], found: dict[str, frozenset[str]]) -> None:
+    """Gather what a package needs, and what that needs, with the extras that are asked for."""
+    name = canonicalize_name(package)
+    if extras <= found.get(name, frozenset()) and name in found:
+        return
+    found[name] = found.get(name, frozenset()) | extras
+    for text in requires(package) or ():
+        wanted = Requirement(text)
+        asked = [{"extra": extra} for extra in extras or {""}]
+        if not wanted.marker or any(wanted.marker.evaluate(each) for each in asked):
+            needed(wanted.name, frozenset(wanted.extras), found)
+
+
+def test_the_licence_of_every_package_that_executors_get_is_listed_at_its_pin():
+    rows = (ROOT / "docs" / "licences.md").read_text().splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    told = {canonicalize_name(name): (version, licence) for name, version, licence, _ in cells}
+    found: dict[str, frozenset[str]] = {}
+    needed("din-pipeline", frozenset({"s3", "postgres"}), found)
+    pins = pinned("constraints.txt")
+    for name in found.keys() - {"din-pipeline", "setuptools"}:
+        version, licence = told[name]
+        assert version.split("+")[0] == pins[name], name
+        assert licence, name

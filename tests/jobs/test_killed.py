@@ -16,11 +16,9 @@ from din_model.config import load
 from jobs import build_sequences
 from jobs.settings import Settings
 from pipelines.dataset import Store
-from pipelines.session import java_home
 from pipelines.synthetic import generate
-from tests.jobs.conftest import DEMO, SMALL, demo, rows
+from tests.jobs.conftest import SMALL, demo, environment, rows
 
-ROOT = DEMO.parents[1]
 ROUNDS = 10
 YESTERDAY, TODAY = date(2026, 11, 19), date(2026, 11, 20)
 WORDS = [*SMALL, "generate.days=2"]
@@ -53,9 +51,7 @@ def undisturbed(spark, tmp_path_factory) -> tuple[Path, Table, Table]:
 
 def kill_a_build(folder: Path, store: str, rng: random.Random) -> str:
     """Start today's build in its own processes and kill them all; return the last line it said."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    if home := java_home():
-        env["JAVA_HOME"] = home
+    env = environment() | {"PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "jobs.build_sequences", "--config", demo(folder)]
     command += ["--date", str(TODAY), f"store.path={folder / store}", *WORDS]
     with subprocess.Popen(

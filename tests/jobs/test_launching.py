@@ -52,6 +52,12 @@ def weights(model: str) -> dict[str, torch.Tensor]:
     return registry.load(model, 1)[0].state_dict()
 
 
+def same(model: str, undisturbed: dict[str, torch.Tensor]) -> None:
+    """The model has these very weights."""
+    for name, value in weights(model).items():
+        assert torch.equal(value, undisturbed[name]), (model, name)
+
+
 def submitted(address: str) -> list[str]:
     """In place of JOB: spark-submit to a cluster."""
     submit = [str(SPARK / "bin" / "spark-submit"), "--master", address]
@@ -69,16 +75,12 @@ def test_every_launcher_gives_the_same_model(nights):
     torchrun = [str(Path(sys.executable).parent / "torchrun"), "--standalone"]
     torchrun += ["--nproc-per-node", "2", "-m", "jobs.train"]
     ways = {"agent": (JOB, BY_TORCHRUN), "spark": (JOB, BY_SPARK), "torchrun": (torchrun, [])}
-    found = {}
     for model, (command, words) in ways.items():
         status, said = trained(nights, model, *words, command=command)
         assert status == 0, said
         _, facts = registry.load(model, 1)
         assert facts.rows_read == facts.rows > 0
-        found[model] = weights(model)
-    for model in ways:
-        for name, value in found["agent"].items():
-            assert torch.equal(value, found[model][name]), (model, name)
+        same(model, weights("agent"))
 
 
 def test_a_model_trained_on_sharded_tables_is_whole_where_one_rank_loads_it(nights):
@@ -147,8 +149,7 @@ LONG = ["train.epochs=30", "train.checkpoint_every=20"]
 def test_a_cluster_gives_the_same_model(nights, undisturbed, master):
     status, said = trained(nights, "ranks-cluster", *BY_SPARK, *LONG, command=submitted(master))
     assert status == 0, said
-    for name, value in weights("ranks-cluster").items():
-        assert torch.equal(value, undisturbed[name]), name
+    same("ranks-cluster", undisturbed)
 
 
 def after_a_checkpoint(job: subprocess.Popen[str], store) -> None:
@@ -176,8 +177,7 @@ def test_ranks_that_begin_again_go_on_to_the_same_weights(nights, undisturbed):
         finally:
             job.kill()
     assert job.returncode == 0, said
-    for name, value in weights("ranks-restarted").items():
-        assert torch.equal(value, undisturbed[name]), name
+    same("ranks-restarted", undisturbed)
     assert not list(Path(store.base).glob("checkpoints/*"))
 
 
@@ -194,8 +194,7 @@ def test_a_job_that_is_killed_leaves_no_rank_and_goes_on_when_run_again(nights, 
     assert not [rank for rank in ranks if rank.is_running()]
     status, said = trained(nights, "ranks-orphaned", *BY_TORCHRUN, *LONG)
     assert status == 0, said
-    for name, value in weights("ranks-orphaned").items():
-        assert torch.equal(value, undisturbed[name]), name
+    same("ranks-orphaned", undisturbed)
 
 
 @pytest.mark.slow
@@ -219,5 +218,4 @@ def test_a_spark_task_that_is_killed_fails_the_job(nights, undisturbed, master):
     assert job.returncode == 2 and "a Spark task of the training was lost" in said, said + log
     status, said = trained(nights, "ranks-task", *BY_SPARK, *LONG, command=command)
     assert status == 0, said
-    for name, value in weights("ranks-task").items():
-        assert torch.equal(value, undisturbed[name]), name
+    same("ranks-task", undisturbed)
