@@ -11,6 +11,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 MODULES = [p for name in ("din_model", "pipelines", "jobs") for p in (ROOT / name).glob("*.py")]
+PACKED = {"python_version": "3.11"}
+"""What the list of licences was made on."""
+
 FORBIDDEN = re.compile(
     r"shell=|os\.(system|popen|exec\w*|spawn\w*)|pickle|cloudpickle|joblib|marshal|shelve|eval|exec"
     r"|yaml\.(load|unsafe_load|full_load)|torch\.(load|save)"
@@ -38,10 +41,10 @@ def test_no_shell_and_no_pickle(path):
 
 
 def pinned(file: str) -> dict[str, str]:
-    """The version of each package that is installed on this Python."""
+    """The version of each package."""
     lines = (line.split("#")[0].strip() for line in (ROOT / file).read_text().splitlines())
     pins = [Requirement(line) for line in lines if line]
-    here = [pin for pin in pins if not pin.marker or pin.marker.evaluate()]
+    here = [pin for pin in pins if not pin.marker or pin.marker.evaluate(PACKED)]
     return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in here}
 
 
@@ -60,7 +63,7 @@ def needed(package: str, extras: frozenset[str], found: dict[str, frozenset[str]
     found[name] = found.get(name, frozenset()) | extras
     for text in requires(package) or ():
         wanted = Requirement(text)
-        asked = [{"extra": extra} for extra in extras or {""}]
+        asked = [PACKED | {"extra": extra} for extra in extras or {""}]
         if not wanted.marker or any(wanted.marker.evaluate(each) for each in asked):
             needed(wanted.name, frozenset(wanted.extras), found)
 
