@@ -8,7 +8,7 @@ SPARK4 := 4.0.5
 EXTRAS ?= s3,postgres
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all cluster-test test-spark4 package lint clean
+.PHONY: help venv demo test test-all cluster-test test-spark4 package lint docs clean
 
 help: ## tell what there is
 	@while IFS= read -r line; do case "$$line" in \
@@ -54,6 +54,9 @@ lint: .venv/.installed ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/.installed ## write docs/configuration.md again, from the dataclasses
+	$(BIN)/python -m docs.configuration
 
 clean: ## remove .venv, what the demo wrote, and caches
 	rm -rf .venv out/demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,9 +33,11 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class ExportConfig(Section):
-    """``model``: None is the champion; else a version, ``@alias`` or ``models:/NAME/7``.
+    """What jobs.export writes, and where.
 
-    ``path``: the folder to write, on local disk; an earlier export there is replaced.
+    Attributes:
+        path: the folder to write, on local disk; an earlier export there is replaced.
+        model: null is the champion; else a version, ``@alias`` or ``models:/NAME/7``.
     """
 
     path: str

@@ -30,10 +30,21 @@ Encoder = Literal["din", "mean", "personas"]
 
 @dataclass(frozen=True)
 class ModelConfig(Section):
-    """``encoder``: how a history becomes an interest; all else is equal between them.
+    """The layers of a model.
 
-    ``softmax`` false is the paper's unnormalised sum. ``init_std``: of the embeddings. ``wide``: so
-    many hashed weights of (candidate, behaviour) crosses, which memorise pairs (arXiv 1606.07792).
+    Attributes:
+        encoder: how a history becomes an interest: ``din`` weighs the behaviours by the candidate,
+            ``mean`` is one fixed vector, ``personas`` a few that the candidate mixes (arXiv
+            2010.07042). All else is equal between them.
+        attention: sizes of the hidden layers of the activation unit.
+        tower: sizes of the hidden layers between the features and the logit.
+        activation: of the hidden layers; ``dice`` is the paper's.
+        softmax: weights of a history that sum to one; false is the paper's unnormalised sum.
+        personas: how many vectors a user has, for the encoder ``personas``.
+        item_bias: whether each item has a number of its own that is added to the logit.
+        wide: so many hashed weights of (candidate, behaviour) crosses, which memorise pairs (arXiv
+            1606.07792); 0 is none.
+        init_std: standard deviation that the embeddings are drawn with.
     """
 
     encoder: Encoder = "din"

@@ -47,7 +47,11 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 class TrackingConfig(Section):
     """Where runs and models go.
 
-    ``uri``: the environment's MLFLOW_TRACKING_URI wins; without either, SQLite in the store.
+    Attributes:
+        model: the name that versions are registered under.
+        experiment: MLflow's experiment of all runs.
+        uri: MLflow's server; the environment's MLFLOW_TRACKING_URI wins. Without either it is an
+            SQLite file in the store.
     """
 
     model: str = "din"

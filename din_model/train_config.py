@@ -14,27 +14,32 @@ class TrainConfig(Section):
     """How a model is trained.
 
     Attributes:
+        model: its layers.
         window: days of examples before the date that judges.
         start: ``scratch`` trains on the whole window; ``champion`` goes on from the champion with
             the days that it has not seen.
         new_items_like: with ``start: champion``, the item's feature (category) that says which rows
-            a new item's row starts as the mean of; None: it starts as the unknown row.
-        min_count: ids that fewer examples of the window hold read the unknown row.
-        new_as_unknown: share of the ids first seen on an example's own day that read the unknown
-            row there, as the next day's new ids will; see din_model.reader.
+            a new item's row starts as the mean of; null: it starts as the unknown row.
+        epochs: how often the window is read.
+        batch_size: rows of a step, on each rank.
         learning_rate: of the dense layers.
-        embedding_learning_rate: of the tables; None: the same. A row moves only in the steps that
+        embedding_learning_rate: of the tables; null: the same. A row moves only in the steps that
             touch it, so rare ids want a larger one (five to twenty times).
         embedding_optimizer: of the tables: ``adam``, ``adagrad`` (one sum of squares a row) or
             ``sgd``.
         embedding_engine: ``replicated``: every rank has all tables; ``sharded``: each rank has its
             share of every table's rows (din_model.sharded).
-        regularisation: lambda of mini-batch aware regularisation; 0 is none.
         dense_optimizer: ``adam``, or ``anyprecision``: AdamW with bfloat16 state, Kahan-summed.
         average_every: ranks train the dense layers by themselves and are averaged, with slow
             momentum, every so many steps; 0 sums their gradients in every step.
         checkpoint_every: steps after which the training is written down, to go on from if its
             processes die (din_model.checkpoint); 0: never.
+        min_count: ids that fewer examples of the window hold read the unknown row.
+        new_as_unknown: share of the ids first seen on an example's own day that read the unknown
+            row there, as the next day's new ids will; see din_model.reader.
+        regularisation: lambda of mini-batch aware regularisation; 0 is none.
+        seed: of the weights and of the order of the rows.
+        threads: of this process; 0 leaves them to torch.
         schedule: of the learning rate: ``constant``; ``cosine``, down to nothing over all epochs;
             ``plateau``, halved after an epoch that does not gain on later days.
         patience: stop after so many epochs without a gain in log loss on the window's last day,

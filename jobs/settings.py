@@ -36,7 +36,27 @@ from pipelines.synthetic import GenerateConfig
 
 @dataclass(frozen=True)
 class Settings(Section):
-    """The whole configuration. ``date`` is what --date is where it is not given."""
+    """The whole configuration, a section for each part.
+
+    Attributes:
+        store: where everything that the pipeline writes lies.
+        sources: where the logs are.
+        features: what their columns mean.
+        history: what of the past an example shows.
+        date: what --date is where it is not given.
+        generate: generated logs, for jobs.generate_logs alone.
+        split: what is trained on, and what judges.
+        build: how examples are built.
+        train: how a model is trained.
+        launch: on which processes.
+        candidates: how candidates are made where ``sources.candidates`` names none.
+        score: how they are scored, and where the table goes.
+        nightly: the wait for the logs, and the gate.
+        tracking: where runs and models go.
+        compare: the grid of jobs.compare.
+        erase: whom jobs.erase takes out.
+        export: what jobs.export writes.
+    """
 
     store: StoreConfig
     sources: SourcesConfig
@@ -75,15 +95,7 @@ def main(
 
     ``options``: name of an option of its own -> the key that it sets.
     """
-    parser = argparse.ArgumentParser(
-        description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", action="append", required=True, help="YAML; later ones win")
-    parser.add_argument("--date", type=datetime.date.fromisoformat, help="YYYY-MM-DD")
-    for option, key in (options or {}).items():
-        parser.add_argument(f"--{option}", help=f"the same as {key}=…")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
-    words = parser.parse_args()
+    words = command_line(manual, options or {}).parse_intermixed_args()
     set_so = {key: getattr(words, option) for option, key in (options or {}).items()}
     overrides = [*words.overrides, *(f"{key}={value}" for key, value in set_so.items() if value)]
     try:
@@ -99,6 +111,19 @@ def main(
         console.file = sys.stderr
         console.print(f"error: {line}", style="bold red", markup=False)
         sys.exit(2)
+
+
+def command_line(manual: str | None, options: Mapping[str, str]) -> argparse.ArgumentParser:
+    """The words that a job takes, in any order; see ``main``."""
+    parser = argparse.ArgumentParser(
+        description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", action="append", required=True, help="YAML; later ones win")
+    parser.add_argument("--date", type=datetime.date.fromisoformat, help="YYYY-MM-DD")
+    for option, key in options.items():
+        parser.add_argument(f"--{option}", help=f"the same as {key}=…")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    return parser
 
 
 def _one_line(error: Exception) -> str | None:

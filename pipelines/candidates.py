@@ -30,15 +30,18 @@ USER, ITEM, KEY, VALUE = "_user", "_item", "_item_key", "_value"
 
 @dataclass(frozen=True)
 class CandidatesConfig(Section):
-    """What is offered to whoever has a history, or was shown something the day before.
+    """Candidates by rule, for whoever has a history or was shown something the day before.
 
-    ``popular``: so many items to every user, by the day's clicks, then by how often it showed them.
-    ``of_categories``: so many of the popular items whose ``by`` (an item feature, the category) has
-    a value that the user's history holds. Each value gets its share of the history; what rounding
-    or a short list leaves over goes to the most frequent values first.
-    ``new``: so many items first seen in the last ``new_days``, the newest first, then by how often
-    they were shown. On a store's first date nothing can be told to be new.
-    ``seen``: false drops what the user's history holds; nothing takes its place.
+    Attributes:
+        popular: so many items to every user, by the day's clicks, then by how often it showed them.
+        of_categories: so many of the popular items whose ``by`` has a value that the user's history
+            holds. Each value gets its share of the history; what rounding or a short list leaves
+            over goes to the most frequent values first.
+        by: the item feature that tells the categories of ``of_categories``.
+        new: so many items first seen in the last ``new_days``, the newest first, then by how often
+            they were shown. On a store's first date nothing can be told to be new.
+        new_days: how many days an item is new for.
+        seen: false drops what the user's history holds; nothing takes its place.
     """
 
     popular: int = 0

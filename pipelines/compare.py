@@ -37,10 +37,16 @@ Track = Callable[[str], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class CompareConfig(Section):
-    """The grid. ``dimensions``: of the tables that candidate and history share; others stay.
+    """The grid of jobs.compare: each encoder at each dimension with each seed.
 
-    ``match``: the dimension of ``din`` that ``mean`` is to match. ``users``, ``items``: the samples
-    for the top lists. ``report``: the folder of the report.
+    Attributes:
+        encoders: those to compare.
+        dimensions: of the tables that candidate and history share; others stay as they are.
+        seeds: one training each; the report tells mean and deviation.
+        match: the dimension of ``din`` that ``mean`` is to match.
+        users: how many users the top lists are made for.
+        items: how many items are ranked for each of them.
+        report: the folder of the report.
     """
 
     encoders: tuple[Encoder, ...] = ("mean", "din")

@@ -35,9 +35,11 @@ STAMP = "%Y%m%dT%H%M%S"
 
 @dataclass(frozen=True)
 class StoreConfig(Section):
-    """The root folder of everything the pipeline writes; any address that Spark and fsspec know.
+    """The root of everything that the pipeline writes.
 
-    ``keep``: how long a superseded run stays, for readers that had opened it.
+    Attributes:
+        path: the folder, or any address that Spark and fsspec know; ``${VARIABLE}`` is filled in.
+        keep: how long a superseded run stays, for readers that had opened it; see jobs.prune.
     """
 
     path: str

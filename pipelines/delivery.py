@@ -31,12 +31,15 @@ IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 @dataclass(frozen=True)
 class PostgresConfig(Section):
-    """``url``: postgresql://host:port/database; ``${VARIABLE}`` is filled in.
+    """A table in PostgreSQL that published scores are copied to.
 
     User and password come from the environment, as libpq knows them (PGUSER, PGPASSWORD,
     PGPASSFILE, PGSERVICE); the password must be known on the executors too.
-    ``table``: the target, as ``table`` or ``schema.table``.
-    ``connections``: so many tasks at most write at once.
+
+    Attributes:
+        url: ``postgresql://host:port/database``; ``${VARIABLE}`` is filled in.
+        table: the target, as ``table`` or ``schema.table``.
+        connections: so many tasks at most write at once.
     """
 
     url: str

@@ -29,7 +29,11 @@ Replace = Callable[[Manifest, DataFrame], None]
 
 @dataclass(frozen=True)
 class EraseConfig(Section):
-    """``users``: their keys, as the logs have them."""
+    """Whom jobs.erase takes out.
+
+    Attributes:
+        users: their keys, as the logs have them.
+    """
 
     users: tuple[str | int, ...] = ()
 

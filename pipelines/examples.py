@@ -28,12 +28,18 @@ Check = Callable[[Manifest], None]
 
 @dataclass(frozen=True)
 class BuildConfig(Section):
-    """How examples are written.
+    """How examples are built and written.
 
-    ``first``: jobs.build_sequences builds every date from here to --date.
-    ``shards``: the number of files is a multiple of it, so that so many ranks get equal shares.
-    ``sample_rate``: the share of unclicked impressions to train on; what judges is never sampled.
-    ``max_broken``: the share of broken rows (repeats apart) above which nothing is published.
+    Attributes:
+        first: jobs.build_sequences builds every date from here to --date; null: that one alone.
+        shards: the number of files is a multiple of it, so that so many ranks get equal shares.
+        rows_per_file: the most rows of a file; each file is one row group.
+        seed: of the order of the rows, and of the sample.
+        sample_rate: the share of unclicked impressions to train on, in (0, 1]; what judges is never
+            sampled.
+        max_broken: the share of broken rows (repeats apart) above which nothing is published.
+        quality: the gate that a day's numbers must pass.
+        negatives: unclicked rows to be drawn, for logs of clicks alone.
     """
 
     first: date | None = None

@@ -23,11 +23,16 @@ BINS_A_UNIT = BINS / float(EDGES[-1] - EDGES[0])
 class GuardsConfig(Section):
     """Limits of a night's table. One that is null is measured, and holds nothing back.
 
-    ``coverage``: scores over good candidates and refused ones. ``drift``: population stability
-    index of the scores against the last published date's; ``drift_from_validation``: against those
-    of the rows that judged the model. ``calibration``: of the last night's scores, what they
-    expected over the clicks that came, and its inverse, where ``min_clicks`` came. Shares of
-    ``unknown_users`` and ``unknown_items`` (ids nobody knows) and of rows ``without_history``.
+    Attributes:
+        min_coverage: least share of the candidates that are good, and so are scored.
+        max_drift: population stability index of the scores against the last published date's.
+        max_drift_from_validation: the same against the scores of the rows that judged the model.
+        max_calibration: of the last night's scores, what they expected over the clicks that came,
+            or its inverse.
+        min_clicks: calibration is asked for only where so many came.
+        max_unknown_users: share of rows whose user's id nobody knows.
+        max_unknown_items: share of rows whose item's id nobody knows.
+        max_without_history: share of rows without a behaviour.
     """
 
     min_coverage: float | None = 0.99

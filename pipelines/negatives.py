@@ -25,11 +25,16 @@ Choose = Callable[[np.random.Generator], np.ndarray]
 
 @dataclass(frozen=True)
 class NegativesConfig(Section):
-    """``per_positive`` unclicked rows a click.
+    """Unclicked rows drawn for each click, from what the user did not touch.
 
-    ``by``: all items alike that the vocabulary knew that day, or by popularity: the day's clicks of
-    the item, to the power ``power`` (arXiv 1310.4546, section 2.2). ``base_rate``: the click rate
-    that published scores shall mean; what was drawn has one of its own, 1 / (1 + per_positive).
+    Attributes:
+        per_positive: so many a click.
+        base_rate: the click rate, between 0 and 1, that published scores shall mean; null: that of
+            the drawn rows, 1 / (1 + per_positive).
+        by: ``uniform``: all items alike that the vocabulary knew that day; ``popularity``: by the
+            day's clicks of the item.
+        power: that those clicks are raised to (arXiv 1310.4546, section 2.2).
+        seed: of the draw.
     """
 
     per_positive: int = 1

@@ -21,12 +21,12 @@ class NightlyConfig(Section):
     """The wait for the logs, and the gate: a challenger becomes champion when it is surely better.
 
     Attributes:
-        metric: gauc, or log_loss, by which less is a gain. AUC is none: it pairs rows of different
-            users, so it is no mean over users.
+        metric: ``gauc``, or ``log_loss``, by which less is a gain. AUC is none: it pairs rows of
+            different users, so it is no mean over users.
         min_gain: what the whole interval of the gain must lie above. 0 asks for a better model;
             a negative one, such as -0.005, for one that is not worse by more than that, and whose
             data are fresher.
-        confidence: of the interval, see din_model.metrics.gain.
+        confidence: of the interval, between 0 and 1; see din_model.metrics.gain.
         resamples: of the users, for the interval.
         train_in: the version that scores goes on training on the date that judged it, so that what
             scores the next date has seen all there is. It scores that one night and never holds

@@ -25,10 +25,12 @@ HOUR = 3600 * 10**6
 
 @dataclass(frozen=True)
 class QualityConfig(Section):
-    """What stops a day from being published.
+    """What stops a day from being published. The numbers stand at the top of pipelines/quality.py.
 
-    ``limits``: number -> [least, most], null for none. ``change``: number -> the factor by which it
-    may differ, up or down, from the last published day.
+    Attributes:
+        limits: number -> [least, most], null for none: ``label_rate: [0.01, 0.5]``.
+        change: number -> the factor by which it may differ, up or down, from the last published
+            day.
     """
 
     limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)

@@ -34,13 +34,20 @@ SCORES, REFUSED = "scores", "refused"
 
 @dataclass(frozen=True)
 class ScoreConfig(Section):
-    """``model``: None is the champion; else a version, ``@alias`` or ``models:/NAME/7``.
+    """How candidates are scored, and where the table goes.
 
-    ``because``: so many behaviours that weighed most are written with each score. ``top``: so many
-    candidates of a user are kept, the best. ``shadow``: another version (named as ``model``), which
-    scores too; how its ranking differs is reported. ``table``, ``postgres``: where the published
-    table also goes (see pipelines.delivery). ``replay``: score the impressions of the date itself,
-    and compare their histories with the examples'; nothing is published.
+    Attributes:
+        model: null is the champion; else a version, ``@alias`` or ``models:/NAME/7``. A night takes
+            what its gate decided instead.
+        because: so many behaviours that weighed most are written with each score.
+        top: so many candidates of a user are kept, the best; null keeps all.
+        shadow: another version (named as ``model``), which scores too; how its ranking differs is
+            reported.
+        table: a table of Spark's catalog that the published date is copied to.
+        postgres: a table in PostgreSQL that it is copied to.
+        replay: attach histories to the impressions of the date itself, and compare them with the
+            examples'; nothing is published.
+        guards: what holds a table back.
     """
 
     model: str | None = None

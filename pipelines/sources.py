@@ -19,11 +19,17 @@ CORRUPT = "_corrupt_record"
 
 @dataclass(frozen=True)
 class Source(Section):
-    """A log or table outside of the project.
+    """A log or table outside of the project: ``path`` or ``table`` says where.
 
-    ``path`` and ``query`` may hold ``{date}``; ``query`` is Spark SQL over the table ``raw``.
-    ``schema`` (DDL) lets broken JSON and CSV lines be told from empty ones. ``time_unit`` is for
-    times that are whole numbers.
+    Attributes:
+        path: a folder, file or pattern that Spark reads; ``{date}`` and ``${VARIABLE}`` are filled
+            in.
+        table: a table of Spark's catalog.
+        format: of the files at ``path``, as Spark names it: parquet, json, csv, …
+        options: of Spark's reader, such as ``{header: "true"}``.
+        schema: columns as DDL; it lets broken JSON and CSV lines be told from empty ones.
+        query: Spark SQL over the table ``raw``, for logs of another shape; may hold ``{date}``.
+        time_unit: of times that are whole numbers.
     """
 
     path: str | None = None
@@ -44,8 +50,11 @@ class Source(Section):
 class BehaviourSource(Source):
     """A log of what users did: clicks of their own, or the clicked impressions.
 
-    A log that only flags clicks does not know when they happened: ``origin: impressions`` must say
-    by how much to delay them (``label_delay``).
+    Attributes:
+        kind: which of ``history.kinds`` all its rows are.
+        origin: ``impressions`` takes the clicked impressions, and reads nothing else.
+        label_delay: with that origin, how long after the impression its click is known, since a
+            log that only flags clicks does not say.
     """
 
     kind: str = "clicks"
@@ -55,14 +64,28 @@ class BehaviourSource(Source):
 
 @dataclass(frozen=True)
 class SideTable(Source):
-    """Attributes of items or users. ``valid_from``: the column that says from when a row holds."""
+    """Attributes of items or users, one row a key, joined by it.
+
+    Attributes:
+        valid_from: the column that says from when a row holds; null: one snapshot a date.
+    """
 
     valid_from: str | None = None
 
 
 @dataclass(frozen=True)
 class SourcesConfig(Section):
-    """Where the logs are. ``attribution_window``: how long after a day's end its clicks count."""
+    """Where the logs are.
+
+    Attributes:
+        impressions: what was shown to whom, when.
+        behaviours: what users did; one or more logs.
+        clicks: clicks in a log of their own; null: the impressions flag theirs.
+        items: attributes of items.
+        users: attributes of users.
+        candidates: what is to be scored for each date; null: see the section candidates.
+        attribution_window: how long after an impression, or a day's end, a click counts.
+    """
 
     impressions: Source
     behaviours: tuple[BehaviourSource, ...]

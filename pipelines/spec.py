@@ -15,7 +15,20 @@ from din_model.features import Feature, FeatureSpec, History
 
 @dataclass(frozen=True)
 class ColumnConfig(Section):
-    """One feature; see din_model.features.Feature. A number has boundaries or quantiles."""
+    """One feature.
+
+    Attributes:
+        side: whose attribute it is. ``context`` is known when the item is shown, not the night
+            before.
+        type: of its keys; ``number`` is put into buckets and has no vocabulary.
+        vocabulary: features that share one share ids and embedding table; null: the feature's name.
+        dimension: of the embedding; 0 keeps the column out of the model; null: features.dimension.
+        max_length: 0 for a single value, else a list of at most so many.
+        boundaries: of a number: bucket b holds values in [boundaries[b-1], boundaries[b]).
+        quantiles: of a number: so many buckets of about equal rows, whose boundaries the first
+            build finds and keeps.
+        serving_default: what scoring assumes where the candidates have no such column.
+    """
 
     side: Literal["user", "item", "context"]
     type: Literal["string", "int64", "number"] = "string"
@@ -35,9 +48,19 @@ class ColumnConfig(Section):
 class FeaturesConfig(Section):
     """Which columns of the logs the model reads, and which say who, what, when and whether.
 
-    ``key`` names what makes an impression one: repeated keys are duplicates, and clicks of a log of
-    their own are matched by it. ``reference`` is a score to compare with (yesterday's production
-    model, or the truth of generated logs); the model never sees it.
+    Attributes:
+        user: the feature that says who.
+        item: the feature that says what.
+        columns: the features by name.
+        time: the column of the moment; a timestamp, ISO text, or a whole number with ``time_unit``.
+        label: the column that flags clicks (0 or 1), where there is no ``sources.clicks``.
+        weight: a column that each impression counts with; null: all alike.
+        reference: a score to compare with (yesterday's production model, or the truth of generated
+            logs); the model never sees it.
+        key: the columns that make an impression one: repeated keys are duplicates, and clicks of a
+            log of their own are matched by it.
+        dimension: of the embeddings that say nothing else.
+        time_zone: where a day begins; also of times written without one.
     """
 
     user: str
@@ -54,9 +77,13 @@ class FeaturesConfig(Section):
 
 @dataclass(frozen=True)
 class KindConfig(Section):
-    """One kind of behaviour: history field -> the candidate feature that it mirrors.
+    """One kind of behaviour.
 
-    ``age``: weigh behaviours by how long ago they happened, too.
+    Attributes:
+        fields: history field -> the candidate feature that it mirrors and shares a table with.
+        length: the newest so many are kept; null: history.length.
+        lag: how long after it happened a behaviour is known.
+        age: weigh behaviours by how long ago they happened, too.
     """
 
     fields: dict[str, str]
@@ -69,8 +96,13 @@ class KindConfig(Section):
 class HistoryConfig(Section):
     """What of the past an example shows.
 
-    ``since`` is the first date of the logs: windows and cold builds start there. A source without
-    ``{date}`` in its path is read from its beginning.
+    Attributes:
+        kinds: the kinds of behaviour by name.
+        cutoff: ``day`` shows what was known when the impression's date began, which is all that a
+            nightly job can know; ``impression`` what was known at its moment.
+        length: the newest so many behaviours are kept, where a kind says nothing else.
+        since: the first date of the logs: windows and cold builds start there. A source without
+            ``{date}`` in its path is read from its beginning.
     """
 
     kinds: dict[str, KindConfig]

@@ -13,11 +13,15 @@ from din_model.features import FeatureSpec
 
 @dataclass(frozen=True)
 class SplitConfig(Section):
-    """``date``: a later day judges. ``last_position``: each user's last positive does.
+    """What is trained on, and what judges.
 
-    For ``last_position`` all impressions up to the date are taken together: the first
-    ``skip_first`` positives of a user (they have no past) are histories only, and the last
-    ``skip_last`` are left out, so that 1 tunes on the second-to-last.
+    Attributes:
+        by: ``date``: a later day judges. ``last_position``: each user's last positive does, and all
+            impressions up to the date are taken together.
+        skip_first: for ``last_position``: so many first positives of a user (they have no past) are
+            histories only.
+        skip_last: for ``last_position``: so many last ones are left out, so that 1 tunes on the
+            second-to-last.
     """
 
     by: Literal["date", "last_position"] = "date"

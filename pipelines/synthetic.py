@@ -57,26 +57,48 @@ TABLES = {
 
 @dataclass(frozen=True)
 class GenerateConfig(Section):
-    """What to generate; shares and rates are fractions of 1."""
+    """What jobs.generate_logs writes; shares and rates are fractions of 1.
 
-    path: str  # root folder of the logs
-    first_date: str  # first day of impressions, "2026-11-19"
+    Attributes:
+        path: root folder of the logs.
+        first_date: first day of impressions, such as "2026-11-19".
+        days: how many days of impressions.
+        users: how many exist from the start.
+        items: how many exist from the start.
+        categories: how many the items are in.
+        impressions: a day, about.
+        interests: categories that a user likes.
+        affinity: logit gained by a candidate that matches some of the past; 0 is none.
+        popularity_effect: standard deviation on the logit, by item.
+        user_effect: standard deviation on the logit, by user.
+        base_rate: click probability with no match and no effect.
+        history: mean behaviours before the first day, of users who exist from the start.
+        new_users: share of the initial number added each day.
+        new_items: the same of items; they are shown a day later.
+        broken: share of impression lines broken on purpose.
+        candidates_users: users with candidates, a day.
+        candidates_items: candidates a user.
+        seed: of all that is drawn.
+    """
+
+    path: str
+    first_date: str
     days: int
     users: int
     items: int
     categories: int = 60
-    impressions: int = 40_000  # a day, about
-    interests: int = 4  # categories a user likes
-    affinity: float = 3.0  # logit gained by a candidate that matches some of the past; 0 = none
-    popularity_effect: float = 0.3  # standard deviation on the logit, by item
-    user_effect: float = 0.3  # standard deviation on the logit, by user
-    base_rate: float = 0.07  # click probability with no match and no effect
-    history: int = 15  # mean behaviours before the first day, of users who exist from the start
-    new_users: float = 0.02  # share of the initial number added each day
+    impressions: int = 40_000
+    interests: int = 4
+    affinity: float = 3.0
+    popularity_effect: float = 0.3
+    user_effect: float = 0.3
+    base_rate: float = 0.07
+    history: int = 15
+    new_users: float = 0.02
     new_items: float = 0.03
-    broken: float = 0.002  # share of impression lines broken on purpose
-    candidates_users: int = 300  # a day
-    candidates_items: int = 40  # a user
+    broken: float = 0.002
+    candidates_users: int = 300
+    candidates_items: int = 40
     seed: int = 7
 
     def users_by(self, day: int) -> int:
