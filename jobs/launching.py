@@ -89,17 +89,17 @@ def _rank(work: Callable[[], R], said: str, threads: int) -> R:
     try:
         return work()
     except InputError as error:
-        number = os.environ["RANK"]
-        with fsspec.open(f"{said}/{number}", "w", auto_mkdir=True) as file:
-            file.write(f"rank {number}: {error}")
+        with fsspec.open(f"{said}/{os.environ['RANK']}", "w", auto_mkdir=True) as file:
+            file.write(str(error))
         raise
 
 
 def _first(said: str) -> InputError | None:
     """What the first rank that failed by itself has said."""
     fs, path = fsspec.core.url_to_fs(said)
-    found = sorted(fs.ls(path, detail=False)) if fs.exists(path) else []
-    return InputError(fs.cat_file(found[0]).decode()) if found else None
+    for file in sorted(fs.ls(path, detail=False)) if fs.exists(path) else []:
+        return InputError(f"rank {file.rpartition('/')[2]}: {fs.cat_file(file).decode()}")
+    return None
 
 
 def _lost(error: Exception) -> InputError | None:

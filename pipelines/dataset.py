@@ -144,19 +144,20 @@ class Store:
         """
         path = f"{self.base}/.{name}.lock"
         self.fs.makedirs(self.base, exist_ok=True)
-        busy = f"{self.url}: {busy}; run again when it has ended"
         if "file" in self.fs.protocol:
             try:
                 held = FileLock(path).acquire(timeout=0)
             except Timeout:
-                raise InputError(busy) from None
+                raise InputError(f"{self.url}: {busy}; run again when it has ended") from None
             with held:
                 yield
             return
         try:
             self.fs.pipe_file(path, b"", mode="create")
         except FileExistsError:
-            raise InputError(f"{busy} (if it was killed, remove {path})") from None
+            raise InputError(
+                f"{self.url}: {busy}; run again when it has ended (if it was killed, remove {path})"
+            ) from None
         try:
             yield
         finally:

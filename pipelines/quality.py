@@ -30,7 +30,7 @@ class QualityConfig(Section):
     Attributes:
         limits: number -> [least, most], null for none: ``label_rate: [0.01, 0.5]``.
         change: number -> the factor by which it may differ, up or down, from the last published
-            day.
+            day; what is given takes the place of both defaults.
     """
 
     limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)

