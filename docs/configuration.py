@@ -39,7 +39,7 @@ command line a list is `'compare.dimensions=[4, 8]'`, and `null` takes a value a
 def page() -> str:
     """The page, as it must be committed."""
     parts = [HEAD]
-    for section, paths in _sections().items():
+    for section, paths in sections().items():
         told = inspect.cleandoc(section.__doc__ or "").split("\nAttributes:")[0].strip()
         if paths:
             parts.append(f"## {', '.join(f'`{path}`' for path in paths)}\n")
@@ -47,6 +47,20 @@ def page() -> str:
         parts.append("| key | type | default | meaning |\n|---|---|---|---|")
         parts.append("\n".join(_rows(section)) + "\n")
     return "\n".join(parts)
+
+
+def sections() -> dict[type[Section], list[str]]:
+    """Every section class, in order -> the keys that hold one; the whole configuration first."""
+    found: dict[type[Section], list[str]] = {Settings: []}
+
+    def walk(section: type[Section], prefix: str) -> None:
+        for name, kind in _types(section).items():
+            for inner, suffix in _inner(kind):
+                found.setdefault(inner, []).append(f"{prefix}{name}{suffix}")
+                walk(inner, f"{prefix}{name}{suffix}.")
+
+    walk(Settings, "")
+    return found
 
 
 def explained(section: type[Section]) -> dict[str, str]:
@@ -63,20 +77,6 @@ def explained(section: type[Section]) -> dict[str, str]:
     if wrong := set(keys) ^ set(found):
         raise LookupError(f"{section.__name__}: its Attributes and its keys differ in {wrong}")
     return {key: found[key] for key in keys}
-
-
-def _sections() -> dict[type[Section], list[str]]:
-    """Every section class, in order -> the keys that hold one; the whole configuration first."""
-    found: dict[type[Section], list[str]] = {Settings: []}
-
-    def walk(section: type[Section], prefix: str) -> None:
-        for name, kind in _types(section).items():
-            for inner, suffix in _inner(kind):
-                found.setdefault(inner, []).append(f"{prefix}{name}{suffix}")
-                walk(inner, f"{prefix}{name}{suffix}.")
-
-    walk(Settings, "")
-    return found
 
 
 def _inner(kind: Any) -> Iterator[tuple[type[Section], str]]:

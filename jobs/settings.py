@@ -96,14 +96,8 @@ def main(
     ``options``: name of an option of its own -> the key that it sets.
     """
     words = command_line(manual, options or {}).parse_intermixed_args()
-    set_so = {key: getattr(words, option) for option, key in (options or {}).items()}
-    overrides = [*words.overrides, *(f"{key}={value}" for key, value in set_so.items() if value)]
     try:
-        settings = load(Settings, words.config, overrides)
-        day = words.date or settings.date
-        if day is None and dated:
-            raise InputError("--date is missing, and the configuration has no date")
-        job(settings, day)
+        job(*settled(words, dated, options or {}))
     except (InputError, PythonException, TrackingError) as error:
         line = _one_line(error)
         if line is None:
@@ -124,6 +118,23 @@ def command_line(manual: str | None, options: Mapping[str, str]) -> argparse.Arg
         parser.add_argument(f"--{option}", help=f"the same as {key}=…")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     return parser
+
+
+def settled(
+    words: argparse.Namespace, dated: bool, options: Mapping[str, str]
+) -> tuple[Settings, datetime.date | None]:
+    """The configuration and the date that the words of a command line come to; see ``main``.
+
+    Raises:
+        InputError: see din_model.config.load; no date where the job needs one.
+    """
+    set_so = {key: getattr(words, option) for option, key in options.items()}
+    overrides = [*words.overrides, *(f"{key}={value}" for key, value in set_so.items() if value)]
+    settings = load(Settings, words.config, overrides)
+    day = words.date or settings.date
+    if day is None and dated:
+        raise InputError("--date is missing, and the configuration has no date")
+    return settings, day
 
 
 def _one_line(error: Exception) -> str | None:
