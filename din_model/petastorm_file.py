@@ -18,7 +18,7 @@ from petastorm.workers_pool import EmptyResultError
 from petastorm.workers_pool.dummy_pool import DummyPool
 from pyarrow.filesystem import DaskFileSystem, LocalFileSystem
 
-from din_model.errors import InputError
+from din_model.errors import InputError, reading
 
 
 def row_groups(url: str, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
@@ -31,7 +31,7 @@ def row_groups(url: str, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]
     if not fs.isfile(path):
         raise InputError(f"{url}: its manifest names it, but it is gone: build the date again")
     local = "file" in fs.protocol
-    with Reader(
+    with reading(url), Reader(
         LocalFileSystem() if local else _Remote(fs), path,
         schema_fields=[f"^{name}$" for name in names], worker_class=_Worker,
         reader_pool=DummyPool(), shuffle_row_groups=False, num_epochs=1, is_batched_reader=True,

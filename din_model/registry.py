@@ -68,6 +68,8 @@ def connect(config: TrackingConfig, store_url: str) -> str:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    # What a database refuses is raised too: without this it is told twice, once as a trace.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or (expand(config.uri) if config.uri else None)
     if uri is None:
         if not store_url.startswith("file://"):

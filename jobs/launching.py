@@ -2,10 +2,10 @@
 
 import logging
 import os
-import re
 import signal
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeVar, cast
 
@@ -20,10 +20,9 @@ from torch.distributed.launcher.api import elastic_launch
 
 from din_model.config import Section
 from din_model.errors import InputError
+from jobs.failures import LOST, one_line
 
 R = TypeVar("R")
-
-CRASH = re.compile(r"Python worker exited unexpectedly|ExecutorLostFailure|return code -9")
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,12 @@ def _rank(work: Callable[[], R], said: str, threads: int) -> R:
         torch.set_num_threads(threads)
     try:
         return work()
-    except InputError as error:
-        with fsspec.open(f"{said}/{os.environ['RANK']}", "w", auto_mkdir=True) as file:
-            file.write(str(error))
+    except Exception as error:
+        if line := one_line(error):
+            # Where the store's disk is full, the launcher's own error tells it.
+            place = f"{said}/{os.environ['RANK']}"
+            with suppress(OSError), fsspec.open(place, "w", auto_mkdir=True) as file:
+                file.write(line)
         raise
 
 
@@ -98,13 +100,14 @@ def _first(said: str) -> InputError | None:
     """What the first rank that failed by itself has said."""
     fs, path = fsspec.core.url_to_fs(said)
     for file in sorted(fs.ls(path, detail=False)) if fs.exists(path) else []:
-        return InputError(f"rank {file.rpartition('/')[2]}: {fs.cat_file(file).decode()}")
+        if line := fs.cat_file(file).decode():  # empty: there was no room for it
+            return InputError(f"rank {file.rpartition('/')[2]}: {line}")
     return None
 
 
 def _lost(error: Exception) -> InputError | None:
     """Who was killed, if a launcher saw it; ranks that torchrun's agent stopped itself aside."""
-    if isinstance(error, Py4JJavaError) and (crash := CRASH.search(str(error))):
+    if isinstance(error, Py4JJavaError) and (crash := LOST.search(str(error))):
         return InputError(f"a Spark task of the training was lost ({crash[0]}): run the job again")
     failures = error.failures if isinstance(error, ChildFailedError) else {}
     for number, failure in failures.items():

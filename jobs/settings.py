@@ -2,21 +2,20 @@
 
 import argparse
 import datetime
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyspark.errors import PythonException
 from pyspark.sql import SparkSession
 
 from din_model.config import Section, load
 from din_model.errors import InputError
 from din_model.export import ExportConfig
 from din_model.progress import console
-from din_model.registry import TrackingConfig, TrackingError
+from din_model.registry import TrackingConfig
 from din_model.train_config import TrainConfig
+from jobs.failures import one_line
 from jobs.launching import LaunchConfig
 from pipelines.candidates import CandidatesConfig
 from pipelines.compare import CompareConfig
@@ -98,8 +97,8 @@ def main(
     words = command_line(manual, options or {}).parse_intermixed_args()
     try:
         job(*settled(words, dated, options or {}))
-    except (InputError, PythonException, TrackingError) as error:
-        line = _one_line(error)
+    except Exception as error:
+        line = one_line(error)
         if line is None:
             raise
         console.file = sys.stderr
@@ -135,13 +134,3 @@ def settled(
     if day is None and dated:
         raise InputError("--date is missing, and the configuration has no date")
     return settings, day
-
-
-def _one_line(error: Exception) -> str | None:
-    """The message of an InputError, also of one raised on an executor; None: a bug."""
-    if isinstance(error, InputError):
-        return str(error)
-    if isinstance(error, TrackingError):
-        return f"tracking: {str(error).splitlines()[0]}"
-    found = re.search(r"InputError: (.*)", str(error))
-    return found[1] if found else None

@@ -125,7 +125,14 @@ class Store:
         return [f"{folder}/{file.path}" for file in manifest.files]
 
     def read(self, spark: SparkSession, manifests: Sequence[Manifest]) -> DataFrame:
-        """The rows of published runs, and of them alone."""
+        """The rows of published runs, and of them alone.
+
+        Raises:
+            InputError: a file has another size than its manifest says. Spark would read an empty
+                one, as a machine without power may leave it, as no rows.
+        """
+        for manifest in manifests:
+            self._require_sizes(manifest)
         return spark.read.parquet(*[url for m in manifests for url in self.urls(m)])
 
     def sole_writer(self) -> AbstractContextManager[None]:
@@ -205,6 +212,17 @@ class Store:
             if path.rpartition("/run=")[2] != run:
                 self.fs.mv(path, path.replace("/run=", "/.run="), recursive=True)
         return manifest
+
+    def _require_sizes(self, manifest: Manifest) -> None:
+        folder = f"{self.base}/{manifest.name}/date={manifest.date}/run={manifest.run}"
+        there = self.fs.find(folder, detail=True)
+        sizes = {path.rpartition("/")[2]: about["size"] for path, about in there.items()}
+        for file, url in zip(manifest.files, self.urls(manifest), strict=True):
+            if (size := sizes.get(file.path)) != file.bytes:
+                raise InputError(
+                    f"{url}: cannot be read (it has {size or 'no'} bytes, and its manifest says"
+                    f" {file.bytes}): put the file back, or build its date again"
+                )
 
     def prune(self, before: datetime) -> int:
         """Remove the superseded runs that were written before a moment (UTC); return how many.

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from din_model.distributed import rank, world
-from din_model.errors import InputError
+from din_model.errors import InputError, reading
 from din_model.features import FIRST_ID, PADDING, FeatureSpec
 from din_model.reader import File, Reader
 from din_model.train_config import TrainConfig
@@ -82,7 +82,7 @@ class Window:
                 pairs.append((fields[item.name], fields[name]))
         found = np.full(len(self.counts[item.vocabulary]["examples"]), PADDING, np.int64)
         for url in [url for m in self.training for url in store.urls(m)]:
-            with store.fs.open(url, "rb") as file:
+            with reading(url), store.fs.open(url, "rb") as file:
                 table = pq.read_table(file, columns=[n for pair in pairs for n in pair])
             for items, values in pairs:
                 ids, others = (_flat(table.column(n)) for n in (items, values))
@@ -177,7 +177,7 @@ def _sum_counts(
     names = ("examples", "shown", "clicked")
     sums = {v: {n: np.zeros(size, np.int64) for n in names} for v, size in sizes.items()}
     for url, rate in [(u, r) for m, r in zip(manifests, rates, strict=True) for u in store.urls(m)]:
-        with store.fs.open(url, "rb") as file:
+        with reading(url), store.fs.open(url, "rb") as file:
             table = pq.read_table(file)
         clicked, shown = (table.column(n).to_numpy() for n in ("clicked", "shown"))
         meant = clicked + np.rint((shown - clicked) / rate).astype(np.int64)

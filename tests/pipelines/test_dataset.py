@@ -56,6 +56,22 @@ def test_a_manifest_tells_rows_and_sizes_of_its_files(spark: SparkSession, tmp_p
     assert (on_disk["rows"], on_disk["bytes"]) == (10, sum(file.bytes for file in found.files))
 
 
+@pytest.mark.parametrize("left", [None, 0, 0.5])
+def test_a_file_that_is_not_what_was_written_is_named(
+    spark: SparkSession, tmp_path: Path, left: float | None
+) -> None:
+    store = Store(str(tmp_path))
+    manifest = store.publish("numbers", DAY, rows(spark, 0, 10), {})
+    file = Path(store.urls(manifest)[1].removeprefix("file://"))
+    if left is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: int(left * file.stat().st_size)])
+    said = rf"{file}: cannot be read \(it has (no|\d+) bytes, and its manifest says"
+    with pytest.raises(InputError, match=f"{said} {manifest.files[1].bytes}"):
+        store.read(spark, [manifest])
+
+
 @pytest.mark.parametrize("error", [InputError("too few"), KeyboardInterrupt()])
 def test_a_failing_check_leaves_the_published_run_standing(
     spark: SparkSession, tmp_path: Path, error: BaseException

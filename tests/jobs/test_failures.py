@@ -1,0 +1,94 @@
+"""What a machine does to a job becomes one line, wherever it happens."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from din_model.errors import InputError
+from din_model.petastorm_file import row_groups
+from jobs.failures import one_line
+from jobs.launching import LaunchConfig, on_ranks
+from pipelines.dataset import Store
+from pipelines.split import SplitConfig
+from pipelines.window import open_window
+from tests.jobs.conftest import NIGHTS
+
+FULL = Path("/dev/full")  # a disk without room, on every Linux
+
+
+def full_disk(batches):
+    yield from batches
+    FULL.write_text("no room")
+
+
+def killed(batches):
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield from batches
+
+
+def told(action) -> str | None:
+    with pytest.raises(Exception) as raised:
+        action()
+    return one_line(raised.value)
+
+
+def test_a_full_disk_is_told_wherever_it_was_met(spark):
+    def on_an_executor():
+        spark.range(3).mapInArrow(full_disk, "id long").collect()
+
+    ways = [lambda: FULL.write_text("x"), on_an_executor]
+    for line in map(told, ways):
+        assert line is not None and line.startswith("No space left on device"), line
+        assert "\n" not in line and "spark.local.dir" in line
+
+
+def write_much() -> None:
+    FULL.write_text("x")
+
+
+def test_a_rank_without_room_says_so_where_even_the_store_is_full(tmp_path):
+    (tmp_path / "store").write_text("no folder can be made here")
+    ranks = LaunchConfig("torchrun", ranks=2)
+    for place in (tmp_path, tmp_path / "store"):
+        line = told(lambda place=place: on_ranks(ranks, f"file://{place}", write_much))
+        assert line is not None and "No space left on device" in line, line
+
+
+def test_a_lost_python_worker_is_told(spark):
+    line = told(lambda: spark.range(3).mapInArrow(killed, "id long").collect())
+    assert line == "a Spark task was lost (Python worker exited unexpectedly): run the job again"
+
+
+@pytest.mark.parametrize("whole", [3, 0.5, 0.99])
+def test_a_parquet_file_that_ends_too_early_is_named(spark, tmp_path, whole):
+    spark.range(1000).repartition(1).write.parquet(f"{tmp_path}/table")
+    (file,) = (tmp_path / "table").glob("*.parquet")
+    file.with_name(f".{file.name}.crc").unlink()
+    data = file.read_bytes()
+    file.write_bytes(data[: whole if whole > 1 else int(whole * len(data))])
+    for action in (
+        lambda: spark.read.parquet(str(file)).collect(),
+        lambda: spark.read.schema("id long").parquet(str(file)).collect(),
+        lambda: list(row_groups(f"file://{file}", ["id"])),
+    ):
+        line = told(action)
+        assert line is not None and f"{file}: cannot be read (" in line and "\n" not in line
+
+
+def test_damaged_counts_are_named(nights, tmp_path):
+    _, store, _ = nights
+    manifest = store.require("counts", NIGHTS[0], "")
+    file = Path(store.urls(manifest)[0].removeprefix("file://"))
+    data = file.read_bytes()
+    file.write_bytes(data[:-8] + b"0" * 8)
+    try:
+        with pytest.raises(InputError, match=rf"{file.name}: cannot be read \("):
+            open_window(Store(store.base), [NIGHTS[0]], SplitConfig(), NIGHTS[1])
+    finally:
+        file.write_bytes(data)
+
+
+def test_a_bug_is_not_told_in_one_line():
+    assert one_line(KeyError("score")) is None
