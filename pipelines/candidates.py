@@ -259,7 +259,9 @@ def _raw(rows: DataFrame, ids: str, feature: Feature, vocabulary: DataFrame) -> 
     name, of = feature.name, F.lit(feature.vocabulary)
     if feature.type == "number":
         lowest = F.array(*map(F.lit, (float("-inf"), *feature.boundaries)))
-        return rows.withColumn(name, F.element_at(lowest, F.col(name) - FIRST_ID + 1))
+        bucket = F.element_at(lowest, F.col(name) - FIRST_ID + 1)
+        # Spark 4.0 gives some element where the place is null.
+        return rows.withColumn(name, F.when(F.col(name).isNotNull(), bucket))
     if not feature.is_list:
         return decode(rows, name, of, vocabulary)
     each = decode(rows.select(ids, F.posexplode(name).alias("_at", name)), name, of, vocabulary)
