@@ -68,7 +68,7 @@ setup(
     packages=["din_model", "pipelines", "jobs"],
     package_data={
         "din_model": ["card.md.j2"],
-        "pipelines": ["log4j2.properties", "compare.html.j2"],
+        "pipelines": ["log4j2.properties", "*.html.j2"],
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,

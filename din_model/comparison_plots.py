@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from din_model.plots import COLOURS
+
 Spread = Mapping[tuple[str, int], tuple[float, float]]
 """(encoder, dimension) -> mean and standard deviation over seeds."""
 
-# Okabe and Ito's colours, told apart by most eyes; markers do it without colour.
-STYLE = {"mean": ("#D55E00", "s"), "din": ("#0072B2", "o"), "personas": ("#009E73", "^")}
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+STYLE = {"mean": (COLOURS[1], "s"), "din": (COLOURS[0], "o"), "personas": (COLOURS[2], "^")}
 
 
 def draw_dimensions(axes: Axes, found: Spread, label: str) -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class TrackingConfig(Section):
 def connect(config: TrackingConfig, store_url: str) -> str:
     """Point MLflow at its server or file; return a line that says how to look at it."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of DIN_LOG=json
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     # What a database refuses is raised too: without this it is told twice, once as a trace.
@@ -144,6 +146,27 @@ def log_dict(data: dict[str, Any], name: str) -> None:
 def log_file(path: Path) -> None:
     """Log a file with the active run, under its own name."""
     mlflow.log_artifact(str(path))
+
+
+def log_text(text: str, name: str) -> None:
+    mlflow.log_text(text, name)
+
+
+def losses(model: str, version: int) -> list[tuple[int, float]]:
+    """Step and training loss of the training that a version came from, in order; [] if none.
+
+    A run may hold a night's several trainings: this one is the last that began before the version
+    was registered.
+    """
+    client = _client()
+    found = client.get_model_version(model, str(version))
+    if not found.run_id:
+        return []
+    told = client.get_metric_history(found.run_id, "loss")
+    told = [m for m in told if m.timestamp <= found.creation_timestamp]
+    told = sorted(told, key=lambda m: (m.timestamp, m.step))
+    began = [i for i, (a, b) in enumerate(pairwise(told), 1) if b.step <= a.step]
+    return [(m.step, m.value) for m in told[max(began, default=0) :]]
 
 
 def find(model: str, fingerprint: str) -> int | None:

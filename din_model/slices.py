@@ -3,17 +3,58 @@
 A model's mean hides whom it serves. Each slice is a name and the rows that fall into it.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from din_model.features import FeatureSpec
+from din_model.metrics import Meter
 
 Array = np.ndarray
 
 LENGTHS = (0, 1, 6, 21, 51)
 INTERESTS = (0, 1, 2, 4, 8)
 POPULARITY = ("head", "middle", "tail")
+BINS = 1 << 14
+
+
+class Slice(NamedTuple):
+    """``auc``: by the name of who scored the rows."""
+
+    name: str
+    rows: float
+    clicks: float
+    auc: dict[str, float]
+
+
+class Slices:
+    """Adds up what batches are worth, by slice; in one process, not over ranks."""
+
+    def __init__(self, spec: FeatureSpec, shown: Array) -> None:
+        """``shown``: impressions of each item, by id."""
+        self._spec, self._thirds = spec, popularity_thirds(shown)
+        self._meters: defaultdict[tuple[str, str], Meter] = defaultdict(
+            partial(Meter, BINS, by_user=False)
+        )
+
+    def add(self, columns: Mapping[str, Array], scores: Mapping[str, Array]) -> None:
+        """``scores``: by the name of who gives them, [B] each."""
+        for part, mask in slices_of(columns, self._spec, self._thirds):
+            for name, score in scores.items():
+                self._meters[name, part].add(columns["label"][mask], score[mask])
+
+    def result(self) -> list[Slice]:
+        """Every slice, in order; who scored has no AUC there if all labels are alike."""
+        found: dict[str, Slice] = {}
+        for (name, part), meter in self._meters.items():
+            numbers = meter.result()
+            row = found.setdefault(part, Slice(part, numbers["rows"], numbers["clicks"], {}))
+            if numbers["auc"] == numbers["auc"]:
+                row.auc[name] = numbers["auc"]
+        return list(found.values())
 
 
 def interest_column(spec: FeatureSpec) -> str | None:

@@ -1,31 +1,52 @@
-"""What a person reads when a job ends: metrics by baselines, counts that reconcile, one user."""
+"""How a night ends: the scores, and what a person reads of it, in the terminal and as a page."""
 
+from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from functools import partial
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from rich.table import Table
 
 from din_model import registry
-from din_model.features import FeatureSpec
-from din_model.progress import console
+from din_model.progress import Stage, console
+from jobs.settings import Settings
+from pipelines import report
 from pipelines.challenger import Metrics
 from pipelines.dataset import Manifest, Store
 from pipelines.examples import whole
-from pipelines.logs import Logs
+from pipelines.explained import Explained, explained_user
+from pipelines.guards import Breach
+from pipelines.logs import DAY, Logs
 from pipelines.night import Decision
+from pipelines.scoring import score_day
+
+
+def score_and_close(
+    settings: Settings, logs: Logs, store: Store, day: date, decision: Decision,
+    stages: Sequence[Stage],
+) -> None:  # fmt: skip
+    """Score the next date, then close the night, also where a guard holds the scores back."""
+    model, version, rules = settings.tracking.model, decision.version, settings.candidates
+    close = partial(close_night, settings, logs, store, day, decision, stages)
+    try:
+        close(score_day(logs, store, model, version, settings.score, day + DAY, rules))
+    except Breach as breach:
+        close(breach.held, str(breach))
+        raise
 
 
 def close_night(
-    logs: Logs, store: Store, model: str, encoder: str, decision: Decision, scores: Manifest,
-    day: date,
+    settings: Settings, logs: Logs, store: Store, day: date, decision: Decision,
+    stages: Sequence[Stage], scores: Manifest, breach: str = "",
 ) -> None:  # fmt: skip
-    """Print how the day was judged, that its counts reconcile, and one user's best candidates."""
+    """Print how the day was judged and that its counts reconcile; write and log the report.
+
+    Args:
+        scores: published, or held back because of a ``breach``.
+    """
     console.print()
-    console.print(metrics_table(decision.metrics, str(day)))
-    console.print(f"  {share_of_possible(decision.metrics, encoder)}")
-    examples, spec = whole(store, day), logs.spec
+    console.print(metrics_table(decision.metrics, decision.judged or str(day)))
+    console.print(f"  {share_of_possible(decision.metrics, settings.train.model.encoder)}")
+    examples, model = whole(store, day), settings.tracking.model
     reasons = examples.facts["funnel"]["impressions"]
     shown, quarantined = sum(reasons.values()), sum(reasons.values()) - reasons["good"]
     reconciled(
@@ -38,21 +59,24 @@ def close_night(
     parts = {"scores": scores.rows, "refused": refused, "erased": scores.erased}
     parts["below_top"] = scores.facts.get("below_top", 0)
     reconciled(f"candidates for {scores.date}", offered, **parts)
-    others = [f for f in spec.side("item") if f.name != spec.item and not f.is_list]
-    known = logs.attributes.latest("items", others, day) if logs.sources.items else None
-    sample_user(store.read(logs.spark, [scores]), known, spec)
+    best = None if breach else explained_user(logs, store, scores, day)
+    if best:
+        _print_best(best, logs.spec.user)
+    guards, nightly = settings.score.guards, settings.nightly
+    told = report.Told(model, decision, scores, stages, best, nightly, guards, breach)
+    page = report.page(store, told, day)
+    registry.log_text(page, "report.html")
+    console.print(f"\n  Report: {store.put(f'{report.NAME}/{day}.html', page)}", markup=False)
 
 
 def metrics_table(results: Metrics, day: str) -> Table:
     """One line a model or baseline; all judged on the same rows."""
     table = Table(title=f"Judged on {day}, which none of them saw", title_justify="left")
     table.add_column("")
-    for name in ("AUC", "GAUC", "log loss", "calibration"):
+    for name in report.METRICS.values():
         table.add_column(name, justify="right")
-    for name, values in results.items():
-        numbers = [values[k] for k in ("auc", "gauc", "log_loss", "calibration")]
-        label = "reference (best possible)" if name == "reference" else name
-        table.add_row(label, *[f"{n:.4f}" if n == n else "-" for n in numbers])
+    for name, numbers in report.metric_rows(results):
+        table.add_row(name, *numbers)
     return table
 
 
@@ -73,38 +97,9 @@ def reconciled(what: str, total: int, **parts: int) -> None:
     console.print(f"  {what} {total:,} {sign} {told}")
 
 
-def sample_user(scores: DataFrame, labels: DataFrame | None, spec: FeatureSpec) -> None:
-    """Print one user's best candidates and the behaviours that weighed most in each.
-
-    Args:
-        labels: item and its other attributes as text, to tell items by.
-    """
-    past = F.desc("history_length")
-    first = scores.orderBy(past, spec.user).select(spec.user).first()
-    if first is None or "because" not in scores.columns:
-        return
-    top = (
-        scores.where((F.col(spec.user) == first[0]) & (F.col("rank") <= 3))
-        .orderBy("rank")
-        .collect()
-    )
-    items = {str(row[spec.item]) for row in top}
-    items |= {str(why["item"]) for row in top for why in row["because"] or ()}
-    named = _names(labels, items, spec) if labels is not None else {}
-    told_by = {h.kind: spec.told_by(h).name for h in spec.histories}
-
-    def show(item: Any, feature: str = spec.item) -> str:
-        return f"{item} {named.get(str(item), '') if feature == spec.item else ''}".strip()
-
-    console.print(f"\n  [bold]{spec.user} {first[0]}[/]: best candidates, and what weighed most")
-    for row in top:
-        console.print(f"  {row['rank']}. {show(row[spec.item])}   score {row['score']:.3f}")
-        for why in row["because"] or ():
-            behaviour = show(why["item"], told_by[why["kind"]])
-            console.print(f"       {why['weight']:.3f}  {why['kind']}: {behaviour}")
-
-
-def _names(labels: DataFrame, items: set[str], spec: FeatureSpec) -> dict[str, str]:
-    others = [c for c in labels.columns if c != spec.item]
-    rows = labels.where(F.col(spec.item).isin(*items)).collect()
-    return {r[spec.item]: "(" + ", ".join(str(r[c]) for c in others) + ")" for r in rows}
+def _print_best(best: Explained, user: str) -> None:
+    console.print(f"\n  [bold]{user} {best.user}[/]: best candidates, and what weighed most")
+    for offer in best.offers:
+        console.print(f"  {offer.rank}. {offer.item}   score {offer.score:.3f}")
+        for why in offer.because:
+            console.print(f"       {why.weight:.3f}  {why.kind}: {why.behaviour}")

@@ -4,29 +4,27 @@
 
 Without a date it is yesterday's night, by the time zone of the logs. With nightly.wait it waits for
 logs and candidates that are late. One night at a time runs in a store; conf/schedule starts it.
+What happened stands in the store's reports/D.html.
 
 Safe to run again: published dates are not built again, a recorded night keeps its version, and the
 alias moves only through the gate (python -m jobs.rollback takes it back).
 """
 
 from datetime import date, datetime
-from functools import partial
 from zoneinfo import ZoneInfo
 
 from din_model import registry
 from din_model.config import to_dict
 from din_model.errors import InputError
-from din_model.progress import console
+from din_model.progress import console, recorded
 from jobs.building import build_missing
-from jobs.closing import close_night
+from jobs.closing import score_and_close
 from jobs.settings import Settings, main
-from jobs.training import challenge
+from jobs.training import gated
 from pipelines.arrival import await_logs
 from pipelines.build import is_built
 from pipelines.dataset import Store
 from pipelines.logs import DAY
-from pipelines.night import decide
-from pipelines.scoring import score_day
 from pipelines.spec import feature_spec
 from pipelines.window import window_days
 
@@ -47,20 +45,13 @@ def _night(settings: Settings, day: date) -> None:
     console.print(f"[bold]Night of {day}[/]")
     await_logs(logs.spark, logs.sources, settings.nightly, day, is_built(store, day))
     look = registry.connect(settings.tracking, store.url)
-    name, since = settings.tracking.model, settings.history.since
-    days = window_days(settings.train, settings.split, day, since)
-    with registry.run(f"night {day}", {"job": "nightly"}, to_dict(settings)):
+    days = window_days(settings.train, settings.split, day, settings.history.since)
+    run = registry.run(f"night {day}", {"job": "nightly"}, to_dict(settings))
+    with run, recorded() as stages:
         build_missing(settings, store, [*days, day])
-        decision = decide(
-            store, settings.train, settings.nightly, settings.split, since, name, day,
-            partial(challenge, settings),
-        )  # fmt: skip
-        console.print(f"  gate: {decision.why}")
-        scores = score_day(
-            logs, store, name, decision.version, settings.score, day + DAY, settings.candidates
-        )
-    close_night(logs, store, name, settings.train.model.encoder, decision, scores, day)
-    console.print(f"\n  Runs and models: {look}")
+        decision = gated(settings, store, day)
+        score_and_close(settings, logs, store, day, decision, stages)
+    console.print(f"  Runs and models: {look}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import date
 from functools import partial
 
 from din_model import distributed, registry
@@ -11,6 +12,7 @@ from jobs.launching import on_ranks
 from jobs.settings import Settings
 from pipelines.challenger import Challenge, Metrics, train_challenger
 from pipelines.dataset import Store
+from pipelines.night import Decision, decide
 from pipelines.session import spark_session
 from pipelines.window import Window
 
@@ -27,6 +29,16 @@ def challenge(
     if settings.launch.launcher == "spark":
         spark_session("train", window.spec.time_zone)  # TorchDistributor takes the active one
     return on_ranks(settings.launch, store.url, work)
+
+
+def gated(settings: Settings, store: Store, day: date) -> Decision:
+    """See pipelines.night.decide."""
+    decision = decide(
+        store, settings.train, settings.nightly, settings.split, settings.history.since,
+        settings.tracking.model, day, partial(challenge, settings),
+    )  # fmt: skip
+    console.print(f"  gate: {decision.why}")
+    return decision
 
 
 def _joined(

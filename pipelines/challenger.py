@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from din_model.metrics import Calibration, Meter, Sums
 from din_model.model import DIN, new_model
 from din_model.progress import stage
 from din_model.reader import Columns
+from din_model.slices import Slice, Slices
 from din_model.train import Log, fit, scored
 from din_model.train_config import TrainConfig
 from din_model.trainer import Trainer
@@ -33,6 +34,9 @@ from pipelines.window import Window
 Metrics = dict[str, dict[str, float]]
 Score = Callable[[Columns, np.ndarray], np.ndarray]
 """What a judged batch is scored by, given its columns and the model's scores."""
+
+Look = Callable[[Columns, dict[str, np.ndarray]], None]
+"""What is told of a judged batch: its columns, and the scores by the name of who gives them."""
 
 Challenge = Callable[..., tuple[int, Metrics]]
 """Trains on a window, from a version on or from nothing; see train_challenger."""
@@ -51,14 +55,16 @@ class Judged:
     Attributes:
         metrics: by name, see din_model.metrics.Meter.
         by_user: by name, see din_model.metrics.Meter.by_user.
-        calibration: the model's.
+        calibration: by name.
         scores: histogram (din_model.drift) of the model's scores, as it publishes them.
+        slices: of versions that were judged again; see din_model.slices.
     """
 
     metrics: Metrics
     by_user: dict[str, dict[str, Sums]]
-    calibration: list[Calibration]
+    calibration: dict[str, list[Calibration]]
     scores: np.ndarray
+    slices: list[Slice] = field(default_factory=list)
 
 
 def train_challenger(
@@ -115,7 +121,8 @@ def train_challenger(
             registry.log_metrics({f"{name.replace(' ', '_')}.{k}": v for k, v in values.items()})
         registry.log_figure(plots.training_curve(at.losses, window.base_rate), "training")
         if window.judge:
-            registry.log_figure(plots.calibration_curve(judged.calibration), "calibration")
+            curve = judged.calibration[config.model.encoder]
+            registry.log_figure(plots.calibration_curve(curve), "calibration")
     return version, results
 
 
@@ -124,7 +131,14 @@ def judge_again(store: Store, window: Window, model_name: str, versions: dict[st
     (name, model), *others = [(n, registry.load(model_name, v)[0]) for n, v in versions.items()]
     beside = {each: _scored_by(other) for each, other in others}
     beside["base rate"] = _baselines(window)["base rate"]
-    return judge(model, store, window, name, beside)
+    item = window.spec[window.spec.item].vocabulary
+    slices = Slices(window.spec, window.counts[item]["shown"])
+
+    def look(columns: Columns, scores: dict[str, np.ndarray]) -> None:
+        slices.add(columns, {n: scores[n] for n in versions})
+
+    judged = judge(model, store, window, name, beside, look)
+    return replace(judged, slices=slices.result())
 
 
 def train(
@@ -170,8 +184,9 @@ def _prepare(
 
 
 def judge(
-    model: DIN, store: Store, window: Window, name: str, beside: dict[str, Score] | None = None
-) -> Judged:
+    model: DIN, store: Store, window: Window, name: str, beside: dict[str, Score] | None = None,
+    look: Look = lambda columns, scores: None,
+) -> Judged:  # fmt: skip
     """Judge a model, by ``name``, and what stands ``beside`` it on the same rows."""
     user = window.spec.user
     scores: dict[str, Score] = {name: lambda columns, score: score} | (beside or {})
@@ -179,14 +194,17 @@ def judge(
     with ExitStack() as stack, stage(f"judge {model.config.encoder}") as report:
         meters = {each: stack.enter_context(Meter()) for each in scores}
         for columns, score in scored(model, window.judge_reader(store)):
+            said = {each: score_by(columns, score) for each, score_by in scores.items()}
             for each, meter in meters.items():
-                meter.add(columns["label"], scores[each](columns, score), columns[user])
+                meter.add(columns["label"], said[each], columns[user])
+            look(columns, said)
             published += drift.histogram(score, window.logit_shift)
         results = {each: meter.result() for each, meter in meters.items()}
         by_user = {each: meter.by_user() for each, meter in meters.items()}
         report.rows = int(results[name]["rows"])
         published = sum_over_ranks(torch.from_numpy(published)).numpy()
-        return Judged(results, by_user, meters[name].calibration(), published)
+        calibration = {each: meter.calibration() for each, meter in meters.items()}
+        return Judged(results, by_user, calibration, published)
 
 
 def _scored_by(model: DIN) -> Score:

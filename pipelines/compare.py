@@ -19,14 +19,13 @@ from din_model.metrics import Meter
 from din_model.model import DIN, Encoder
 from din_model.progress import stage
 from din_model.reader import Columns
-from din_model.slices import popularity_thirds, slices_of
+from din_model.slices import Slices
 from din_model.train import scored
 from din_model.train_config import TrainConfig
 from pipelines.challenger import train
 from pipelines.dataset import Store
 from pipelines.window import Window
 
-SLICE_BINS = 1 << 14
 TOP = 10
 USERS_AT_ONCE = 8
 LOOKED_AT = 100_000
@@ -128,18 +127,16 @@ def judge_cell(
 ) -> Cell:  # fmt: skip
     """Judge a model on the window's judging rows, by slices, and by its top lists."""
     shown = window.counts[window.spec[window.spec.item].vocabulary]["shown"]
-    thirds, slices = popularity_thirds(shown), dict[str, Meter]()
+    slices = Slices(window.spec, shown)
     with ExitStack() as stack, stage(f"judge {encoder} {dimension} seed {seed}") as report:
         meter = stack.enter_context(Meter())
         for columns, score in scored(model, window.judge_reader(store)):
             meter.add(columns["label"], score, columns[window.spec.user])
-            for name, mask in slices_of(columns, window.spec, thirds):
-                part = slices.setdefault(name, Meter(SLICE_BINS, by_user=False))
-                part.add(columns["label"][mask], score[mask])
+            slices.add(columns, {encoder: score})
         results = meter.result()
         report.rows, report.note = int(results["rows"]), f"AUC {results['auc']:.4f}"
     coverage, popularity = top_lists(model, sample, shown)
-    by_slice = {name: part.result()["auc"] for name, part in slices.items()}
+    by_slice = {part.name: part.auc.get(encoder, float("nan")) for part in slices.result()}
     return Cell(encoder, dimension, seed, results, by_slice, coverage, popularity)
 
 

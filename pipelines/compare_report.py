@@ -1,8 +1,5 @@
 """The report of a comparison: one HTML file that needs nothing beside it, and Markdown."""
 
-import base64
-import io
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +7,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from din_model import comparison_plots as plots
@@ -28,6 +24,7 @@ from pipelines.compare import (
     mean_of_seeds,
 )
 from pipelines.dataset import Store
+from pipelines.pages import render, svg
 
 REPORTS = PAGE, TEXT = "report.html", "report.md"
 OFFERED = 3
@@ -54,12 +51,8 @@ def write_report(
     table = _table(cells)
     markdown = [f"# {title}", "", *[f"- {line}" for line in lines], "", *_markdown(table), ""]
     (folder / TEXT).write_text("\n".join(markdown))
-    template = Environment(autoescape=True).from_string(
-        (files("pipelines") / "compare.html.j2").read_text()
-    )
-    page = template.render(
-        title=title, findings=lines, table=table, pictures={n: _svg(f) for n, f in figures.items()}
-    )
+    pictures = {name: svg(figure, name) for name, figure in figures.items()}
+    page = render("compare.html.j2", title=title, findings=lines, table=table, pictures=pictures)
     (folder / PAGE).write_text(page)
     return figures
 
@@ -156,10 +149,3 @@ def _table(cells: list[Cell]) -> list[list[str]]:
 def _markdown(table: list[list[str]]) -> list[str]:
     head, *rows = (f"| {' | '.join(row)} |" for row in table)
     return [head, "|" + "---|" * len(table[0]), *rows]
-
-
-def _svg(figure: Figure) -> str:
-    """A figure as a data address, which no browser has to fetch."""
-    out = io.BytesIO()
-    figure.savefig(out, format="svg")
-    return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()

@@ -213,16 +213,10 @@ class Store:
                 self.fs.mv(path, path.replace("/run=", "/.run="), recursive=True)
         return manifest
 
-    def _require_sizes(self, manifest: Manifest) -> None:
-        folder = f"{self.base}/{manifest.name}/date={manifest.date}/run={manifest.run}"
-        there = self.fs.find(folder, detail=True)
-        sizes = {path.rpartition("/")[2]: about["size"] for path, about in there.items()}
-        for file, url in zip(manifest.files, self.urls(manifest), strict=True):
-            if (size := sizes.get(file.path)) != file.bytes:
-                raise InputError(
-                    f"{url}: cannot be read (it has {size or 'no'} bytes, and its manifest says"
-                    f" {file.bytes}): put the file back, or build its date again"
-                )
+    def put(self, path: str, text: str) -> str:
+        """Write a file below the root in one step, over what is there; return its address."""
+        self._replace(f"{self.base}/{path}", text)
+        return f"{self.url}/{path}"
 
     def prune(self, before: datetime) -> int:
         """Remove the superseded runs that were written before a moment (UTC); return how many.
@@ -241,6 +235,17 @@ class Store:
             if self.fs.modified(path) < before:
                 self.fs.rm(path.rpartition("/")[0], recursive=True)
         return removed
+
+    def _require_sizes(self, manifest: Manifest) -> None:
+        folder = f"{self.base}/{manifest.name}/date={manifest.date}/run={manifest.run}"
+        there = self.fs.find(folder, detail=True)
+        sizes = {path.rpartition("/")[2]: about["size"] for path, about in there.items()}
+        for file, url in zip(manifest.files, self.urls(manifest), strict=True):
+            if (size := sizes.get(file.path)) != file.bytes:
+                raise InputError(
+                    f"{url}: cannot be read (it has {size or 'no'} bytes, and its manifest says"
+                    f" {file.bytes}): put the file back, or build its date again"
+                )
 
     def _replace(self, path: str, text: str) -> None:
         self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)

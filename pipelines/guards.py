@@ -15,8 +15,15 @@ from din_model.config import Section
 from din_model.drift import BINS, EDGES, buckets_of, psi
 from din_model.errors import InputError
 from din_model.metrics import Calibration
+from pipelines.dataset import Manifest
 
 BINS_A_UNIT = BINS / float(EDGES[-1] - EDGES[0])
+
+
+class Breach(InputError):
+    """A table whose numbers are out of their limits; ``held`` is its manifest, never published."""
+
+    held: Manifest
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ def check(numbers: dict[str, Any], limits: GuardsConfig, date: str) -> None:
             ``expected`` and ``clicks``; what is not there is not asked.
 
     Raises:
-        InputError: one is; with the number, the limit and the way out.
+        Breach: one is; with the number, the limit and the way out.
     """
     asked = [("coverage", "min_coverage")]
     asked += [
@@ -165,7 +172,7 @@ def check(numbers: dict[str, Any], limits: GuardsConfig, date: str) -> None:
                 f" = {ratio:.3f}, is beyond score.guards.max_calibration {limits.max_calibration}"
             )
     if breaches:
-        raise InputError(
+        raise Breach(
             f"scores of {date} are held back, what was published stays: {'; '.join(breaches)};"
             " look at the run in MLflow, then mend the cause, roll back, or raise the limit"
         )

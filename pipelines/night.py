@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 from din_model import metrics, registry
 from din_model.config import Section, duration
@@ -62,6 +62,10 @@ class Decision:
     Attributes:
         gain: of the challenger over the champion (or the base rate, where there is none): point,
             low and high; empty where nothing was compared.
+        judged: the date that metrics, calibration and slices are of, empty in old records.
+        calibration: of the version that won: rows, mean score and click rate a bucket; empty where
+            no version was judged that night.
+        slices: name, rows, clicks, and AUC of challenger and champion; see din_model.slices.
     """
 
     version: int
@@ -69,6 +73,9 @@ class Decision:
     metrics: Metrics
     base_rate: float
     gain: list[float] = field(default_factory=list)
+    judged: str = ""
+    calibration: list[list[float]] = field(default_factory=list)
+    slices: list[list[Any]] = field(default_factory=list)
 
 
 def decide(
@@ -110,19 +117,17 @@ def _gate(
         days, start = [d for d in days if str(d) > facts.trained_through], champion
     if champion and not days:
         window = open_window(store, window_days(train, split, day, since), split, day)
-        kept = judge_again(store, window, model, {"champion": champion}).metrics["champion"]
+        judged = judge_again(store, window, model, {"champion": champion})
+        kept, why = {"champion": judged.metrics["champion"]}, "has seen every day"
         return Decision(
-            champion,
-            f"champion {champion} has seen every day",
-            {"champion": kept},
-            window.base_rate,
-        )
+            champion, f"champion {champion} {why}", kept, window.base_rate,
+            **_told(judged, "champion", day),
+        )  # fmt: skip
     window = open_window(store, days, split, day, train.patience)
     version, results = challenge(store, window, start)
     if champion == version:
-        return Decision(
-            version, f"version {version} is the champion already", results, window.base_rate
-        )
+        why = f"version {version} is the champion already"
+        return Decision(version, why, results, window.base_rate, judged=str(day))
     both = {"challenger": version} | ({"champion": champion} if champion else {})
     judged = judge_again(store, window, model, both)
     other, name = "base rate", "the base rate"
@@ -137,14 +142,23 @@ def _gate(
     )
     if gain.low > nightly.min_gain:
         registry.promote(model, version)
-        return Decision(version, f"promoted: {verdict}", results, window.base_rate, [*gain])
+        told = _told(judged, "challenger", day)
+        return Decision(version, f"promoted: {verdict}", results, window.base_rate, [*gain], **told)
     if champion is None:
         raise InputError(
             f"no champion, and the challenger is not surely better than the base rate on {day}:"
             f" {verdict}, and nightly.min_gain is {nightly.min_gain:g}; nothing is scored"
         )
     why = f"kept champion {champion}: {verdict}"
-    return Decision(champion, why, results, window.base_rate, [*gain])
+    told = _told(judged, "champion", day)
+    return Decision(champion, why, results, window.base_rate, [*gain], **told)
+
+
+def _told(judged: Judged, winner: str, day: date) -> dict[str, Any]:
+    """What a decision keeps of the judging beside the metrics, so that a rerun can tell it too."""
+    curve = [list(bucket) for bucket in judged.calibration[winner]]
+    slices = [list(part) for part in judged.slices]
+    return {"judged": str(day), "calibration": curve, "slices": slices}
 
 
 def _gain(judged: Judged, other: str, nightly: NightlyConfig, day: date) -> metrics.Gain:

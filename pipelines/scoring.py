@@ -20,7 +20,7 @@ from pipelines.candidates import candidates as candidates_of
 from pipelines.dataset import Manifest, Store
 from pipelines.delivery import TABLE, PostgresConfig, identifiers, to_catalog, to_postgres
 from pipelines.examples import EXAMPLES, whole
-from pipelines.guards import GuardsConfig, calibration, check, compared, measured
+from pipelines.guards import Breach, GuardsConfig, calibration, check, compared, measured
 from pipelines.logs import DAY, Logs
 from pipelines.score import Candidates, Night, counted, encoded, finished, score, ship
 from pipelines.shadow import SHADOW, rankings_compared
@@ -122,8 +122,12 @@ def score_day(
             numbers |= calibrated
             seconds = time.perf_counter() - started
             _log(numbers | {"rows_per_s": manifest.rows / seconds}, last, curve)
-            check(numbers, config.guards, str(day))
-            manifest.facts.update(numbers)
+            manifest.facts.update(numbers | {"calibration": [list(bucket) for bucket in curve]})
+            try:
+                check(numbers, config.guards, str(day))
+            except Breach as breach:
+                breach.held = manifest
+                raise
 
         manifest = store.publish(SCORES, day, rows, pins | candidates.counts, look)
         report.rows, report.note = manifest.rows, f"{candidates.counts['refused']:,} refused"

@@ -30,14 +30,15 @@ def raised(tree: ast.AST, error: str) -> Iterator[str]:
 
 
 def messages(source: str) -> set[str]:
-    """Every InputError's message, and the ValueErrors of sections, which a bad value raises."""
+    """Every InputError's message, a Breach's too, and the ValueErrors of sections' bad values."""
     module = ast.parse(source)
     sections = [
         node
         for node in module.body
         if isinstance(node, ast.ClassDef) and "Section" in map(ast.unparse, node.bases)
     ]
-    return {*raised(module, "InputError"), *(m for s in sections for m in raised(s, "ValueError"))}
+    found = [*raised(module, "InputError"), *raised(module, "Breach")]
+    return {*found, *(m for s in sections for m in raised(s, "ValueError"))}
 
 
 def entries(page: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import pickle
 import pickletools
+import re
 import shutil
 from dataclasses import replace
 from datetime import date, timedelta
@@ -70,6 +71,14 @@ def test_states_chain_and_ids_never_move(nights):
         assert all(store.manifest("state", after).facts["next_id"][v] >= n for v, n in ids.items())
 
 
+def report(store: Store, night: date) -> str:
+    return Path(store.base, "reports", f"{night}.html").read_text()
+
+
+def without_time(page: str) -> str:
+    return re.sub(r"<dt>took</dt>.*", "", page.partition('<h2 id="time">')[0])
+
+
 def test_running_a_night_again_changes_nothing(nights):
     settings, store, _ = nights
     night, scored = NIGHTS[1], NIGHTS[1] + timedelta(days=1)
@@ -77,7 +86,9 @@ def test_running_a_night_again_changes_nothing(nights):
     days = dict.fromkeys(("examples", "state", "vocabulary", "counts", "nights"), night)
     days["scores"] = scored
     before = {name: store.manifest(name, day) for name, day in days.items()}
+    told = report(store, night)
     nightly.run(settings, night)
+    assert without_time(report(store, night)) == without_time(told)
     assert {name: store.manifest(name, day) for name, day in days.items()} == before
     assert registry.champion(settings.tracking.model) == champion
 
