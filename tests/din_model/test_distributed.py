@@ -59,7 +59,10 @@ def rank_main(rank, port, together, cut, config, folder):
 
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("cut", [4, ROWS])
-@pytest.mark.parametrize("config", [{"activation": "relu"}, {"activation": "dice"}])
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param({"activation": "relu"}, marks=pytest.mark.slow), {"activation": "dice"}],
+)
 def test_a_batch_split_over_two_ranks_trains_like_the_whole(tmp_path, cut, config, together):
     whole = trained(some_columns(ROWS), config)
     mp.spawn(rank_main, (free_port(), together, cut, config, str(tmp_path)), nprocs=2)

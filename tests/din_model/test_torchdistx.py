@@ -72,7 +72,13 @@ def rank_main(rank, every, factor, folder):
     distributed.disconnect()
 
 
-@pytest.mark.parametrize("every, factor", [(1, 0.0), (2, 0.5), (3, 0.7)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "every, factor",
+    [pytest.param(1, 0.0, marks=SLOW), (2, 0.5), pytest.param(3, 0.7, marks=SLOW)],
+)
 def test_ranks_meet_as_slow_momentum_says(tmp_path, every, factor):
     mp.spawn(rank_main, (every, factor, str(tmp_path)), nprocs=2)
 

@@ -83,6 +83,7 @@ def test_every_launcher_gives_the_same_model(nights):
         same(model, weights("agent"))
 
 
+@pytest.mark.slow
 def test_a_model_trained_on_sharded_tables_is_whole_where_one_rank_loads_it(nights):
     pytest.importorskip("torchrec", exc_type=ImportError)
     words = ["train.embedding_engine=sharded", "train.embedding_optimizer=adagrad"]

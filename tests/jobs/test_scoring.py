@@ -108,6 +108,7 @@ def test_scores_also_go_to_the_catalog_and_again_when_they_are_published_already
     spark.sql("DROP TABLE nightly_scores")
 
 
+@pytest.mark.slow
 def test_candidates_made_by_rule_are_scored(spark, nights, copy):
     rules = CandidatesConfig(popular=4, of_categories=3, by="category", new=2, seen=False)
     manifest = scored(nights, copy, rules)
