@@ -14,6 +14,8 @@ UNREADABLE = (
     re.compile(r"(?P<why>Encountered error while reading) file (?P<file>\S+?)\. "),
 )
 """What Spark says of a Parquet file that it cannot read, at various depths of its trace."""
+NAMELESS = re.compile(r"corrupted file: .*|can not read class org\.apache\.parquet.*")
+"""What it says of one where it does not say which."""
 
 
 def one_line(error: Exception) -> str | None:
@@ -42,4 +44,9 @@ def of_the_machine(error: Exception) -> InputError | None:
                 f"{found['file']}: cannot be read ({found['why']}): it is damaged; get it again, or"
                 " if it is the store's build its date again"
             )
+    if found := NAMELESS.search(text):
+        return InputError(
+            f"a Parquet file cannot be read ({found[0]}), and Spark does not say which: it is one"
+            " of the date's logs, or of the store's files; get it again, or build its date again"
+        )
     return None

@@ -41,7 +41,7 @@ Harm = Callable[[bytes, random.Random], bytes]
 
 TRACKING = r"tracking: "
 LOST = r"was lost .*: run the job again"
-DAMAGED = r"cannot be read"
+NAMELESS = r"a Parquet file cannot be read .* Spark does not say which"
 FULL = r"[Nn]o space left on device|database or disk is full"
 
 
@@ -243,7 +243,7 @@ def _damaged(at: Round, file: Path, harm: Harm) -> Iterator[Outcome]:
     file.write_bytes(harm(whole, at.rng))
     try:
         with at.stage.night() as job:
-            said = job.must_refuse(f"{file.name}.*{DAMAGED}")
+            said = job.must_refuse(f"{file.name}: cannot be read|{NAMELESS}")
     finally:
         file.write_bytes(whole)
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -77,6 +77,17 @@ def test_a_parquet_file_that_ends_too_early_is_named(spark, tmp_path, whole):
         assert line is not None and f"{file}: cannot be read (" in line and "\n" not in line
 
 
+def test_a_damaged_parquet_file_that_spark_does_not_name_is_told(spark, tmp_path):
+    spark.range(1000).repartition(1).write.parquet(f"{tmp_path}/table")
+    (file,) = (tmp_path / "table").glob("*.parquet")
+    file.with_name(f".{file.name}.crc").unlink()
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 64  # of the footer's length
+    file.write_bytes(data)
+    line = told(lambda: spark.read.schema("id long").parquet(str(file)).collect())
+    assert line is not None and line.startswith("a Parquet file cannot be read (corrupted file: ")
+
+
 def test_damaged_counts_are_named(nights, tmp_path):
     _, store, _ = nights
     manifest = store.require("counts", NIGHTS[0], "")
