@@ -84,8 +84,10 @@ def one_round(number: int, fault: Fault, at: Round) -> dict[str, object]:
     except Exception as error:
         result, said = "failed", str(error).strip().splitlines()[0] if str(error) else repr(error)
         kept = at.stage.folder / f"failed-{number}-{name}"
-        shutil.copytree(at.stage.store, kept / "store", dirs_exist_ok=True)
+        kept.mkdir(exist_ok=True)
         (kept / "why.txt").write_text(traceback.format_exc())
+        if at.stage.store.exists():
+            shutil.copytree(at.stage.store, kept / "store", dirs_exist_ok=True)
         said = f"{said}; see {kept}"
     seconds = round(time.monotonic() - began)
     print(f"{number:3} {name:<16} {result:<8} {seconds:>4} s  {said}", flush=True)

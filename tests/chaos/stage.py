@@ -77,6 +77,10 @@ class Job:
     def errors(self) -> list[str]:
         return [line for line in self.said.splitlines() if line.startswith("error: ")]
 
+    @property
+    def last(self) -> str:
+        return next(reversed(self.said.split("\n")[:-1]), "nothing said")
+
     def children(self) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):  # it has ended
             return psutil.Process(self.process.pid).children(recursive=True)
@@ -97,13 +101,13 @@ class Job:
     def must_end(self) -> str:
         """Require that it ends well; return a word for the tally."""
         status = self.process.wait(PATIENCE)
-        assert status == 0, f"exit {status}:\n{self.said}"
+        assert status == 0, f"exit {status}: {self.last}\n{self.said}"
         return "ended well"
 
     def must_refuse(self, pattern: str) -> str:
         """Require that it ends with 2 and with one line that says what the pattern does."""
         status = self.process.wait(PATIENCE)
-        assert status == 2, f"exit {status}:\n{self.said}"
+        assert status == 2, f"exit {status}: {self.last}\n{self.said}"
         assert len(self.errors) == 1 and "Traceback" not in self.said, self.said
         assert re.search(pattern, self.errors[0]), f"{pattern} is not in {self.errors[0]}"
         return self.errors[0]
@@ -189,8 +193,8 @@ class Stage:
             command, cwd=self.folder, env=env, stdout=out, stderr=out, start_new_session=True
         ) as process:  # fmt: skip
             job, over = Job(process, log), Event()
-            if not self.is_ready:
-                over.set()
+            if day != TONIGHT or not self.is_ready:
+                over.set()  # what is read meanwhile is just being made
             reader = pool.submit(self._watch, over)
             try:
                 yield job
