@@ -32,6 +32,8 @@ USER, ITEM, KEY, VALUE = "_user", "_item", "_item_key", "_value"
 class CandidatesConfig(Section):
     """Candidates by rule, for whoever has a history or was shown something the day before.
 
+    Attributes that no side table holds are the newest that the day before tells of user or item.
+
     Attributes:
         popular: so many items to every user, by the day's clicks, then by how often it showed them.
         of_categories: so many of the popular items whose ``by`` has a value that the user's history

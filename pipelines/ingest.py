@@ -15,6 +15,8 @@ from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
 from pipelines.sources import CORRUPT, Source
 
+WHOLE = r"^[0-9]{1,18}$"
+
 UNITS = {"s": 10**6, "ms": 10**3, "us": 1}
 
 
@@ -71,6 +73,10 @@ def typed(
     if span:
         column = _time(raw, spec.time, source, name)
         columns.append(column.alias("time"))
+        digits = F.col(spec.time).cast("string").rlike(WHOLE)
+        checks.append(
+            (f"{spec.time} is a whole number, but no time_unit is set", column.isNull() & digits)
+        )
         never_null(column, spec.time)
         start, end = span
         inside = (column >= F.lit(start or -(2**62))) & (column < F.lit(end))
@@ -103,10 +109,12 @@ def _feature(raw: DataFrame, feature: Feature, name: str) -> Column:
         accepted = (T.StringType,)
     list_as_said = isinstance(kind, T.ArrayType) == feature.is_list
     if not list_as_said or not isinstance(element, (*accepted, T.NullType)):
+        whole = feature.type == "string" and isinstance(element, T.IntegralType)
         raise InputError(
             f"sources.{name}: column {feature.name!r} is {kind.simpleString()}, but"
             f" features.columns.{feature.name} says {feature.type}"
-            f"{' list' if feature.is_list else ''}: mend the one, or cast in"
+            f"{' list' if feature.is_list else ''}:"
+            f" {'write type: int64 there' if whole else 'mend the one'}, or cast in"
             f" sources.{name}.query"
         )
     if feature.is_list:
@@ -127,6 +135,9 @@ def _time(raw: DataFrame, time_column: str, source: Source, name: str) -> Column
             )
         return column.cast("bigint") * UNITS[source.time_unit]
     if isinstance(kind, T.StringType):
+        if source.time_unit:  # CSV without a schema: whole numbers come as text
+            whole = F.when(column.rlike(WHOLE), column.cast("bigint"))
+            return whole * UNITS[source.time_unit]
         column = F.try_to_timestamp(column)
     elif not isinstance(kind, (T.TimestampType, T.TimestampNTZType)):
         raise InputError(

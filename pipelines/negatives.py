@@ -27,6 +27,9 @@ Choose = Callable[[np.random.Generator], np.ndarray]
 class NegativesConfig(Section):
     """Unclicked rows drawn for each click, from what the user did not touch.
 
+    A drawn row has the click's user, time and context, and the drawn item's attributes, which then
+    must stand in ``sources.items``.
+
     Attributes:
         per_positive: so many a click.
         base_rate: the click rate, between 0 and 1, that published scores shall mean; null: that of

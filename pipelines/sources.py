@@ -29,7 +29,7 @@ class Source(Section):
         options: of Spark's reader, such as ``{header: "true"}``.
         schema: columns as DDL; it lets broken JSON and CSV lines be told from empty ones.
         query: Spark SQL over the table ``raw``, for logs of another shape; may hold ``{date}``.
-        time_unit: of times that are whole numbers.
+        time_unit: of times that are whole numbers, or texts of them, as in CSV without ``schema``.
     """
 
     path: str | None = None

@@ -53,7 +53,8 @@ class FeaturesConfig(Section):
         item: the feature that says what.
         columns: the features by name.
         time: the column of the moment; a timestamp, ISO text, or a whole number with ``time_unit``.
-        label: the column that flags clicks (0 or 1), where there is no ``sources.clicks``.
+        label: the column that flags clicks (0 or 1), where there is no ``sources.clicks``; of a log
+            of clicks alone ``1``, from its query.
         weight: a column that each impression counts with; null: all alike.
         reference: a score to compare with (yesterday's production model, or the truth of generated
             logs); the model never sees it.

@@ -157,6 +157,10 @@ def test_a_day_begins_where_its_time_zone_says(spark, tmp_path):
             "select id, user, cast(item as double) item, at, clicked from raw",
             "column 'item' is double, but features.columns.item says int64",
         ),
+        (
+            "select id, 7 user, item, at, clicked from raw",
+            "column 'user' is int, but features.columns.user says string: write type: int64 there",
+        ),
         ("select id, user, item, 5 at, clicked from raw", r"sources\.impressions\.time_unit"),
     ],
 )
@@ -167,6 +171,20 @@ def test_what_the_log_lacks_is_named_before_anything_is_written(spark, tmp_path,
     with pytest.raises(InputError, match=message):
         build_day(logs, store, EIGHT_FILES, BY_DATE, DAY)
     assert {p.name for p in (tmp_path / "store").rglob("*")} <= {".writer.lock"}
+
+
+def test_a_time_of_digits_as_text_is_read_by_its_unit_and_asked_for_it(spark, tmp_path):
+    logs, store = logs_of(spark, tmp_path, impressions(20)), Store(str(tmp_path / "store"))
+    query = "select id, user, item, '1795132800123' at, clicked from raw"  # 2026-11-20 00:00 UTC
+
+    def build(unit: str | None) -> int:
+        source = replace(logs.sources.impressions, query=query, time_unit=unit)
+        there = replace(logs, sources=replace(logs.sources, impressions=source))
+        return build_day(there, store, EIGHT_FILES, BY_DATE, DAY).rows
+
+    with pytest.raises(InputError, match="mostly 'at is a whole number, but no time_unit is set'"):
+        build(None)
+    assert build("ms") == 20
 
 
 def test_last_position_holds_one_positive_a_user_out_with_negatives_never_touched(spark, tmp_path):
