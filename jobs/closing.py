@@ -47,12 +47,8 @@ def close_night(
     console.print(metrics_table(decision.metrics, decision.judged or str(day)))
     console.print(f"  {share_of_possible(decision.metrics, settings.train.model.encoder)}")
     examples, model = whole(store, day), settings.tracking.model
-    reasons = examples.facts["funnel"]["impressions"]
-    shown, quarantined = sum(reasons.values()), sum(reasons.values()) - reasons["good"]
-    reconciled(
-        f"impressions of {day}", shown,
-        examples=examples.rows, quarantined=quarantined, erased=examples.erased,
-    )  # fmt: skip
+    negatives = settings.build.negatives
+    impressions_reconciled(examples, negatives.per_positive if negatives else 0)
     trained = registry.load(model, decision.version)[1]
     reconciled(f"manifest rows of version {decision.version}", trained.rows, read=trained.rows_read)
     offered, refused = scores.facts["candidates"], scores.facts["refused"]
@@ -86,6 +82,18 @@ def share_of_possible(results: Metrics, encoder: str) -> str:
         return ""
     share = (results[encoder]["auc"] - 0.5) / (results["reference"]["auc"] - 0.5)
     return f"(AUC - 0.5) / (best possible AUC - 0.5) = {share:.3f}"
+
+
+def impressions_reconciled(examples: Manifest, per_positive: int) -> None:
+    """Print what a day's impressions, and the rows drawn for each good one, have become."""
+    reasons = examples.facts["funnel"]["impressions"]
+    shown, drawn = sum(reasons.values()), reasons["good"] * per_positive
+    what = f"impressions of {examples.date}" + (f" and {drawn:,} drawn rows:" if drawn else "")
+    quarantined = shown - reasons["good"]
+    reconciled(
+        what, shown + drawn,
+        examples=examples.rows, quarantined=quarantined, erased=examples.erased,
+    )  # fmt: skip
 
 
 def reconciled(what: str, total: int, **parts: int) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from din_model import registry
 from din_model.errors import InputError
-from jobs.closing import score_and_close
-from pipelines.dataset import Store
+from jobs.closing import impressions_reconciled, score_and_close
+from pipelines.dataset import DataFile, Manifest, Store
 from pipelines.guards import GuardsConfig
 from pipelines.night import Decision
 from tests.jobs.conftest import NIGHTS
@@ -45,6 +45,21 @@ def test_every_night_tells_its_own_numbers(nights):
         assert ("Not measured" in found["Calibration"]) == (number == 0)
         assert f"Training of version {decision['version']}" in found
         assert f"{scores.date} score {scores.rows:,}" in found["Time"]
+
+
+@pytest.mark.parametrize(
+    "per_positive, rows, told",
+    [
+        (0, 9, "impressions of 2026-11-20 11 = examples 9 + quarantined 2"),
+        (4, 45, "of 2026-11-20 and 36 drawn rows: 47 = examples 45 + quarantined 2"),
+        (4, 44, "≠ examples 44 + quarantined 2"),
+    ],
+)
+def test_impressions_and_drawn_rows_are_examples_or_in_quarantine(capsys, per_positive, rows, told):
+    facts = {"funnel": {"impressions": {"good": 9, "malformed": 2}}}
+    files = (DataFile("part", rows, 1, 1),)
+    impressions_reconciled(Manifest("examples", "2026-11-20", "r", files, facts), per_positive)
+    assert told in capsys.readouterr().out
 
 
 def test_what_judged_is_on_record(nights):
