@@ -114,11 +114,6 @@ class FeatureSpec:
         return tuple(f for f in self.features if f.side in sides)
 
     @property
-    def vocabularies(self) -> dict[str, str]:
-        """Vocabulary -> type of its keys."""
-        return {f.vocabulary: f.type for f in self.features if f.type != "number"}
-
-    @property
     def dimensions(self) -> dict[str, int]:
         """Embedding table -> dimension; the tables are named after the vocabularies."""
         return {f.vocabulary: f.dimension for f in self.features if f.dimension}

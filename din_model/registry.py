@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.spark_dataset_source import SparkDatasetSource
 from mlflow.exceptions import MlflowException
+from requests import RequestException
 
 from din_model import artefact
 from din_model.config import Section, expand
@@ -29,8 +30,8 @@ from din_model.model import DIN
 CHAMPION = "champion"
 FINGERPRINT = "fingerprint"
 BEFORE = "champion_before"
-TrackingError = MlflowException
-"""What MLflow raises: a server that does not answer, or refuses."""
+TrackingError = (MlflowException, RequestException)
+"""What MLflow raises: a server that does not answer, or refuses; files go by plain requests."""
 
 LONGEST = 4900
 """Characters of a description; a tracking server's database has room for 5000."""
@@ -158,7 +159,7 @@ def losses(model: str, version: int) -> list[tuple[int, float]]:
     A run may hold a night's several trainings: this one is the last that began before the version
     was registered.
     """
-    client = _client()
+    client = MlflowClient()
     found = client.get_model_version(model, str(version))
     if not found.run_id:
         return []
@@ -171,14 +172,14 @@ def losses(model: str, version: int) -> list[tuple[int, float]]:
 
 def find(model: str, fingerprint: str) -> int | None:
     """The version that was made of the same data, configuration and seed, if there is one."""
-    found = _client().search_model_versions(f"name = '{model}'")
+    found = MlflowClient().search_model_versions(f"name = '{model}'")
     same = [int(v.version) for v in found if v.tags.get(FINGERPRINT) == fingerprint]
     return min(same, default=None)
 
 
 def register(model: str, folder: Path, fingerprint: str, tags: dict[str, str]) -> int:
     """Log a model's folder in the active run and register it; return its version."""
-    client = _client()
+    client = MlflowClient()
     info = mlflow.pyfunc.log_model(
         name="model",
         python_model=str(Path(__file__).with_name("pyfunc.py")),
@@ -206,13 +207,13 @@ def describe(model: str, version: int, card: str) -> None:
     mlflow.log_text(card, "model_card.md")
     if len(card) > LONGEST:
         card = f"{card[:LONGEST].rsplit(chr(10), 1)[0]}\n\n… model_card.md of the run has it all"
-    _client().update_model_version(model, str(version), description=card)
+    MlflowClient().update_model_version(model, str(version), description=card)
 
 
 def champion(model: str) -> int | None:
     """The version that the alias points to; None where there is no such model or alias."""
     try:
-        return int(_client().get_model_version_by_alias(model, CHAMPION).version)
+        return int(MlflowClient().get_model_version_by_alias(model, CHAMPION).version)
     except MlflowException as error:
         if error.error_code in ABSENT:
             return None
@@ -228,8 +229,8 @@ def resolve(model: str, wanted: str | None) -> int:
     text = (wanted or f"@{CHAMPION}").removeprefix(f"models:/{model}").removeprefix("/")
     try:
         if text.startswith("@"):
-            return int(_client().get_model_version_by_alias(model, text[1:]).version)
-        return int(_client().get_model_version(model, text).version)
+            return int(MlflowClient().get_model_version_by_alias(model, text[1:]).version)
+        return int(MlflowClient().get_model_version(model, text).version)
     except MlflowException as error:
         if error.error_code not in ABSENT:
             raise
@@ -253,7 +254,7 @@ def load(model: str, version: int) -> tuple[DIN, artefact.Facts]:
 
 def promote(model: str, version: int) -> None:
     """Make a version the champion, remembering the one before."""
-    client, before = _client(), champion(model)
+    client, before = MlflowClient(), champion(model)
     if before == version:
         return
     client.set_model_version_tag(model, str(version), BEFORE, str(before or ""))
@@ -267,19 +268,15 @@ def rollback(model: str) -> tuple[int, int]:
         InputError: there is no champion, or none before it.
     """
     current = resolve(model, None)
-    before = _client().get_model_version(model, str(current)).tags.get(BEFORE)
+    before = MlflowClient().get_model_version(model, str(current)).tags.get(BEFORE)
     if not before:
         raise InputError(f"{model!r} version {current} has no champion before it to go back to")
-    _client().set_registered_model_alias(model, CHAMPION, before)
+    MlflowClient().set_registered_model_alias(model, CHAMPION, before)
     return current, int(before)
 
 
 def _without_password(uri: str) -> str:
     return PASSWORD.sub(r"\1:***@", uri)
-
-
-def _client() -> MlflowClient:
-    return MlflowClient()
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -49,7 +49,7 @@ def _night(settings: Settings, day: date) -> None:
     run = registry.run(f"night {day}", {"job": "nightly"}, to_dict(settings))
     with run, recorded() as stages:
         build_missing(settings, store, [*days, day])
-        decision = gated(settings, store, day)
+        decision = gated(settings, store, days, day)
         score_and_close(settings, logs, store, day, decision, stages)
     console.print(f"  Runs and models: {look}")
 

@@ -31,11 +31,11 @@ def challenge(
     return on_ranks(settings.launch, store.url, work)
 
 
-def gated(settings: Settings, store: Store, day: date) -> Decision:
+def gated(settings: Settings, store: Store, days: list[date], day: date) -> Decision:
     """See pipelines.night.decide."""
     decision = decide(
-        store, settings.train, settings.nightly, settings.split, settings.history.since,
-        settings.tracking.model, day, partial(challenge, settings),
+        store, settings.train, settings.nightly, settings.split, days, settings.tracking.model,
+        day, partial(challenge, settings),
     )  # fmt: skip
     console.print(f"  gate: {decision.why}")
     return decision

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from din_model.config import duration, expand
+from din_model.config import duration
 from din_model.errors import InputError
 from din_model.progress import console
 from pipelines.logs import DAY
@@ -36,9 +36,9 @@ def await_logs(
     """
     expected = list(_read_by(sources, day, built))
     paths = [
-        (name, on, expand(source.path).replace("{date}", str(on)))
+        (name, on, path)
         for name, source, on in expected
-        if source.path and "{date}" in source.path
+        if "{date}" in (source.path or "") and (path := source.path_of(on))
     ]
     wait, poll = (duration(text).total_seconds() for text in (config.wait, config.poll))
     tables = [f"sources.{name}" for name, source, _ in expected if source.table]

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,6 @@ Metrics = dict[str, dict[str, float]]
 Score = Callable[[Columns, np.ndarray], np.ndarray]
 """What a judged batch is scored by, given its columns and the model's scores."""
 
-Look = Callable[[Columns, dict[str, np.ndarray]], None]
-"""What is told of a judged batch: its columns, and the scores by the name of who gives them."""
-
 Challenge = Callable[..., tuple[int, Metrics]]
 """Trains on a window, from a version on or from nothing; see train_challenger."""
 
@@ -57,14 +54,14 @@ class Judged:
         by_user: by name, see din_model.metrics.Meter.by_user.
         calibration: by name.
         scores: histogram (din_model.drift) of the model's scores, as it publishes them.
-        slices: of versions that were judged again; see din_model.slices.
+        slices: of those that were asked for; see din_model.slices.
     """
 
     metrics: Metrics
     by_user: dict[str, dict[str, Sums]]
     calibration: dict[str, list[Calibration]]
     scores: np.ndarray
-    slices: list[Slice] = field(default_factory=list)
+    slices: list[Slice]
 
 
 def train_challenger(
@@ -131,14 +128,7 @@ def judge_again(store: Store, window: Window, model_name: str, versions: dict[st
     (name, model), *others = [(n, registry.load(model_name, v)[0]) for n, v in versions.items()]
     beside = {each: _scored_by(other) for each, other in others}
     beside["base rate"] = _baselines(window)["base rate"]
-    item = window.spec[window.spec.item].vocabulary
-    slices = Slices(window.spec, window.counts[item]["shown"])
-
-    def look(columns: Columns, scores: dict[str, np.ndarray]) -> None:
-        slices.add(columns, {n: scores[n] for n in versions})
-
-    judged = judge(model, store, window, name, beside, look)
-    return replace(judged, slices=slices.result())
+    return judge(model, store, window, name, beside, versions)
 
 
 def train(
@@ -185,10 +175,14 @@ def _prepare(
 
 def judge(
     model: DIN, store: Store, window: Window, name: str, beside: dict[str, Score] | None = None,
-    look: Look = lambda columns, scores: None,
+    sliced: Collection[str] = (),
 ) -> Judged:  # fmt: skip
-    """Judge a model, by ``name``, and what stands ``beside`` it on the same rows."""
-    user = window.spec.user
+    """Judge a model, by ``name``, and what stands ``beside`` it on the same rows; some by slices.
+
+    Slices are of one process alone, whatever the ranks.
+    """
+    user, item = window.spec.user, window.spec[window.spec.item].vocabulary
+    slices = Slices(window.spec, window.counts[item]["shown"]) if sliced else None
     scores: dict[str, Score] = {name: lambda columns, score: score} | (beside or {})
     published = np.zeros(drift.BINS, np.int64)
     with ExitStack() as stack, stage(f"judge {model.config.encoder}") as report:
@@ -197,14 +191,15 @@ def judge(
             said = {each: score_by(columns, score) for each, score_by in scores.items()}
             for each, meter in meters.items():
                 meter.add(columns["label"], said[each], columns[user])
-            look(columns, said)
+            if slices:
+                slices.add(columns, {each: said[each] for each in sliced})
             published += drift.histogram(score, window.logit_shift)
         results = {each: meter.result() for each, meter in meters.items()}
         by_user = {each: meter.by_user() for each, meter in meters.items()}
-        report.rows = int(results[name]["rows"])
+        report.rows, report.note = int(results[name]["rows"]), f"AUC {results[name]['auc']:.4f}"
         published = sum_over_ranks(torch.from_numpy(published)).numpy()
         calibration = {each: meter.calibration() for each, meter in meters.items()}
-        return Judged(results, by_user, calibration, published)
+        return Judged(results, by_user, calibration, published, slices.result() if slices else [])
 
 
 def _scored_by(model: DIN) -> Score:

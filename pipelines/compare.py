@@ -5,7 +5,7 @@ by slices, and by what it would show to users out of a sample of the catalogue.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,14 +15,11 @@ import torch
 from din_model.batch import Batch, from_columns, with_histories
 from din_model.config import Section
 from din_model.features import FeatureSpec
-from din_model.metrics import Meter
 from din_model.model import DIN, Encoder
-from din_model.progress import stage
+from din_model.progress import console
 from din_model.reader import Columns
-from din_model.slices import Slices
-from din_model.train import scored
 from din_model.train_config import TrainConfig
-from pipelines.challenger import train
+from pipelines.challenger import judge, train
 from pipelines.dataset import Store
 from pipelines.window import Window
 
@@ -111,7 +108,9 @@ def run_grid(
             for seed in grid.seeds:
                 sized = replace(window, spec=with_dimension(window.spec, dimension))
                 drawn = replace(config, seed=seed, model=replace(config.model, encoder=encoder))
-                with tracked(f"{encoder} {dimension} seed {seed}"):
+                name = f"{encoder} {dimension} seed {seed}"
+                console.print(f"  [bold]{name}[/]")
+                with tracked(name):
                     model, *_ = train(store, sized, drawn, lambda m, s: None)
                     cell = judge_cell(store, sized, model, encoder, dimension, seed, sample)
                     log(cell.numbers())
@@ -126,17 +125,11 @@ def judge_cell(
     sample: Sample,
 ) -> Cell:  # fmt: skip
     """Judge a model on the window's judging rows, by slices, and by its top lists."""
+    judged = judge(model, store, window, encoder, sliced=[encoder])
     shown = window.counts[window.spec[window.spec.item].vocabulary]["shown"]
-    slices = Slices(window.spec, shown)
-    with ExitStack() as stack, stage(f"judge {encoder} {dimension} seed {seed}") as report:
-        meter = stack.enter_context(Meter())
-        for columns, score in scored(model, window.judge_reader(store)):
-            meter.add(columns["label"], score, columns[window.spec.user])
-            slices.add(columns, {encoder: score})
-        results = meter.result()
-        report.rows, report.note = int(results["rows"]), f"AUC {results['auc']:.4f}"
     coverage, popularity = top_lists(model, sample, shown)
-    by_slice = {part.name: part.auc.get(encoder, float("nan")) for part in slices.result()}
+    by_slice = {part.name: part.auc.get(encoder, float("nan")) for part in judged.slices}
+    results = judged.metrics[encoder]
     return Cell(encoder, dimension, seed, results, by_slice, coverage, popularity)
 
 

@@ -8,6 +8,7 @@ users last, so a job that was killed is simply run again.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
+from functools import partial
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -54,10 +55,7 @@ def erase(
         known = vocabulary.open_vocabulary(spark, store)[0].where(_in_vocabulary(spec, users))
         by_id = F.col(spec.user).isin([row["id"] for row in known.collect()])
         by_key = F.col(spec.user).cast("string").isin(*users)
-        set_aside = _told_in_raw(spec.user, users)
-
-        def replace(manifest: Manifest, rows: DataFrame) -> None:
-            _publish(store, manifest, rows)
+        set_aside, replace = _told_in_raw(spec.user, users), partial(_publish, store)
 
         def replace_examples(manifest: Manifest, rows: DataFrame) -> None:
             day = date.fromisoformat(manifest.date)

@@ -11,7 +11,7 @@ from din_model.train_config import TrainConfig
 from pipelines.challenger import Challenge, Judged, Metrics, judge_again
 from pipelines.dataset import Store
 from pipelines.split import SplitConfig
-from pipelines.window import open_window, window_days
+from pipelines.window import open_window
 
 NAME = "nights"
 
@@ -80,12 +80,12 @@ class Decision:
 
 def decide(
     store: Store, train: TrainConfig, nightly: NightlyConfig, split: SplitConfig,
-    since: date | None, model: str, day: date, challenge: Challenge,
+    days: list[date], model: str, day: date, challenge: Challenge,
 ) -> Decision:  # fmt: skip
     """Return the version that scores after ``day``: recorded, or found by challenge and gate.
 
     A rerun gets what was recorded. A backfill (a later night is on record) gets the version of the
-    nearest night before it, or else of the first after it. Only a new night trains (by
+    nearest night before it, or else of the first after it. Only a new night trains (on ``days``, by
     ``challenge``), and only the gate moves the alias.
     """
     if record := store.manifest(NAME, day):
@@ -96,7 +96,7 @@ def decide(
         why = f"backfill: the version of {source.date}"
         decision = Decision(**(source.facts | {"why": why}))
     else:
-        decision = _gate(store, train, nightly, split, since, model, day, challenge)
+        decision = _gate(store, train, nightly, split, days, model, day, challenge)
         if nightly.train_in:
             window = open_window(store, [day], split, None)
             version, _ = challenge(store, window, decision.version)
@@ -108,22 +108,22 @@ def decide(
 
 def _gate(
     store: Store, train: TrainConfig, nightly: NightlyConfig, split: SplitConfig,
-    since: date | None, model: str, day: date, challenge: Challenge,
+    days: list[date], model: str, day: date, challenge: Challenge,
 ) -> Decision:  # fmt: skip
     champion = registry.champion(model)
-    days, start = window_days(train, split, day, since), None
+    unseen, start = days, None
     if champion and train.start == "champion":
         _, facts = registry.load(model, champion)
-        days, start = [d for d in days if str(d) > facts.trained_through], champion
-    if champion and not days:
-        window = open_window(store, window_days(train, split, day, since), split, day)
+        unseen, start = [d for d in days if str(d) > facts.trained_through], champion
+    if champion and not unseen:
+        window = open_window(store, days, split, day)
         judged = judge_again(store, window, model, {"champion": champion})
         kept, why = {"champion": judged.metrics["champion"]}, "has seen every day"
         return Decision(
             champion, f"champion {champion} {why}", kept, window.base_rate,
             **_told(judged, "champion", day),
         )  # fmt: skip
-    window = open_window(store, days, split, day, train.patience)
+    window = open_window(store, unseen, split, day, train.patience)
     version, results = challenge(store, window, start)
     if champion == version:
         why = f"version {version} is the champion already"

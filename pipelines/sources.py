@@ -45,6 +45,10 @@ class Source(Section):
         """Whether each date lies apart, so that a date without data can be told."""
         return "{date}" in f"{self.path} {self.query}"
 
+    def path_of(self, day: date) -> str | None:
+        """The path of a date, with everything filled in; None for a table."""
+        return expand(self.path).replace("{date}", str(day)) if self.path else None
+
 
 @dataclass(frozen=True)
 class BehaviourSource(Source):
@@ -128,7 +132,7 @@ def read(
     """
     frames = []
     for day in days if source.dated else days[-1:]:
-        path = expand(source.path).replace("{date}", str(day)) if source.path else None
+        path = source.path_of(day)
         if path and not _exists(spark, path):
             if optional:
                 continue

@@ -1,11 +1,15 @@
 """One Spark session for the whole run: two cores, UTC, little enough shuffling for small tables."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from pyspark.sql import SparkSession
 
 from pipelines.session import spark_session
+
+# A session over so few rows mostly compiles Java's code: let that be done quickly.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 
 @pytest.fixture(scope="session")

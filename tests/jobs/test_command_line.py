@@ -57,13 +57,12 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     folder, said = tmp_path_factory.mktemp("submitted"), {}
     for job, day in [
         ("generate_logs", 19),
-        ("build_sequences", 19),
         ("build_sequences", 20),
         ("train", 20),
         ("nightly", 20),
         ("score", 21),
     ]:
-        said[job] = submit(folder, job, "--date", f"2026-11-{day}")
+        said[job] = submit(folder, job, "--date", f"2026-11-{day}", "build.first=2026-11-19")
     return folder, said
 
 

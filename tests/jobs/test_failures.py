@@ -2,9 +2,12 @@
 
 import os
 import signal
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 
 from din_model.errors import InputError
 from din_model.petastorm_file import row_groups
@@ -99,6 +102,20 @@ def test_damaged_counts_are_named(nights, tmp_path):
             open_window(Store(store.base), [NIGHTS[0]], SplitConfig(), NIGHTS[1])
     finally:
         file.write_bytes(data)
+
+
+def test_a_server_that_takes_no_files_is_told(tmp_path):
+    class Refusing(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(403)
+
+    (tmp_path / "report.html").write_text("a page")
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        files = HttpArtifactRepository(f"http://127.0.0.1:{server.server_port}/artifacts")
+        line = told(lambda: files.log_artifact(str(tmp_path / "report.html")))
+    assert line is not None and line.startswith("tracking: 403 Client Error"), line
 
 
 def test_a_bug_is_not_told_in_one_line():

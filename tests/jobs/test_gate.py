@@ -16,6 +16,7 @@ from din_model.train_config import TrainConfig
 from jobs.training import challenge
 from pipelines.dataset import Store
 from pipelines.night import NightlyConfig, decide
+from pipelines.window import window_days
 from tests.jobs.conftest import NIGHTS
 
 
@@ -37,9 +38,10 @@ def decide_by(nights, train: TrainConfig | None = None, model: str | None = None
     tracking = replace(settings.tracking, model=model or settings.tracking.model)
     settings = replace(settings, train=train or settings.train, tracking=tracking)
     registry.connect(tracking, store.url)
+    days = window_days(settings.train, settings.split, NIGHTS[-1], settings.history.since)
     return decide(
-        store, settings.train, replace(settings.nightly, **ways), settings.split,
-        settings.history.since, tracking.model, NIGHTS[-1], partial(challenge, settings),
+        store, settings.train, replace(settings.nightly, **ways), settings.split, days,
+        tracking.model, NIGHTS[-1], partial(challenge, settings),
     )  # fmt: skip
 
 

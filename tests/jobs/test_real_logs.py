@@ -104,6 +104,22 @@ def test_ebnerd_trains_gates_registers_and_scores(tmp_path):
 
 
 @pytest.mark.slow
+def test_globos_clicks_become_a_night(tmp_path):
+    settings = settings_of("globo.yaml", tmp_path, "train.epochs=1")
+    nightly.run(settings, date(2017, 10, 5))
+    files = Path(os.environ["DIN_REAL_DATA"], "globo").glob("*.csv")
+    clicks = pd.concat(map(pd.read_csv, files))  # one of them has no row
+    at = pd.to_datetime(clicks["click_timestamp"], unit="ms", utc=True)
+    clicks["date"] = at.dt.tz_convert("America/Sao_Paulo").dt.date.astype(str)
+    store = Store(settings.store.path)
+    built = {m.date: m.rows for m in store.manifests("examples")}
+    assert built == (5 * clicks.groupby("date").size()).to_dict()
+    users, scores = clicks["user_id"].nunique(), store.require("scores", date(2017, 10, 6), "")
+    assert scores.rows == 10 * users and scores.facts["candidates"] == 50 * users
+    assert "reports" in {path.rpartition("/")[2] for path in store.fs.ls(store.base)}
+
+
+@pytest.mark.slow
 def test_beauty_trains_and_is_judged_on_each_users_last_position(tmp_path):
     settings = settings_of("beauty.yaml", tmp_path)
     assert settings.date is not None
