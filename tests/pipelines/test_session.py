@@ -68,6 +68,27 @@ def test_a_java_that_spark_cannot_use_is_one_sentence(machine, script, message):
     assert "Java 17" in str(caught.value) and "\n" not in str(caught.value)
 
 
+FAILING = """
+from pipelines.session import spark_session
+
+def broken(batches):
+    raise ValueError("a task has failed")
+    yield from batches
+
+try:
+    spark_session("failing", "UTC").range(1).mapInArrow(broken, "id long").collect()
+except Exception as error:
+    assert "a task has failed" in str(error)
+"""
+
+
+def test_a_task_that_fails_is_told_by_the_driver_alone():
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "a task has failed" not in done.stdout + done.stderr
+
+
 def test_make_names_a_wrong_python_in_one_sentence(tmp_path):
     old = fake(tmp_path / "python3.9", "exit 1")
     for name in ("Makefile", "setup.py", "constraints.txt", "constraints-torchrec.txt"):
