@@ -41,6 +41,9 @@ ABOUT = """Click probability by the Deep Interest Network: din-pipeline trains a
 The alias `champion` is the version that scores; only the nightly gate and rollback move it.
 Each version's description is its model card: data, metrics, limits, how to score."""
 
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Or MLflow's pages take the experiment for one of prompts and agents."""
+
 PASSWORD = re.compile(r"(://[^/@:]*):([^/@]*)@")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
@@ -84,7 +87,7 @@ def connect(config: TrackingConfig, store_url: str) -> str:
     if client.get_experiment_by_name(config.experiment) is None:
         # With SQLite the artifacts lie beside it; a server knows its own place.
         place = f"{store_url}/mlartifacts" if uri.startswith("sqlite") else None
-        client.create_experiment(config.experiment, artifact_location=place)
+        client.create_experiment(config.experiment, artifact_location=place, tags=KIND)
     mlflow.set_experiment(config.experiment)
     if uri.startswith("sqlite"):
         return f"mlflow ui --backend-store-uri {uri}"
@@ -151,6 +154,11 @@ def log_file(path: Path) -> None:
 
 def log_text(text: str, name: str) -> None:
     mlflow.log_text(text, name)
+
+
+def describe_run(text: str) -> None:
+    """Show Markdown as the description of the active run."""
+    mlflow.set_tag("mlflow.note.content", text)
 
 
 def losses(model: str, version: int) -> list[tuple[int, float]]:

@@ -62,6 +62,8 @@ def close_night(
     told = report.Told(model, decision, scores, stages, best, nightly, guards, breach)
     page = report.page(store, told, day)
     registry.log_text(page, "report.html")
+    advice = "".join(f"\n- {line}" for line in report.advice(told, examples))
+    registry.describe_run(f"Gate: {decision.why}.\n{advice}\n\nMore is in report.html.")
     console.print(f"\n  Report: {store.put(f'{report.NAME}/{day}.html', page)}", markup=False)
 
 

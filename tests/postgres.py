@@ -61,10 +61,10 @@ class Server:
         return self.url(database)
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, again if it runs, and wait until it answers."""
         log = str(Path(self.socket, "data", "log"))
         listen = f"-k {self.socket} -c listen_addresses= -c fsync=off"
-        self.run("pg_ctl", "start", "-w", "-l", log, "-o", listen)
+        self.run("pg_ctl", "restart", "-m", "fast", "-w", "-l", log, "-o", listen)
 
     def kill(self) -> None:
         """SIGKILL the server and its children, which would end a moment later by themselves."""

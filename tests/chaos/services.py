@@ -68,6 +68,7 @@ class Services:
     def begun(self) -> Iterator["Services"]:
         """Both as they were yesterday, and running, for one round."""
         self.made_ready  # noqa: B018
+        self.postgres.start()  # a round that failed may have left it dead
         self.postgres.create(ROUND, like=YESTERDAY)
         artifacts = self.folder / "artifacts"
         shutil.rmtree(artifacts, ignore_errors=True)

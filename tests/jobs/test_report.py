@@ -83,6 +83,8 @@ def test_the_run_of_a_night_has_its_report(nights):
     last = next(run for run in runs if run.info.run_name == f"night {NIGHTS[-1]}")
     logged = mlflow.artifacts.load_text(f"runs:/{last.info.run_id}/report.html")
     assert logged == Path(store.base, "reports", f"{NIGHTS[-1]}.html").read_text()
+    said = last.data.tags["mlflow.note.content"]
+    assert store.manifest("nights", NIGHTS[-1]).facts["why"] in said and "\n- " in said
 
 
 def test_a_night_that_a_guard_stops_has_a_report_with_its_numbers(nights, tmp_path):
