@@ -138,6 +138,11 @@ class Stage:
         return self.folder / "yesterday"
 
     @property
+    def written(self) -> Path:
+        """The logs as they were written."""
+        return self.folder / "logs"
+
+    @property
     def undisturbed(self) -> Path:
         """The store after a night without faults."""
         return self.folder / "undisturbed"
@@ -164,6 +169,7 @@ class Stage:
         if not self.yesterday.exists():
             generate = [sys.executable, "-m", "jobs.generate_logs", "--config", config, *WORDS]
             subprocess.run(generate, env=environment(), cwd=self.folder, check=True)
+            shutil.copytree(self.logs, self.written, dirs_exist_ok=True)
             shutil.rmtree(self.store, ignore_errors=True)
             with self.night(day=LAST_NIGHT) as job:
                 job.must_end()
@@ -178,7 +184,11 @@ class Stage:
             (self.folder / "seconds.json").write_text(json.dumps(time.monotonic() - began))
 
     def restore(self) -> None:
-        """Put yesterday's store in its place."""
+        """Put yesterday's store in its place, and the logs, which a campaign that was cut may have
+        left damaged.
+        """
+        shutil.rmtree(self.logs)
+        shutil.copytree(self.written, self.logs)
         shutil.rmtree(self.store, ignore_errors=True)
         shutil.copytree(self.yesterday, self.store, dirs_exist_ok=True)  # it may be a disk's root
 
