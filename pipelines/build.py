@@ -96,7 +96,7 @@ def _build_day(
         report.note = quarantined(funnel)
     quarantine(store, day, marked, funnel, config.max_broken)
     facts["funnel"] = funnel
-    last = _last_published(store, day)
+    last = store.before(EXAMPLES, day)
     log(numbers)
     quality.judge(numbers, config.quality, last, day, whole=False)
 
@@ -191,18 +191,16 @@ def _origin(
 
 def _parent(store: Store, spec: FeatureSpec, day: date) -> tuple[Manifest | None, date | None]:
     """The newest state before ``day``, and the first day that it does not hold."""
-    before = [d for d in store.dates(STATE) if d < day]
-    if not before:
+    parent = store.before(STATE, day)
+    if parent is None:
         return None, None
-    parent = store.manifest(STATE, before[-1])
-    assert parent is not None
     if parent.facts["spec_hash"] != spec.hash:
         raise InputError(
-            f"{store.url}/{STATE}: the state of {before[-1]} was built with another spec"
+            f"{store.url}/{STATE}: the state of {parent.date} was built with another spec"
             f" ({parent.facts['spec_hash']}, now {spec.hash}): use another store.path, or put"
             " features and history back"
         )
-    return parent, before[-1] + DAY
+    return parent, date.fromisoformat(parent.date) + DAY
 
 
 def _days_before(logs: Logs, first: date | None, day: date) -> tuple[date | None, date] | None:
@@ -224,11 +222,6 @@ def _in_order(funnel: dict[str, dict[str, int]], config: BuildConfig) -> int:
 
 def _unchecked(manifest: Manifest) -> None:
     """For rows that no quality gate looks at."""
-
-
-def _last_published(store: Store, day: date) -> Manifest | None:
-    before = [d for d in store.dates(EXAMPLES) if d < day]
-    return store.manifest(EXAMPLES, before[-1]) if before else None
 
 
 def _tell_stale(store: Store, day: date) -> None:

@@ -114,6 +114,11 @@ class Store:
         found = self.fs.glob(f"{self.base}/{name}/date=*/_manifest.json")
         return sorted(date.fromisoformat(path.split("/date=")[1][:10]) for path in found)
 
+    def before(self, name: str, day: date) -> Manifest | None:
+        """The newest manifest of an earlier date than ``day``."""
+        earlier = [each for each in self.dates(name) if each < day]
+        return self.manifest(name, earlier[-1]) if earlier else None
+
     def manifests(self, name: str) -> list[Manifest]:
         """The manifests of all published dates, in order."""
         return [m for day in self.dates(name) if (m := self.manifest(name, day))]

@@ -4,6 +4,7 @@ The written table is read once; its numbers stand in its manifest, so that the n
 what has moved. A breach raises: the table of the day before stays what it was.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,13 @@ class GuardsConfig(Section):
     max_unknown_users: float | None = 0.9
     max_unknown_items: float | None = 0.5
     max_without_history: float | None = 0.9
+
+    def of_numbers(self) -> Iterator[tuple[str, str, float | None]]:
+        """Number, ``min`` or ``max``, and limit; calibration, which is a ratio of two, apart."""
+        for key, limit in vars(self).items():
+            side, _, name = key.partition("_")
+            if name not in ("calibration", "clicks"):
+                yield name, side, limit
 
 
 def bin_of(score: Column) -> Column:
@@ -148,21 +156,14 @@ def check(numbers: dict[str, Any], limits: GuardsConfig, date: str) -> None:
     Raises:
         Breach: one is; with the number, the limit and the way out.
     """
-    asked = [("coverage", "min_coverage")]
-    asked += [
-        (name, f"max_{name}")
-        for name in (
-            "drift", "drift_from_validation", "unknown_users", "unknown_items", "without_history",
-        )
-    ]  # fmt: skip
     breaches = []
-    for name, key in asked:
-        limit, value = getattr(limits, key), numbers.get(name)
+    for name, side, limit in limits.of_numbers():
+        value = numbers.get(name)
         if limit is None or value is None:
             continue
-        if value < limit if key.startswith("min") else value > limit:
-            side = "below" if key.startswith("min") else "above"
-            breaches.append(f"{name} {value:.4f} is {side} score.guards.{key} {limit}")
+        if value < limit if side == "min" else value > limit:
+            place = "below" if side == "min" else "above"
+            breaches.append(f"{name} {value:.4f} is {place} score.guards.{side}_{name} {limit}")
     clicks, expected = numbers.get("clicks", 0), numbers.get("expected", 0)
     if limits.max_calibration and clicks >= limits.min_clicks:
         ratio = expected / clicks

@@ -74,8 +74,7 @@ class Trend:
 def page(store: Store, night: Told, day: date) -> str:
     """The report of ``day``'s night as HTML."""
     examples, scores, decision = whole(store, day), night.scores, night.decision
-    last = [d for d in store.dates("scores") if str(d) < scores.date]
-    before = store.manifest("scores", last[-1]) if last else None
+    before = store.before("scores", date.fromisoformat(scores.date))
     drawn = _figures(night, before)
     word = "held back" if night.breach else decision.why.split(":")[0].split(" ")[0]
     return render(
@@ -169,11 +168,9 @@ def _calibration(buckets: list[list[float]], title: str) -> Figure:
 def _limits(night: Told) -> list[tuple[str, float | None, str]]:
     """What guards ask of a table: name, number (None: not measured), limit in words."""
     rows: list[tuple[str, Any, str]] = []
-    for key, limit in vars(night.guards).items():
-        side, _, name = key.partition("_")
-        if name != "calibration" and name != "clicks":
-            words = "none" if limit is None else f"{'≥' if side == 'min' else '≤'} {limit:g}"
-            rows.append((name.replace("_", " "), night.scores.facts.get(name), words))
+    for name, side, limit in night.guards.of_numbers():
+        words = "none" if limit is None else f"{'≥' if side == 'min' else '≤'} {limit:g}"
+        rows.append((name.replace("_", " "), night.scores.facts.get(name), words))
     facts, most = night.scores.facts, night.guards.max_calibration
     ratio = facts["expected"] / facts["clicks"] if facts.get("clicks") else None
     words = f"{1 / most:.3g} to {most:g}" if most else "none"

@@ -111,8 +111,7 @@ def score_day(
         rows = _scored(logs, store, candidates, state, folder, config, day)
         rows = rows.withColumns(_signed(model_name, version, day))
         store.publish(REFUSED, day, candidates.refused, candidates.counts)
-        earlier = [d for d in store.dates(SCORES) if d < day]
-        last = store.manifest(SCORES, earlier[-1]) if earlier else None
+        last = store.before(SCORES, day)
 
         def look(manifest: Manifest) -> None:
             numbers = _reconciled(manifest, candidates.counts)
