@@ -7,7 +7,10 @@ from din_model.registry import TrackingError
 
 ON_AN_EXECUTOR = re.compile(r"InputError: (.*)")
 FULL = re.compile(r"No space left on device.*|database or disk is full")
-LOST = re.compile(r"Python worker exited unexpectedly|ExecutorLostFailure|return code -9")
+LOST = re.compile(
+    r"Python worker exited unexpectedly|ExecutorLostFailure|return code -9"
+    r"|SocketException: (?:Connection reset|Broken pipe)"
+)
 UNREADABLE = (
     re.compile(r"(?P<file>\S+\.parquet) (?P<why>is not a Parquet file.*)"),
     re.compile(r"(?P<why>Could not read footer) for file: FileStatus\{path=(?P<file>[^;]+);"),
