@@ -57,6 +57,7 @@ def test_nobody_is_shown_what_they_touched_and_a_draw_is_repeatable(spark, by):
     assert sorted(map(str, first)) == sorted(map(str, again))
 
 
+@pytest.mark.slow
 def test_building_an_old_day_again_draws_the_same_items(spark, tmp_path):
     clicked = [
         row | {"clicked": 1, "item": n // 40 * 5 + n % 4} for n, row in enumerate(impressions(60))

@@ -43,6 +43,7 @@ def test_a_sampled_day_keeps_every_click_and_judges_by_every_row(spark, tmp_path
     assert {float(w) for batch, _ in judges.epoch() for w in batch.weight} == {1.0}
 
 
+@pytest.mark.slow
 def test_the_sample_is_the_same_again_and_another_with_another_seed(spark, tmp_path):
     logs = logs_of(spark, tmp_path, impressions(400))
 
