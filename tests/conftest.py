@@ -8,8 +8,10 @@ from pyspark.sql import SparkSession
 
 from pipelines.session import spark_session
 
-# A session over so few rows mostly compiles Java's code: let that be done quickly.
-os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""A session over so few rows mostly compiles Java's code: let that be done quickly."""
+
+os.environ.setdefault("SPARK_SUBMIT_OPTS", QUICK_JAVA)
 
 
 @pytest.fixture(scope="session")

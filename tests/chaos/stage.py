@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from pandas.testing import assert_frame_equal
 
 from pipelines.dataset import Manifest, Store
+from tests.conftest import QUICK_JAVA
 from tests.jobs.conftest import NIGHTS, SMALL, demo, environment
 
 TABLES = ("vocabulary", "examples", "state", "counts", "scores", "refused", "quarantine")
@@ -37,8 +38,7 @@ WORDS += ["launch.launcher=torchrun", "launch.ranks=2"]
 PYTHON = [sys.executable, "-m", "jobs.nightly"]
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
-    # A night of so few rows is mostly the compiling of Java's code: let it be done quickly.
-    "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "JAVA_TOOL_OPTIONS": QUICK_JAVA,  # of a cluster's processes too
     # A server that is gone is asked again for some seconds, not for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
 }
@@ -187,7 +187,7 @@ class Stage:
         """Put yesterday's store in its place, and the logs, which a campaign that was cut may have
         left damaged.
         """
-        shutil.rmtree(self.logs)
+        shutil.rmtree(self.logs, ignore_errors=True)  # or it was cut here
         shutil.copytree(self.written, self.logs)
         shutil.rmtree(self.store, ignore_errors=True)
         shutil.copytree(self.yesterday, self.store, dirs_exist_ok=True)  # it may be a disk's root
