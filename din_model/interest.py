@@ -6,6 +6,7 @@ All else in the model is equal between them.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -167,6 +168,10 @@ class ActivationUnit(nn.Module):
     W [q; k; q - k; q * k] = (Wq + Wd) q + [Wk - Wd, Wp] [k; q * k]. The first is done once a row;
     no 4d-wide tensor is ever built. The age of a behaviour, where it is told, is added there: a
     vector of its bucket's own, as if it were one-hot among the inputs.
+
+    Attributes:
+        low_precision: whether training computes in bfloat16 here. Weights, the sums of Dice and the
+            scores are float32 all the same, and so is all of evaluation.
     """
 
     def __init__(self, dimension: int, sizes: tuple[int, ...], act: str, age: bool = False) -> None:
@@ -174,6 +179,7 @@ class ActivationUnit(nn.Module):
         self.first = nn.Linear(4 * dimension, sizes[0])
         self.of_age = nn.Embedding(AGE_BUCKETS, sizes[0]) if age else None
         self.act = activation(act, sizes[0])
+        self.low_precision = False
         self.rest = MLP(sizes[0], sizes[1:], act)
 
     def forward(
@@ -181,12 +187,18 @@ class ActivationUnit(nn.Module):
     ) -> Tensor:
         """query [B, d], keys [P, d], age [P] (buckets) -> score of each pair [P]."""
         to_q, to_k, to_difference, to_product = self.first.weight.chunk(4, dim=1)
-        start = pairs.of_row(F.linear(query, to_q + to_difference, self.first.bias))  # [P, H]
-        if self.of_age is not None:
-            start = start + self.of_age(age)
+        of_query = F.linear(query, to_q + to_difference, self.first.bias)  # [B, H]
         weight = torch.cat([to_k - to_difference, to_product], 1)
-        hidden = _Meeting.apply(start, query, keys, weight, pairs.row, pairs.offsets)
-        return self.rest(self.act(hidden)).squeeze(1)
+        low = self.low_precision and self.training
+        if low:
+            of_query, query, keys, weight = (t.bfloat16() for t in (of_query, query, keys, weight))
+        start = pairs.of_row(of_query)  # [P, H]
+        if self.of_age is not None:
+            start = start + self.of_age(age).to(start.dtype)
+        hidden = self.act(_Meeting.apply(start, query, keys, weight, pairs.row, pairs.offsets))
+        with torch.autocast(hidden.device.type, torch.bfloat16) if low else nullcontext():
+            scores = self.rest(hidden).squeeze(1)
+        return scores.float() if low else scores
 
     def facing(self, keys: Tensor, age: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The first layer as one history makes it: keys [L, d] -> ([d, L * H], [L * H]).

@@ -66,11 +66,9 @@ class _DiceOfBatch(torch.autograd.Function):
         ctx: Any, x: Tensor, alpha: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows = len(x)
-        own_mean, own_variance = (
-            torch.batch_norm_update_stats(x, None, None, 0.0)
-            if rows
-            else x.new_zeros(2, x.shape[1])
-        )
+        own_mean, own_variance = alpha.new_zeros(2, x.shape[1])  # of float32, whatever x is of
+        if rows:
+            own_mean, own_variance = torch.batch_norm_update_stats(x, own_mean, own_variance, 0.0)
         own = torch.stack([torch.full_like(own_mean, rows), own_mean, own_variance])
         counts, means, variances = of_each_rank(own).unbind(1)  # each [ranks, size]
         count = counts.sum(0)
@@ -78,8 +76,8 @@ class _DiceOfBatch(torch.autograd.Function):
         mean = (means * counts).sum(0) / n
         variance = ((variances + (means - mean).square()) * counts).sum(0) / n
         inverse = torch.rsqrt(variance + eps)
-        gate = torch.addcmul(-mean * inverse, x, inverse).sigmoid_()
-        slope = torch.addcmul(alpha, gate, 1 - alpha)
+        gate = _affine(x, inverse, -mean * inverse).sigmoid_()
+        slope = _affine(gate, 1 - alpha, alpha)
         ctx.save_for_backward(x, gate, slope, alpha, count, mean, variance)
         ctx.eps = eps
         ctx.mark_non_differentiable(count, mean, variance)
@@ -97,8 +95,12 @@ class _DiceOfBatch(torch.autograd.Function):
         sums = torch.stack(_sums(of_z, x, mean, variance, ctx.eps))
         along_z, total = sum_over_ranks(sums) * to_x / count.clamp(min=1)
         # dx = gradient * slope + to_x * of_z less its projections on z and on 1.
-        of_x = torch.addcmul(mean * along_z * inverse - total, x, -along_z * inverse)
-        return of_x.addcmul_(of_z, to_x).addcmul_(gradient, slope), of_alpha, None
+        of_x = _affine(x, -along_z * inverse, mean * along_z * inverse - total)
+        return of_x.addcmul_(of_z, to_x.to(x.dtype)).addcmul_(gradient, slope), of_alpha, None
+
+
+def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
 
 
 def _sums(

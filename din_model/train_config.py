@@ -30,6 +30,8 @@ class TrainConfig(Section):
         embedding_engine: ``replicated``: every rank has all tables; ``sharded``: each rank has its
             share of every table's rows (din_model.sharded).
         dense_optimizer: ``adam``, or ``anyprecision``: AdamW with bfloat16 state, Kahan-summed.
+        bfloat16: whether the activation unit computes in bfloat16 while it trains; weights, scores
+            and tables stay float32. Where the machine is faster at it: docs/benchmarks.md.
         average_every: ranks train the dense layers by themselves and are averaged, with slow
             momentum, every so many steps; 0 sums their gradients in every step.
         checkpoint_every: steps after which the training is written down, to go on from if its
@@ -58,6 +60,7 @@ class TrainConfig(Section):
     embedding_optimizer: RowRule = "adam"
     embedding_engine: Literal["replicated", "sharded"] = "replicated"
     dense_optimizer: Literal["adam", "anyprecision"] = "adam"
+    bfloat16: bool = False
     average_every: int = 0
     checkpoint_every: int = 0
     min_count: int = 1

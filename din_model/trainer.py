@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from din_model.any_precision import AnyPrecisionAdamW
 from din_model.batch import Batch
 from din_model.distributed import sum_gradients, world
+from din_model.interest import ActivationUnit
 from din_model.memory import keep_freed
 from din_model.model import DIN
 from din_model.optim import RowOptimizer
@@ -25,6 +26,9 @@ class Trainer:
         """``examples``: n_j of each row; see din_model.embeddings.examples_of_rows."""
         keep_freed()
         self.model = model
+        for module in model.modules():
+            if isinstance(module, ActivationUnit):
+                module.low_precision = config.bfloat16
         self.rate, self.rows_rate = config.learning_rate, config.rows_rate
         self.average_every = config.average_every if world() > 1 else 0
         self.dense = _dense_optimizer(list(model.parameters()), config, self.average_every)

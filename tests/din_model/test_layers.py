@@ -179,6 +179,26 @@ def test_derivatives_written_out_are_those_of_what_is_computed():
     assert torch.autograd.gradcheck(lambda q, k, *_: unit(q, k, pairs), inputs)
 
 
+@pytest.mark.parametrize("act", ["dice", "sigmoid"])
+def test_bfloat16_computes_what_float32_does_and_only_in_training(act):
+    unit, pairs = ActivationUnit(8, (16, 4), act, age=True), pairs_of(Histories({}, OFFSETS), None)
+    query, keys = torch.randn(3, 8, requires_grad=True), torch.randn(7, 8, requires_grad=True)
+    inputs, age = [query, keys, *unit.parameters()], torch.arange(7)
+
+    def scores_and_gradients(bfloat16):
+        unit.low_precision = bfloat16
+        scores = unit(query, keys, pairs, age)
+        gradients = torch.autograd.grad(scores.sum(), inputs)
+        return torch.cat([scores, *(g.flatten() for g in gradients)])
+
+    plain, low = scores_and_gradients(False), scores_and_gradients(True)
+    assert low.dtype == plain.dtype and not torch.equal(low, plain)
+    assert (low - plain).norm() < 0.02 * plain.norm()  # two of its steps, which are of 1/128
+    assert torch.equal(
+        *(unit.eval()(query, keys, pairs, age) for unit.low_precision in (False, True))
+    )
+
+
 def test_dice_of_no_positions_has_no_gradient():
     dice, none = Dice(4), torch.empty(0, 4, requires_grad=True)
     dice(none).sum().backward()

@@ -71,6 +71,15 @@ def test_equal_seeds_give_equal_weights(tmp_path):
     assert not torch.equal(first["tables.item__weight"], other["tables.item__weight"])
 
 
+def test_bfloat16_learns_as_well_and_leaves_float32_behind(tmp_path):
+    (plain, _, before), (low, _, after) = (
+        trained(tmp_path, 1.0, bfloat16=bfloat16) for bfloat16 in (False, True)
+    )
+    assert abs(after - before) < 0.02
+    pairs = list(zip(plain.state_dict().values(), low.state_dict().values(), strict=True))
+    assert all(a.dtype == b.dtype for a, b in pairs) and not all(torch.equal(*p) for p in pairs)
+
+
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
     model = some_model()
     with torch.no_grad():
