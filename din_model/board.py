@@ -2,7 +2,8 @@
 
 Over a socket a small message takes a millisecond where a thread has to be woken for it, and a
 training step sends a dozen. Here a rank copies into memory that all of them have mapped, counts up,
-and reads when all counts say that the others have done so too.
+and reads when all counts say that the others have done so too. What they would hold alike, such as
+embedding tables, they may hold once.
 """
 
 import os
@@ -10,7 +11,6 @@ import platform
 import shutil
 import tempfile
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,12 @@ class Board:
     what was there. A processor that keeps stores in order (x86) needs no more than that.
     """
 
-    def __init__(self, path: Path, rank: int, ranks: int, corner: int, timeout: timedelta) -> None:
-        memory = np.memmap(path, np.uint8, "r+")
-        self.corner, self._rank, self._ranks, self._round = corner, rank, ranks, 0
+    def __init__(self, memory: np.ndarray, store: dist.Store, rank: int, ranks: int) -> None:
+        self._store, self._rank, self._ranks, self._round = store, rank, ranks, 0
         self._counts = memory[: LINE * ranks].view(np.int64)[:: LINE // 8]
-        self._pages = torch.from_numpy(memory[LINE * ranks :]).view(2, ranks, corner)
-        self._seconds = timeout.total_seconds()
+        self._pages = torch.from_numpy(memory[LINE * ranks :]).view(2, ranks, -1)
+        self.corner = self._pages.shape[2]
+        self._seconds = dist.default_pg_timeout.total_seconds()
 
     def of_each_rank(self, tensor: Tensor) -> Tensor:
         """Each rank's ``tensor`` [ranks, *], on every rank; at most ``corner`` bytes, on a CPU.
@@ -50,21 +50,29 @@ class Board:
             TimeoutError: a rank did not write.
         """
         mine = as_bytes(tensor)
-        self._round += 1
-        page = self._pages[self._round % 2, :, : len(mine)]
+        page = self._pages[(self._round + 1) % 2, :, : len(mine)]
         page[self._rank] = mine
-        self._counts[self._rank] = self._round
-        self._wait()
+        self.meet()
         return page.contiguous().view(tensor.dtype).view(self._ranks, *tensor.shape)
 
-    def _wait(self) -> None:
-        """Wait awake, since a core that falls asleep takes long to wake; others may run."""
+    def meet(self) -> None:
+        """Wait for all ranks, awake, since a core that falls asleep takes long to wake.
+
+        Raises:
+            TimeoutError: a rank did not come.
+        """
+        self._round += 1
+        self._counts[self._rank] = self._round
         looks, end = 0, time.monotonic() + self._seconds
         while self._counts.min() < self._round:
             os.sched_yield()
             looks += 1
             if looks % LOOKS == 0 and time.monotonic() > end:
                 raise TimeoutError(f"a rank of the training was silent for {self._seconds:.0f} s")
+
+    def memory(self, size: int) -> np.ndarray | None:
+        """Zeros [size] (bytes) that all ranks have mapped; None where there is no room for them."""
+        return _mapped_by_all(self._store, self._rank, size if size <= _room() else 0)
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
@@ -76,25 +84,35 @@ def as_bytes(tensor: Tensor) -> Tensor:
 
 
 def share(store: dist.Store, rank: int, ranks: int) -> Board | None:
-    """A board for ranks that are all on this machine, where it can have one; all ranks call it.
-
-    Its file has no name any more once all have mapped it, so that none is left behind.
-    """
+    """A board for ranks that are all on this machine, where it can have one; all ranks call it."""
     if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) != ranks or platform.machine() != "x86_64":
         return None
+    corner = min(LARGEST, _room() // (2 * ranks)) // LINE * LINE
+    memory = _mapped_by_all(store, rank, LINE * ranks + 2 * ranks * corner if corner else 0)
+    return None if memory is None else Board(memory, store, rank, ranks)
+
+
+def _room() -> int:
+    """Bytes that may be taken: half of what is free, since a page that cannot be had is death."""
+    return shutil.disk_usage(PLACE).free // 2 if PLACE.is_dir() else 0
+
+
+def _mapped_by_all(store: dist.Store, rank: int, size: int) -> np.ndarray | None:
+    """Zeros [size] (bytes) in memory that all ranks have mapped; none for 0. Rank 0's size counts.
+
+    Their file has no name any more once all have mapped it, so that none is left behind.
+    """
     if rank == 0:
-        free = shutil.disk_usage(PLACE).free if PLACE.is_dir() else 0
-        # Half of what is free at most: a page that cannot be had kills the process that wrote it.
-        corner = min(LARGEST, free // (4 * ranks)) // LINE * LINE
         path = ""
-        if corner:
+        if size:
             file, path = tempfile.mkstemp(prefix="din-", dir=PLACE)
-            os.truncate(file, LINE * ranks + 2 * ranks * corner)
+            os.truncate(file, size)
             os.close(file)
-        store.set("board", f"{corner} {path}")
-    size, _, path = store.get("board").decode().partition(" ")
-    board = Board(Path(path), rank, ranks, int(size), dist.default_pg_timeout) if path else None
+        store.set("mapped", path)
+    dist.barrier()
+    path = store.get("mapped").decode()
+    memory = np.memmap(path, np.uint8, "r+") if path else None
     dist.barrier()
     if rank == 0 and path:
         os.unlink(path)
-    return board
+    return memory

@@ -1,10 +1,12 @@
 """Ranks: every function here also works in a single process without a process group."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -148,6 +150,21 @@ def _wait(work: Any, tensor: Tensor) -> None:
         while not work.is_completed():
             os.sched_yield()
     work.wait()
+
+
+def in_common(shape: tuple[int, ...]) -> Tensor | None:
+    """Zeros that all ranks read and write; None where they share no memory, or too little.
+
+    All ranks call it. Between one's writing and another's reading lies a message or ``keep_step``.
+    """
+    memory = _board.memory(4 * math.prod(shape)) if _board else None
+    return None if memory is None else torch.from_numpy(memory.view(np.float32)).view(shape)
+
+
+def keep_step() -> None:
+    """Wait awake for the other ranks, where they share memory."""
+    if _board:
+        _board.meet()
 
 
 def barrier() -> None:

@@ -41,6 +41,13 @@ class Runs(NamedTuple):
     order: Tensor  # [n]: the lookups, run by run
     starts: Tensor  # [U]: where each run begins in ``order``
 
+    def part(self, number: int, of: int) -> "Runs":
+        """One of so many parts, with as many rows as the others (or one more)."""
+        low, high = (len(self.rows) * n // of for n in (number, number + 1))
+        edges = F.pad(self.starts, (0, 1), value=len(self.order))
+        first, last = edges[low], edges[high]
+        return Runs(self.rows[low:high], self.order[first:last], self.starts[low:high] - first)
+
     def places(self) -> Tensor:
         """Which of ``rows`` each lookup reads [n]."""
         n = len(self.order)
@@ -132,15 +139,13 @@ class EmbeddingTables(nn.Module):
             self.first[table] = mine.first
             self.register_buffer(f"{table}__weight", mine.weight)
 
-    def widen(self, table: str, columns: int) -> Tensor:
-        """Put so many numbers, zeros, behind each row's weights; return both [rows, d + columns].
+    def move(self, table: str, place: Tensor) -> None:
+        """Keep the table's weights in the first columns of ``place`` [rows, d or more] from now on.
 
-        The weights stay the model's; what lies behind them is no part of it.
+        What lies behind them is no part of the model.
         """
         weight = self.weight(table)
-        both = F.pad(weight, (0, columns))
-        self.register_buffer(f"{table}__weight", both[:, : weight.shape[1]])
-        return both
+        self.register_buffer(f"{table}__weight", place[:, : weight.shape[1]].copy_(weight))
 
     def row_of(self, vocabulary: str) -> Tensor:
         """The row of each id [ids]."""

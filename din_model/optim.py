@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from din_model.distributed import gather, world
+from din_model.distributed import gather, in_common, keep_step, rank, world
 from din_model.embeddings import EmbeddingTables, runs_of
 
 EPS = 1e-8
@@ -73,11 +73,19 @@ class RowOptimizer:
         self.tables, self.lr, self.rule = tables, lr, RULES[rule]
         self.regularisation, self.examples = regularisation, examples
         # Of each row: its weights, then its state. They lie together, since what a row costs is
-        # the trips to memory that no cache holds.
-        self.rows = {
-            table: tables.widen(table, self.rule.columns(tables.weight(table).shape[1]))
-            for table in tables.sizes
-        }
+        # the trips to memory that no cache holds. Ranks of one machine hold them together.
+        self.rows: dict[str, Tensor] = {}
+        self.common: set[str] = set()
+        for table in tables.sizes:
+            rows, width = tables.weight(table).shape
+            shape = rows, width + self.rule.columns(width)
+            place = in_common(shape)
+            if place is None:
+                place = tables.weight(table).new_zeros(shape)
+            else:
+                self.common.add(table)
+            tables.move(table, place)
+            self.rows[table] = place
 
     @torch.no_grad()
     def step(self) -> None:
@@ -93,9 +101,14 @@ class RowOptimizer:
             self.rule.update(weight, gradient, state, self.lr)
             both.index_copy_(0, rows, mine)
         self.tables.touched = []
+        if self.common:
+            keep_step()
 
     def _touched(self) -> list[tuple[str, Tensor, Tensor]]:
-        """Of each table, the distinct rows that any rank touched, and their gradients' sums."""
+        """Of each table, the distinct rows that any rank touched, and their gradients' sums.
+
+        Of a table that the ranks hold in common, this rank's share of the rows.
+        """
         touched = self.tables.touched
         names, rows = [t.table for t in touched], [t.rows for t in touched]
         gradients = [t.leaf.grad for t in touched if t.leaf.grad is not None]
@@ -104,6 +117,10 @@ class RowOptimizer:
         parts = gather(rows + gradients)
         rows, gradients = parts[: len(names)], parts[len(names) :]
         runs = runs_of(rows, [len(self.rows[name]) for name in names])
+        runs = [
+            run.part(rank(), world()) if name in self.common else run
+            for name, run in zip(names, runs, strict=True)
+        ]
         sums = [
             F.embedding_bag(run.order, gradient, run.starts, mode="sum")
             for run, gradient in zip(runs, gradients, strict=True)

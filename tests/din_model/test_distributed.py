@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 
 from din_model import distributed
 from din_model.batch import from_columns
+from din_model.optim import RULES
 from din_model.train_config import TrainConfig
 from din_model.trainer import Trainer
 from tests.din_model.conftest import small_spec, some_columns, some_model
@@ -19,11 +20,23 @@ from tests.din_model.conftest import small_spec, some_columns, some_model
 ROWS = 11
 
 
+def late(*row_and_gradient):
+    np.linalg.svd(np.ones((200, 200)))  # the other rank would read on meanwhile
+    RULES["adam"].update(*row_and_gradient)
+
+
+LATE = RULES["adam"]._replace(update=late)
+
+
 def trained(columns, config, rows=ROWS):
     model = some_model(**config)
     counts = {t: torch.ones(len(model.tables.weight(t))) for t in ("user", "item", "tags")}
     trainer = Trainer(model, TrainConfig(regularisation=0.1), counts)
-    trainer.step(from_columns(columns, small_spec()), rows)
+    assert bool(trainer.rows.common) == (distributed._board is not None)
+    if distributed.rank() == 1:
+        trainer.rows.rule = LATE
+    for _ in range(2):
+        trainer.step(from_columns(columns, small_spec()), rows)
     moments = {f"state.{t}": state for t, state in trainer.rows.rows.items()}
     gradients = {name: p.grad for name, p in model.named_parameters()}
     return moments | gradients
@@ -88,6 +101,13 @@ def exchange(rank, port, together):
         first, second = distributed.gather(list(mine))
         assert first.tolist() == [*range(lengths[0]), *range(1, lengths[1] + 1)]
         assert second[:, 1].tolist() == [0.0] * lengths[0] + [0.5] * lengths[1]
+    common = distributed.in_common((2,))
+    assert (common is not None) == together and distributed.in_common((1 << 30, 1 << 30)) is None
+    for number in range(1, 1000 * together):
+        common[rank] = number
+        distributed.keep_step()
+        assert common.tolist() == [number] * 2
+        distributed.keep_step()
     one = torch.full((), 0.5 + rank).expand(1, 1)  # without a stride
     first, second = distributed.gather([torch.arange(1), one])
     assert first.tolist() == [0, 0] and second.tolist() == [[0.5], [1.5]]
