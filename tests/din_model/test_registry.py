@@ -36,6 +36,11 @@ def test_the_title_moves_and_comes_back_step_by_step(name):
     assert registry.champion(name) == 1
 
 
+def test_mlflow_shows_the_experiment_as_one_of_training(name):
+    experiment = registry.mlflow.get_experiment_by_name(TrackingConfig().experiment)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_what_was_made_of_the_same_is_found_again(name):
     assert [registry.find(name, f) for f in ("a", "b", "c", "d")] == [1, 2, 3, None]
     model, facts = registry.load(name, 2)
