@@ -1,5 +1,6 @@
 """Ranks: every function here also works in a single process without a process group."""
 
+import gc
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -10,8 +11,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-# Its functions' defaults hold the group that stands when it is imported, and torch.optim imports
-# it: then a group never ends, and its threads now and then abort a rank that was done. So, before.
+# Functions' defaults in these hold the group that stands when they are imported, as torch.optim and
+# TorchRec do: it never ends, and its threads now and then abort a rank that was done. So, before.
 import torch.distributed.nn.functional
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -25,6 +26,8 @@ _board: board.Board | None = None
 def connect() -> None:
     """Join the process group that torchrun (or another launcher) describes, if it does."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        import torch.distributed.optim  # as above; a second, which ranks alone need
+
         on_gpus = torch.cuda.is_available()
         if on_gpus:
             torch.cuda.set_device(device())
@@ -44,6 +47,7 @@ def disconnect() -> None:
     global _board
     _board = None
     if dist.is_initialized():
+        gc.collect()  # TorchRec's modules hold the group too, and themselves in a circle
         dist.destroy_process_group()
 
 

@@ -1,9 +1,15 @@
-"""A small contract, and batches made for it."""
+"""A small contract, batches made for it, and real ranks."""
+
+import os
+import platform
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from din_model import distributed
 from din_model.batch import Batch, from_columns
 from din_model.features import Feature, FeatureSpec, History
 from din_model.model import DIN, ModelConfig, new_model
@@ -58,3 +64,26 @@ def ones(model: DIN) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def spec() -> FeatureSpec:
     return small_spec()
+
+
+def join(rank, port, together):
+    """As torchrun would start a rank, on one machine (``together``) or as if on another."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {"MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2" if together else "1"}
+    distributed.connect()
+    assert (distributed._board is not None) == (together and platform.machine() == "x86_64")
+    distributed.barrier()
+    maps = [m for m in Path("/proc/self/maps").read_text().splitlines() if "/dev/shm/din-" in m]
+    assert all(m.endswith("(deleted)") for m in maps), "it would be left behind by a killed rank"
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def threads_of_gloo() -> list[str]:
+    """None where the group has ended; one that outlives it now and then aborts a rank."""
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]

@@ -1,10 +1,5 @@
 """Two real processes on gloo against one: the global batch decides, not how it is split."""
 
-import os
-import platform
-import socket
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +10,14 @@ from din_model.batch import from_columns
 from din_model.optim import RULES
 from din_model.train_config import TrainConfig
 from din_model.trainer import Trainer
-from tests.din_model.conftest import small_spec, some_columns, some_model
+from tests.din_model.conftest import (
+    free_port,
+    join,
+    small_spec,
+    some_columns,
+    some_model,
+    threads_of_gloo,
+)
 
 ROWS = 11
 
@@ -42,32 +44,13 @@ def trained(columns, config, rows=ROWS):
     return moments | gradients
 
 
-def join(rank, port, together):
-    """As torchrun would start a rank, on one machine (``together``) or as if on another."""
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    os.environ |= {"MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2" if together else "1"}
-    distributed.connect()
-    assert (distributed._board is not None) == (together and platform.machine() == "x86_64")
-    distributed.barrier()
-    maps = [m for m in Path("/proc/self/maps").read_text().splitlines() if "/dev/shm/din-" in m]
-    assert all(m.endswith("(deleted)") for m in maps), "it would be left behind by a killed rank"
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 def rank_main(rank, port, together, cut, config, folder):
     join(rank, port, together)
     mine = slice(0, cut) if rank == 0 else slice(cut, ROWS)
     found = trained({n: v[mine] for n, v in some_columns(ROWS).items()}, config)
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.disconnect()
-    # A thread that outlives the interpreter aborts a rank whose work is done.
-    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
-    assert not [name for name in threads if "gloo" in name], threads
+    assert not threads_of_gloo()
 
 
 @pytest.mark.parametrize("together", [True, False])

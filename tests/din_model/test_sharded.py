@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from din_model import distributed
@@ -14,7 +13,14 @@ from din_model.model import ModelConfig, new_model
 from din_model.train_config import TrainConfig
 from din_model.trainer import Trainer
 from din_model.warm_start import copy_into
-from tests.din_model.conftest import ones, small_spec, some_columns
+from tests.din_model.conftest import (
+    free_port,
+    join,
+    ones,
+    small_spec,
+    some_columns,
+    threads_of_gloo,
+)
 
 pytest.importorskip("torchrec", reason="TorchRec is not installed: make venv", exc_type=ImportError)
 
@@ -49,9 +55,15 @@ def trained(rule: str, engine: str):
     return losses, model
 
 
-def rank_main(rank, rule, folder):
+def rank_main(rank, port, rule, folder):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    join(rank, port, together=True)
+    compare(rank, rule, folder)
+    distributed.disconnect()
+    assert not threads_of_gloo()
+
+
+def compare(rank, rule, folder):
     losses, whole = trained(rule, "replicated")
     found, model = trained(rule, "sharded")
     torch.testing.assert_close(torch.tensor(found), torch.tensor(losses), atol=1e-4, rtol=0)
@@ -77,12 +89,11 @@ def rank_main(rank, rule, folder):
     for table in model.tables.sizes:
         read = torch.cat(list(begun[1].tables.pieces(table)))
         assert torch.equal(read, begun[0].tables.weight(table))
-    distributed.disconnect()
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adagrad"])
 def test_sharded_tables_train_like_replicated_ones(tmp_path, rule):
-    mp.spawn(rank_main, (rule, str(tmp_path)), nprocs=2)
+    mp.spawn(rank_main, (free_port(), rule, str(tmp_path)), nprocs=2)
     alone, _ = load(tmp_path / "model")
     batch = from_columns(some_columns(40, seed=9), small_spec())
     for rank in range(2):
