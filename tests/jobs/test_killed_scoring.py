@@ -15,17 +15,16 @@ from pyspark.sql import SparkSession
 
 from jobs.settings import Settings
 from pipelines.dataset import Store
-from tests.jobs.conftest import NIGHTS, SMALL, demo, environment, rows
+from tests.jobs.conftest import NIGHTS, SMALL, environment, rows
 
 ROUNDS = 10
 DAY = NIGHTS[-1] + timedelta(days=1)
 
 
-def scoring(settings: Settings, store: Path, folder: Path) -> list[str]:
+def scoring(settings: Settings, store: Path) -> list[str]:
     """Score the day again, otherwise than it is published: four reasons instead of three."""
-    assert settings.generate is not None
-    logs = Path(settings.generate.path).parent
-    config = demo(logs)  # its paths are those of the nights, but for the store
+    # The nights' own configuration: all its paths are theirs, but for the store.
+    config = str(Path(settings.store.path).parents[2] / "demo.yaml")
     command = [sys.executable, "-m", "jobs.score", "--config", config, "--date", str(DAY)]
     command += [*SMALL, "history.kinds.clicks.age=true", f"store.path={store}", "score.because=4"]
     return [*command, f"tracking.uri=sqlite:///{settings.store.path}/mlflow.db"]
@@ -52,16 +51,14 @@ def test_a_killed_scoring_leaves_a_whole_day_and_its_rerun_is_identical(spark, n
         return Path(shutil.copytree(original.base, tmp_path / name, ignore=ignored))
 
     undisturbed, began = a_copy("undisturbed"), time.monotonic()
-    subprocess.run(
-        scoring(settings, undisturbed, tmp_path), cwd=tmp_path, env=environment(), check=True
-    )
+    subprocess.run(scoring(settings, undisturbed), cwd=tmp_path, env=environment(), check=True)
     seconds = time.monotonic() - began
     after = table(spark, Store(str(undisturbed)))
     assert after != before
     rng, seen = random.Random(2019), set()
     for number in range(ROUNDS):
         place = a_copy(f"killed-{number}")
-        command = scoring(settings, place, tmp_path)
+        command = scoring(settings, place)
         with subprocess.Popen(
             command, cwd=tmp_path, env=environment(), start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

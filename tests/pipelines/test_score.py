@@ -129,6 +129,11 @@ def test_candidates_of_users_nobody_knows_are_ranked_each_by_itself(
     assert {r[2] for (u, _), r in rows.items() if u == "u0"} != {0}
 
 
+def test_users_nobody_knows_are_no_one_group(candidates, vocabulary):
+    groups = encoded(candidates, SPEC, vocabulary).select("user_key", GROUP).distinct().collect()
+    assert len(groups) == len({row[GROUP] for row in groups}) == 8
+
+
 def test_encoded_examples_are_scored_alike_by_sql_and_by_mlflows_udf(
     spark, folder, tmp_path, monkeypatch
 ):

@@ -12,7 +12,16 @@ from din_model.batch import from_columns
 from din_model.features import AGE, UNKNOWN, Feature, FeatureSpec, History
 from din_model.model import DIN, ModelConfig, new_model
 from pipelines.history import _age_bucket
-from pipelines.udf import GROUP, IS_STATE, ITEM, USER, Task, score_batches, whole_groups
+from pipelines.udf import (
+    GROUP,
+    IS_STATE,
+    ITEM,
+    ROWS_AT_ONCE,
+    USER,
+    Task,
+    score_batches,
+    whole_groups,
+)
 
 LENGTH, CUTOFF, LAG, ITEMS = 5, 10**12, 3_000_000, 40
 SHARED = -77
@@ -185,6 +194,15 @@ def test_one_user_with_many_candidates_and_every_encoder(encoder, rows):
     got = {r[ITEM]: r["score"] for r in found}
     assert max(abs(got[c[ITEM]] - s) for c, s in zip(candidates, direct, strict=True)) < 1e-6
     assert [r["rank"] for r in found] == [*range(1, rows + 1)]
+
+
+def test_users_lie_in_several_forward_passes_with_histories_of_their_own():
+    state, candidates = drawn(7, users=120)
+    assert len(candidates) > ROWS_AT_ONCE
+    direct, _ = directly(state, candidates, model())
+    got = {(r[USER], r[ITEM]): r["score"] for r in scored(stream(state, candidates, []), model())}
+    for candidate, score in zip(candidates, direct, strict=True):
+        assert abs(got[candidate[USER], candidate[ITEM]] - score) < 1e-6
 
 
 def test_because_tells_the_behaviours_of_largest_weight_largest_first():
