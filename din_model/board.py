@@ -6,6 +6,7 @@ and reads when all counts say that the others have done so too. What they would 
 embedding tables, they may hold once.
 """
 
+import math
 import os
 import platform
 import shutil
@@ -43,17 +44,18 @@ class Board:
         self.corner = self._pages.shape[2]
         self._seconds = dist.default_pg_timeout.total_seconds()
 
-    def of_each_rank(self, tensor: Tensor) -> Tensor:
-        """Each rank's ``tensor`` [ranks, *], on every rank; at most ``corner`` bytes, on a CPU.
+    def of_each_rank(self, parts: list[Tensor], size: int) -> Tensor:
+        """What each rank writes, bytes end to end: the page [ranks, size] itself, until the next.
+
+        ``size``: of the longest, on all ranks; at most ``corner``.
 
         Raises:
             TimeoutError: a rank did not write.
         """
-        mine = as_bytes(tensor)
-        page = self._pages[(self._round + 1) % 2, :, : len(mine)]
-        page[self._rank] = mine
+        page = self._pages[(self._round + 1) % 2, :, :size]
+        torch.cat(parts, out=page[self._rank, : sum(map(len, parts))])
         self.meet()
-        return page.contiguous().view(tensor.dtype).view(self._ranks, *tensor.shape)
+        return page
 
     def meet(self) -> None:
         """Wait for all ranks, awake, since a core that falls asleep takes long to wake.
@@ -70,9 +72,11 @@ class Board:
             if looks % LOOKS == 0 and time.monotonic() > end:
                 raise TimeoutError(f"a rank of the training was silent for {self._seconds:.0f} s")
 
-    def memory(self, size: int) -> np.ndarray | None:
-        """Zeros [size] (bytes) that all ranks have mapped; None where there is no room for them."""
-        return _mapped_by_all(self._store, self._rank, size if size <= _room() else 0)
+    def zeros(self, shape: tuple[int, ...]) -> Tensor | None:
+        """Zeros (float32) that all ranks have mapped; None where there is no room for them."""
+        size = 4 * math.prod(shape)
+        memory = _mapped_by_all(self._store, self._rank, size if size <= _room() else 0)
+        return None if memory is None else torch.from_numpy(memory.view(np.float32)).view(shape)
 
 
 def as_bytes(tensor: Tensor) -> Tensor:

@@ -1,13 +1,11 @@
 """Ranks: every function here also works in a single process without a process group."""
 
 import gc
-import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -104,33 +102,41 @@ def of_each_rank(tensor: Tensor) -> Tensor:
     """Each rank's ``tensor``, all of one shape [*], in rank order [ranks, *], on every rank."""
     if world() == 1:
         return tensor[None]
-    if _board and tensor.nbytes <= _board.corner:
-        return _board.of_each_rank(tensor)
-    tensor = tensor.contiguous()
-    found = tensor.new_empty(world(), *tensor.shape)
-    _wait(dist.all_gather(list(found.unbind()), tensor, async_op=True), tensor)
-    return found
+    found = torch.cat(list(_exchange([board.as_bytes(tensor)], tensor.nbytes)))
+    return found.view(tensor.dtype).view(world(), *tensor.shape)
 
 
-def gather(tensors: list[Tensor]) -> list[Tensor]:
-    """Concatenate each of some tensors over the ranks, in rank order, on every rank.
+def gather(tensors: list[Tensor]) -> list[list[Tensor]]:
+    """Each rank's part of each of some tensors, in rank order, on every rank.
 
     Their first dimensions may differ from rank to rank. It takes two messages for all of them,
-    since a message costs more than its bytes.
+    since a message costs more than its bytes. The parts stand until the next message: they may lie
+    where the ranks wrote them.
     """
     if world() == 1:
-        return tensors
+        return [[tensor] for tensor in tensors]
     lengths = of_each_rank(torch.tensor([len(t) for t in tensors], device=tensors[0].device))
     sizes = torch.tensor([t.element_size() * t.shape[1:].numel() for t in tensors])
     each = (lengths.cpu() * sizes).tolist()
-    rest = max(map(sum, each)) - sum(each[rank()])
-    mine = [board.as_bytes(t) for t in tensors]
-    parts = of_each_rank(torch.cat([*mine, mine[0].new_empty(rest)]))
-    split = [part[: sum(n)].split(n) for part, n in zip(parts, each, strict=True)]
+    found = _exchange([board.as_bytes(t) for t in tensors], max(map(sum, each)))
+    split = [part[: sum(n)].split(n) for part, n in zip(found, each, strict=True)]
     return [
-        torch.cat([_seen_as(t, part) for part in found])
-        for t, found in zip(tensors, zip(*split, strict=True), strict=True)
+        [_seen_as(t, part) for part in parts]
+        for t, parts in zip(tensors, zip(*split, strict=True), strict=True)
     ]
+
+
+def _exchange(parts: list[Tensor], size: int) -> Tensor:
+    """What each rank has, bytes end to end [ranks, size]; the longest is of ``size``.
+
+    It stands until the next message.
+    """
+    if _board and size <= _board.corner:
+        return _board.of_each_rank(parts, size)
+    mine = torch.cat([*parts, parts[0].new_empty(size - sum(map(len, parts)))])
+    found = mine.new_empty(world(), size)
+    _wait(dist.all_gather(list(found.unbind()), mine, async_op=True), mine)
+    return found
 
 
 def _seen_as(tensor: Tensor, part: Tensor) -> Tensor:
@@ -142,7 +148,7 @@ def _seen_as(tensor: Tensor, part: Tensor) -> Tensor:
 def _total(tensor: Tensor) -> Tensor:
     """The sum over the ranks."""
     if _board and tensor.nbytes <= _board.corner:
-        return _board.of_each_rank(tensor).sum(0)
+        return of_each_rank(tensor).sum(0)
     total = tensor.clone()
     _wait(dist.all_reduce(total, async_op=True), total)
     return total
@@ -161,8 +167,7 @@ def in_common(shape: tuple[int, ...]) -> Tensor | None:
 
     All ranks call it. Between one's writing and another's reading lies a message or ``keep_step``.
     """
-    memory = _board.memory(4 * math.prod(shape)) if _board else None
-    return None if memory is None else torch.from_numpy(memory.view(np.float32)).view(shape)
+    return _board.zeros(shape) if _board else None
 
 
 def keep_step() -> None:

@@ -41,13 +41,6 @@ class Runs(NamedTuple):
     order: Tensor  # [n]: the lookups, run by run
     starts: Tensor  # [U]: where each run begins in ``order``
 
-    def part(self, number: int, of: int) -> "Runs":
-        """One of so many parts, with as many rows as the others (or one more)."""
-        low, high = (len(self.rows) * n // of for n in (number, number + 1))
-        edges = F.pad(self.starts, (0, 1), value=len(self.order))
-        first, last = edges[low], edges[high]
-        return Runs(self.rows[low:high], self.order[first:last], self.starts[low:high] - first)
-
     def places(self) -> Tensor:
         """Which of ``rows`` each lookup reads [n]."""
         n = len(self.order)
@@ -66,7 +59,7 @@ def runs_of(rows: list[Tensor], sizes: list[int]) -> list[Runs]:
     ascending, order = torch.sort(
         torch.cat([r + base for r, base in zip(rows, bases, strict=False)]), stable=True
     )
-    starts = F.pad(ascending.diff() != 0, (1, 0), value=True)[: len(order)].nonzero()[:, 0]
+    starts = starts_of_runs(ascending)
     distinct = ascending.index_select(0, starts)
     edges = torch.searchsorted(distinct, distinct.new_tensor(bases)).tolist()
     lows, found = accumulate(map(len, rows), initial=0), []
@@ -75,6 +68,11 @@ def runs_of(rows: list[Tensor], sizes: list[int]) -> list[Runs]:
         mine = order[low : low + len(r)] - low
         found.append(Runs(distinct[run] - base, mine, starts[run] - low))
     return found
+
+
+def starts_of_runs(ascending: Tensor) -> Tensor:
+    """Where each run of equal numbers begins [runs], in numbers [n] that ascend."""
+    return F.pad(ascending.diff() != 0, (1, 0), value=True)[: len(ascending)].nonzero()[:, 0]
 
 
 class _Lookup(torch.autograd.Function):

@@ -168,7 +168,7 @@ class Meter:
             path = self._file(part)
             mine = np.fromfile(path, RECORD) if path.exists() else np.empty(0, RECORD)
             fields = (torch.from_numpy(mine[name].copy()) for name in ("label", "score", "user"))
-            label, score, user = (field.numpy() for field in gather(list(fields)))
+            label, score, user = (torch.cat(parts).numpy() for parts in gather(list(fields)))
             yield each_user(label, score, user)
 
 

@@ -8,12 +8,13 @@ state to fetch and keep, and no worse a model (docs/architecture.md, section 8).
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from din_model.distributed import gather, in_common, keep_step, rank, world
-from din_model.embeddings import EmbeddingTables, runs_of
+from din_model.embeddings import EmbeddingTables, starts_of_runs
 
 EPS = 1e-8
 BETAS = 0.9, 0.999
@@ -101,8 +102,7 @@ class RowOptimizer:
             self.rule.update(weight, gradient, state, self.lr)
             both.index_copy_(0, rows, mine)
         self.tables.touched = []
-        if self.common:
-            keep_step()
+        keep_step()
 
     def _touched(self) -> list[tuple[str, Tensor, Tensor]]:
         """Of each table, the distinct rows that any rank touched, and their gradients' sums.
@@ -114,15 +114,39 @@ class RowOptimizer:
         gradients = [t.leaf.grad for t in touched if t.leaf.grad is not None]
         if world() == 1:
             return list(zip(names, rows, gradients, strict=True))
-        parts = gather(rows + gradients)
-        rows, gradients = parts[: len(names)], parts[len(names) :]
-        runs = runs_of(rows, [len(self.rows[name]) for name in names])
-        runs = [
-            run.part(rank(), world()) if name in self.common else run
-            for name, run in zip(names, runs, strict=True)
-        ]
-        sums = [
-            F.embedding_bag(run.order, gradient, run.starts, mode="sum")
-            for run, gradient in zip(runs, gradients, strict=True)
-        ]
-        return list(zip(names, [run.rows for run in runs], sums, strict=True))
+        parts, found = gather(rows + gradients), []
+        for name, *of_ranks in zip(names, parts, parts[len(names) :], strict=False):
+            if name in self.common:
+                shares = dealt(of_ranks[0], len(self.rows[name]), rank(), world())
+                of_ranks = [[part[n] for part, n in zip(p, shares, strict=True)] for p in of_ranks]
+            found.append((name, *_summed(*map(torch.cat, of_ranks))))
+        return found
+
+
+def dealt(rows: list[Tensor], size: int, number: int, of: int) -> list[slice]:
+    """Which of each rank's rows ([U], ascending, below ``size``) rank ``number`` is to update.
+
+    What one rank is dealt no other is. The means of the ranks' quantiles part the rows, so all have
+    about as many, however rows are drawn.
+    """
+    filled = [r for r in rows if len(r)]
+
+    def edge(n: int) -> int:
+        if n in (0, of):
+            return size * n // of
+        return sum(int(r[len(r) * n // of]) for r in filled) // max(len(filled), 1)
+
+    edges = torch.tensor([edge(number), edge(number + 1)])
+    return [slice(*torch.searchsorted(r, edges).tolist()) for r in rows]
+
+
+def _summed(rows: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows, ascending, and their gradients' sums; equal rows add up in their order."""
+    if rows.is_cuda:
+        order = torch.argsort(rows, stable=True)
+    else:  # numpy's merges lists that ascend already, in a seventh of the time
+        order = torch.from_numpy(np.argsort(rows.numpy(), kind="stable"))
+    ascending = rows.index_select(0, order)
+    starts = starts_of_runs(ascending)
+    sums = F.embedding_bag(order, gradients, starts, mode="sum")
+    return ascending.index_select(0, starts), sums

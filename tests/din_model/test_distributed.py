@@ -81,7 +81,7 @@ def exchange(rank, port, together):
         assert found.tolist() == [[[2.0 * number + each] * 3] * size for each in range(2)]
         lengths = [int(n) for n in rng.integers(0, 9, 2)]
         mine = torch.arange(lengths[rank]) + rank, torch.full((lengths[rank], 2), rank * 0.5)
-        first, second = distributed.gather(list(mine))
+        first, second = map(torch.cat, distributed.gather(list(mine)))
         assert first.tolist() == [*range(lengths[0]), *range(1, lengths[1] + 1)]
         assert second[:, 1].tolist() == [0.0] * lengths[0] + [0.5] * lengths[1]
     common = distributed.in_common((2,))
@@ -92,7 +92,7 @@ def exchange(rank, port, together):
         assert common.tolist() == [number] * 2
         distributed.keep_step()
     one = torch.full((), 0.5 + rank).expand(1, 1)  # without a stride
-    first, second = distributed.gather([torch.arange(1), one])
+    first, second = map(torch.cat, distributed.gather([torch.arange(1), one]))
     assert first.tolist() == [0, 0] and second.tolist() == [[0.5], [1.5]]
     large = torch.arange(3 << 20, dtype=torch.float32)  # more than a corner of the board
     assert torch.equal(distributed.sum_over_ranks(large), 2 * large)

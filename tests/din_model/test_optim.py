@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from din_model.optim import RowOptimizer
+from din_model.optim import RowOptimizer, dealt
 from din_model.train_config import TrainConfig
 from din_model.trainer import Trainer
 from tests.din_model.conftest import ones, some_batch, some_model
@@ -55,6 +57,30 @@ def test_the_second_moment_of_a_row_is_the_mean_over_its_numbers_and_waits_with_
     table = model.tables.weight("item")
     torch.testing.assert_close(table, torch.from_numpy(w), atol=1e-6, rtol=1e-5)
     assert sorted(rows.rows["item"][:, -1].tolist()) == sorted(t.tolist()) and t.max() > 1
+
+
+SIZE = 50
+LISTS = st.lists(st.sets(st.integers(0, SIZE - 1)).map(sorted), min_size=1, max_size=5)
+
+
+@given(LISTS)
+def test_every_touched_row_is_dealt_to_one_rank(lists):
+    rows = [torch.tensor(each, dtype=torch.int64) for each in lists]
+    found = [dealt(rows, SIZE, number, len(rows)) for number in range(len(rows))]
+    for n, mine in enumerate(rows):
+        assert torch.equal(torch.cat([mine[slices[n]] for slices in found]), mine)
+    of_ranks = [
+        {int(row) for r, s in zip(rows, slices, strict=True) for row in r[s]} for slices in found
+    ]
+    assert sum(map(len, of_ranks)) == len(set().union(*lists)), "a row was dealt to two"
+
+
+def test_ranks_are_dealt_about_as_many_rows_however_these_are_drawn():
+    rng = np.random.default_rng(0)
+    rows = [torch.from_numpy(np.unique(rng.zipf(1.3, 5000) % 10_000)) for _ in range(4)]
+    found = [dealt(rows, 10_000, n, 4) for n in range(4)]
+    counts = [sum(s.stop - s.start for s in slices) for slices in found]
+    assert max(counts) < 1.1 * sum(counts) / 4
 
 
 @pytest.mark.parametrize("rule", ["adagrad", "sgd"])
