@@ -3,13 +3,13 @@
 Ranges say what the code is written for, constraints.txt the exact set that is tested.
 """
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 REQUIRES = [
     "pyspark>=3.5,<4.1",  # 3.5 is the LTS line; 4.1 needs a pyarrow that petastorm cannot use
     "torch>=2.4,<2.14",
     # torchdistx cannot be named here: it is not on PyPI. It is used where it can be imported, and
-    # din_model/deferred.py does the same on torch alone where not; see README.
+    # din_model/modules/deferred_init.py does the same on torch alone where not; see README.
     "petastorm==0.12.1",  # 0.13.1 lost rows without a word in full one-epoch reads
     "pyarrow>=14.0.1,<15",  # 14 is the last with the API petastorm calls; 14.0.0 has CVE-2023-47248
     "numpy>=1.24,<2",  # pyarrow 14 and petastorm
@@ -65,10 +65,11 @@ setup(
     description="Nightly click-through-rate prediction with the Deep Interest Network",
     license="Apache-2.0",
     python_requires=">=3.10,<3.12",
-    packages=["din_model", "pipelines", "jobs"],
+    packages=find_packages(include=["din_model*", "pipelines*", "jobs*"]),
     package_data={
-        "din_model": ["card.md.j2"],
-        "pipelines": ["log4j2.properties", "*.html.j2"],
+        "din_model.registry": ["*.md.j2"],
+        "pipelines": ["log4j2.properties"],
+        "pipelines.reports": ["*.html.j2"],
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,

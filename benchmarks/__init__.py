@@ -1,0 +1,1 @@
+"""Measurements, each beside a public implementation of the same work."""

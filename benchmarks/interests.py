@@ -16,15 +16,15 @@ import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
-from din_model import comparison_plots as plots
 from din_model.config import load
-from din_model.metrics import Meter
-from jobs.settings import Settings
-from pipelines.build import build_day
-from pipelines.compare import mean_of_seeds, run_grid
-from pipelines.dataset import Store
-from pipelines.synthetic import generate
-from pipelines.window import Window, open_window, window_days
+from din_model.evaluation import comparison_plots as plots
+from din_model.evaluation.metrics import Meter
+from jobs.cli import Settings
+from pipelines.examples.build import build_day
+from pipelines.ingest.synthetic import generate
+from pipelines.store.store import Store
+from pipelines.training.grid import mean_of_seeds, run_grid
+from pipelines.training.training_set import TrainingSet, open_training_set, training_days
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "interests.png"
@@ -55,24 +55,25 @@ def compare(interests: int, dimensions: list[int], seeds: list[int]) -> tuple[pl
     text = (ROOT / "conf" / "demo.yaml").read_text()
     Path("demo.yaml").write_text(text.replace("out/demo/logs", f"logs-{interests}"))
     settings = load(Settings, ["demo.yaml"], words)
-    assert settings.generate is not None and settings.date is not None
+    assert settings.generate is not None
+    assert settings.date is not None
     logs, store = settings.open("benchmark", settings.date)
     generate(logs.spark, settings.generate)
-    days = window_days(settings.train, settings.split, settings.date, settings.history.since)
+    days = training_days(settings.train, settings.split, settings.date, settings.history.since)
     for day in [*days, settings.date]:
         build_day(logs, store, settings.build, settings.split, day)
-    window = open_window(store, days, settings.split, settings.date)
+    training_set = open_training_set(store, days, settings.split, settings.date)
     cells, *_ = run_grid(
-        store, window, settings.train, settings.compare,
+        store, training_set, settings.train, settings.compare,
         lambda name: nullcontext(), lambda numbers: None,
     )  # fmt: skip
-    return mean_of_seeds(cells, "auc"), truth(store, window)
+    return mean_of_seeds(cells, "auc"), truth(store, training_set)
 
 
-def truth(store: Store, window: Window) -> float:
+def truth(store: Store, training_set: TrainingSet) -> float:
     """AUC of the true click probabilities on the rows that judge."""
     with Meter(by_user=False) as meter:
-        for columns in window.judge_reader(store).chunks():
+        for columns in training_set.evaluation_loader(store).chunks():
             meter.add(columns["label"], columns["reference"])
         return meter.result()["auc"]
 

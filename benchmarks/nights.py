@@ -21,12 +21,12 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from din_model.config import load
-from jobs.settings import Settings
-from pipelines import counts
-from pipelines.build import build_day
-from pipelines.dataset import Store
-from pipelines.synthetic import generate
-from pipelines.vocabulary import open_vocabulary
+from jobs.cli import Settings
+from pipelines.examples import counts
+from pipelines.examples.build import build_day
+from pipelines.examples.vocabulary import open_vocabulary
+from pipelines.ingest.synthetic import generate
+from pipelines.store.store import Store
 
 FIRST = date(2026, 11, 1)
 DEMO = Path(__file__).parents[1] / "conf" / "demo.yaml"

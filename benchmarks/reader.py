@@ -28,14 +28,14 @@ from benchmarks.training import (
     trainer_of,
     write,
 )  # fmt: skip
-from din_model.ahead import Pace, read_ahead
-from din_model.reader import File, Reader
+from din_model.data.loader import File, Loader
+from din_model.data.prefetch import Throughput, prefetch
 
 ROUNDS = 9
 ITEMS = SIZES["100k"]
 
 
-def seconds_with_petastorm(reader: Reader, number: int) -> float:
+def seconds_with_petastorm(reader: Loader, number: int) -> float:
     start = time.perf_counter()
     rows = sum(len(columns["label"]) for columns in reader.chunks(number))
     assert rows == reader.rows
@@ -59,15 +59,15 @@ def measure(rows: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         written = write(draw(rows, ITEMS, zipf=False), Path(folder))
         files = [File(url, rows) for url, rows in written]
-        reader, trainer = Reader(files, SPEC, CONFIG.batch_size, seed=1), trainer_of(ITEMS)
-        memory, pace, waiting = list(reader.epoch()), Pace(), list[float]()
+        reader, trainer = Loader(files, SPEC, CONFIG.batch_size, seed=1), trainer_of(ITEMS)
+        memory, pace, waiting = list(reader.epoch()), Throughput(), list[float]()
         taken: dict[str, list[float]] = {n: [] for n in ("petastorm", "pyarrow", "memory", "file")}
         for number in range(ROUNDS + 1):
             taken["petastorm"].append(seconds_with_petastorm(reader, number))
             taken["pyarrow"].append(seconds_with_pyarrow(files, reader.columns))
             taken["memory"].append(seconds_of_training(trainer, memory))
             pace.take()
-            batches = read_ahead(reader.epoch(number), pace)
+            batches = prefetch(reader.epoch(number), pace)
             taken["file"].append(seconds_of_training(trainer, batches))
             waiting.append(pace.take()["waiting"])
     # The first round warms up.

@@ -23,33 +23,35 @@ import time
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.training import CATEGORIES, LENGTH, SPEC, trainer_of
-from din_model import artefact, registry
+from din_model.distributed.malloc import keep_freed_blocks
 from din_model.features import FIRST_ID
-from din_model.memory import keep_freed
-from din_model.registry import TrackingConfig
-from pipelines.dataset import Store
-from pipelines.logs import Logs
-from pipelines.scoring import SCORES, ScoreConfig, score_day
+from din_model.registry import artifact, tracking, versions
+from din_model.registry.tracking import TrackingConfig
+from pipelines.ingest.logs import Logs
+from pipelines.ingest.sources import Source, SourcesConfig, start_of
+from pipelines.scoring.score_date import SCORES, ScoreConfig, score_day
+from pipelines.scoring.udf import GROUP, IS_STATE, ITEM, USER, Task, score_batches
 from pipelines.session import spark_session
-from pipelines.sources import Source, SourcesConfig, start_of
-from pipelines.udf import GROUP, IS_STATE, ITEM, USER, Task, score_batches
+from pipelines.store.store import Store
 
 DAY = date(2026, 11, 22)
 ITEMS, MODEL, BATCH = 100_000, "din-benchmark", 10_000
 WARM_UP = 200
 """Users of the first, unmeasured run."""
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, NDArray[Any]]
 
 
 def draw(users: int, candidates: int) -> tuple[Arrays, Arrays]:
@@ -64,7 +66,7 @@ def draw(users: int, candidates: int) -> tuple[Arrays, Arrays]:
     return (*({name: v + FIRST_ID for name, v in each.items()} for each in (of, history)),)  # type: ignore[return-value]
 
 
-def lists(values: np.ndarray) -> pa.Array:
+def lists(values: NDArray[Any]) -> pa.Array:
     """[rows, length] as lists."""
     offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1])
     return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))
@@ -129,7 +131,7 @@ def the_job(spark: SparkSession, store: Store, plain: Path, version: int) -> flo
         if store.fs.exists(f"{store.base}/{name}"):
             store.fs.rm(f"{store.base}/{name}", recursive=True)
     start = time.perf_counter()
-    with registry.run("score", {}, {}):
+    with tracking.run("score", {}, {}):
         score_day(Logs(spark, sources, SPEC, None), store, MODEL, version, ScoreConfig(), DAY)
     return time.perf_counter() - start
 
@@ -160,8 +162,8 @@ def stream(of: Arrays, history: Arrays) -> Iterator[pa.RecordBatch]:
 
 
 def roof(batches: list[pa.RecordBatch], folder: Path) -> float:
-    keep_freed()  # as a worker does
-    model, facts = artefact.load(folder)
+    keep_freed_blocks()  # as a worker does
+    model, facts = artifact.load(folder)
     task = Task(start_of(DAY, "UTC"))
     start = time.perf_counter()
     for _ in score_batches(batches, model, facts, task):
@@ -188,10 +190,12 @@ def prepare(users: int, candidates: int, folder: Path) -> tuple[SparkSession, St
     spark = spark_session("scoring", "UTC", settings)
     store = Store(str(folder / "store"))
     publish(spark, store, draw(users, candidates)[1], folder)
-    registry.connect(TrackingConfig(model=MODEL), store.url)
-    artefact.save(folder / "model", trainer_of(ITEMS).model, artefact.Facts("2026-11-21", "x"))
-    with registry.run("train", {}, {}):
-        version = registry.register(MODEL, folder / "model", "x", {})
+    tracking.connect(TrackingConfig(model=MODEL), store.url)
+    artifact.save(
+        folder / "model", trainer_of(ITEMS).model, artifact.ModelMetadata("2026-11-21", "x")
+    )
+    with tracking.run("train", {}, {}):
+        version = versions.register(MODEL, folder / "model", "x", {})
     return spark, store, version
 
 

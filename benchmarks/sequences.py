@@ -26,9 +26,9 @@ from pyspark.sql import functions as F
 from rich.progress import track
 
 from din_model.features import Feature, FeatureSpec, History
-from pipelines.dataset import Store
-from pipelines.history import attach_history, unpack
+from pipelines.examples.point_in_time_join import attach_history, unpack
 from pipelines.session import spark_session
+from pipelines.store.store import Store
 
 BEHAVIOURS, IMPRESSIONS, USERS = 5_000_000, 2_000_000, 100_000
 LENGTH = 50

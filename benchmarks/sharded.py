@@ -1,4 +1,4 @@
-"""Train with a table of 20 million rows of 16 numbers dealt out over two ranks: memory and speed.
+"""Train with a table of 20 million rows of 16 numbers row_partition out over two ranks: memory and speed.
 
     python -m benchmarks.sharded [--items 20000000] [--ranks 2] [--steps 50]
 
@@ -20,14 +20,14 @@ from pathlib import Path
 import torch
 
 from benchmarks.training import CATEGORIES, CONFIG, SPEC, USERS, draw, write
-from din_model import distributed
-from din_model.ahead import Pace, read_ahead
+from din_model.data.loader import File, Loader
+from din_model.data.prefetch import Throughput, prefetch
+from din_model.distributed import collectives
 from din_model.features import FIRST_ID
-from din_model.model import new_model
-from din_model.reader import File, Reader
-from din_model.train_config import TrainConfig
-from din_model.trainer import Trainer
-from jobs.launching import LaunchConfig, on_ranks
+from din_model.modules.din import new_model
+from din_model.training.config import TrainConfig
+from din_model.training.trainer import Trainer
+from pipelines.training.launch import LaunchConfig, on_ranks
 
 TRAIN = TrainConfig(
     replace(CONFIG.model, item_bias=False), embedding_optimizer="adagrad",
@@ -42,23 +42,23 @@ def peak_mb() -> float:
 
 def of_ranks(written: list[tuple[str, int]], items: int) -> dict[str, list[float]]:
     """What each rank held, and rows a second of all together."""
-    with distributed.process_group():
-        import din_model.sharded  # noqa: F401  so that TorchRec counts as there before
+    with collectives.process_group():
+        import din_model.modules.sharded_embeddings  # noqa: F401  so that TorchRec counts as there before
 
         before = peak_mb()
         sizes = {"user": USERS, "item": items, "category": CATEGORIES}
         row_of = {
             name: torch.arange(size + FIRST_ID, dtype=torch.int32) for name, size in sizes.items()
         }
-        model = new_model(SPEC, TRAIN.model, row_of, 1, dealt_by=TRAIN.dealt_by)
+        model = new_model(SPEC, TRAIN.model, row_of, 1, sharding=TRAIN.sharding)
         trainer, files = Trainer(model, TRAIN, {}), [File(*each) for each in written]
-        reader = Reader(files, SPEC, 1024, distributed.rank(), distributed.world(), seed=1)
+        reader = Loader(files, SPEC, 1024, collectives.rank(), collectives.world_size(), seed=1)
         start = time.perf_counter()
-        for batch, rows in read_ahead(reader.epoch(), Pace()):
+        for batch, rows in prefetch(reader.epoch(), Throughput()):
             trainer.step(batch, rows)
         speed = reader.rows / (time.perf_counter() - start)
         held = torch.tensor([before, peak_mb(), len(model.tables.weight("item")), speed])
-        return dict(zip(NAMES, distributed.of_each_rank(held).T.round().tolist(), strict=True))
+        return dict(zip(NAMES, collectives.all_gather(held).T.round().tolist(), strict=True))
 
 
 NAMES = ("before_mb", "peak_mb", "rows_held", "rows_per_s")

@@ -30,17 +30,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 
-from din_model import distributed
-from din_model.ahead import Pace, read_ahead
-from din_model.batch import Batch
-from din_model.embeddings import assign_rows, examples_of_rows
+from din_model.data.batch import Batch
+from din_model.data.loader import Columns, File, Loader
+from din_model.data.prefetch import Throughput, prefetch
+from din_model.distributed import collectives
 from din_model.features import FIRST_ID, Feature, FeatureSpec, History
-from din_model.model import ModelConfig, new_model
-from din_model.reader import Columns, File, Reader
-from din_model.train_config import TrainConfig
-from din_model.trainer import Trainer
-from jobs.launching import LaunchConfig, on_ranks
+from din_model.modules.din import ModelConfig, new_model
+from din_model.modules.embeddings import assign_rows, examples_of_rows
+from din_model.training.config import TrainConfig
+from din_model.training.trainer import Trainer
+from pipelines.training.launch import LaunchConfig, on_ranks
 
 LENGTH, DIMENSION, USERS, CATEGORIES = 50, 16, 20_000, 1_000
 SIZES = {"100k": 100_000, "1M": 1_000_000, "10M": 10_000_000}
@@ -65,7 +66,7 @@ def draw(rows: int, items: int, zipf: bool) -> Columns:
     """Examples whose histories are 1 to 50 long, uniformly; ids from 2 on."""
     rng = np.random.default_rng(7)
 
-    def some(shape: tuple[int, ...]) -> np.ndarray:
+    def some(shape: tuple[int, ...]) -> NDArray[Any]:
         if not zipf:
             return rng.integers(0, items, shape)
         # The inverse of the law's distribution function, for an exponent of 1.
@@ -122,9 +123,9 @@ def seconds_of_training(trainer: Trainer, batches: Iterable[tuple[Batch, int]]) 
 def ours(written: list[tuple[str, int]], items: int) -> float:
     """Rows a second of the second epoch, from Parquet."""
     files = [File(url, rows) for url, rows in written]
-    trainer, reader = trainer_of(items), Reader(files, SPEC, CONFIG.batch_size, seed=1)
+    trainer, reader = trainer_of(items), Loader(files, SPEC, CONFIG.batch_size, seed=1)
     for epoch in range(2):
-        seconds = seconds_of_training(trainer, read_ahead(reader.epoch(epoch), Pace()))
+        seconds = seconds_of_training(trainer, prefetch(reader.epoch(epoch), Throughput()))
     return reader.rows / seconds
 
 
@@ -184,12 +185,15 @@ def measure(rows: int, rounds: int) -> dict[str, dict[str, float]]:
 def of_ranks(written: list[tuple[str, int]], items: int) -> float:
     """Rows a second of the second epoch, of all ranks together, one thread each; on one of them."""
     torch.set_num_threads(1)
-    with distributed.process_group():
-        files, mine = [File(*each) for each in written], (distributed.rank(), distributed.world())
-        trainer, reader = trainer_of(items), Reader(files, SPEC, CONFIG.batch_size, *mine, seed=1)
+    with collectives.process_group():
+        files, mine = (
+            [File(*each) for each in written],
+            (collectives.rank(), collectives.world_size()),
+        )
+        trainer, reader = trainer_of(items), Loader(files, SPEC, CONFIG.batch_size, *mine, seed=1)
         for epoch in range(2):
-            distributed.barrier()
-            seconds = seconds_of_training(trainer, read_ahead(reader.epoch(epoch), Pace()))
+            collectives.barrier()
+            seconds = seconds_of_training(trainer, prefetch(reader.epoch(epoch), Throughput()))
         return reader.rows / seconds
 
 

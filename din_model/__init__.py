@@ -1,0 +1,1 @@
+"""The Deep Interest Network in plain PyTorch; never imports pyspark."""

@@ -129,7 +129,7 @@ class FeatureSpec:
         ]
         return features, fields
 
-    def told_by(self, history: History) -> Feature:
+    def key_feature(self, history: History) -> Feature:
         """What names a behaviour: the item where it is known, else the first mirrored feature."""
         told = [f for f in self.features if f.name in history.fields.values()]
         return next((f for f in told if f.name == self.item), told[0])

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from din_model.config import Section, to_dict
-from jobs.settings import Settings
+from jobs.cli import Settings
 
 PAGE = Path(__file__).with_suffix(".md")
 ENTRY = re.compile(r"    (\w+): (.*(?:\n        .*)*)")

@@ -1,0 +1,1 @@
+"""Entry points; each module's docstring is its manual."""

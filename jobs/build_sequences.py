@@ -10,18 +10,19 @@ cut short goes on where it stopped, and a changed day takes all later ones with 
 
 from datetime import date
 
-from din_model import registry
+from din_model.config import to_dict
+from din_model.console import console
 from din_model.errors import InputError
-from din_model.progress import console
-from jobs.building import build
-from jobs.settings import Settings, main
-from pipelines.build import is_current
-from pipelines.sources import days_between
+from din_model.registry import tracking
+from jobs.cli import Settings, main
+from pipelines.examples.build import is_current
+from pipelines.examples.tracked_build import tracked_build
+from pipelines.ingest.sources import days_between
 
 
 def run(settings: Settings, day: date) -> None:
     logs, store = settings.open("build_sequences", settings.build.first or day)
-    look = registry.connect(settings.tracking, store.url)
+    look = tracking.connect(settings.tracking, store.url)
     days = days_between(settings.build.first or day, day)
     if not days:
         raise InputError(f"build.first: {settings.build.first} is after --date {day}")
@@ -29,7 +30,9 @@ def run(settings: Settings, day: date) -> None:
         if len(days) > 1 and is_current(logs, store, settings.build, settings.split, each):
             console.print(f"  {each} is built from the same logs already")
             continue
-        manifest = build(settings, logs, store, each)
+        manifest = tracked_build(
+            logs, store, settings.build, settings.split, each, to_dict(settings)
+        )
         console.print(f"  published {manifest.id}, {manifest.rows:,} rows; runs: {look}")
 
 

@@ -8,12 +8,12 @@ Models trained before keep a vector under the user's id, which nothing ties to t
 
 from datetime import date
 
+from din_model.console import console
 from din_model.errors import InputError
-from din_model.progress import console
-from jobs.settings import Settings, main
-from pipelines.dataset import Store
+from jobs.cli import Settings, main
 from pipelines.erasure import erase
 from pipelines.session import spark_session
+from pipelines.store.store import Store
 
 
 def run(settings: Settings, day: date | None) -> None:

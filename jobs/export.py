@@ -9,22 +9,22 @@ model.onnx. Each takes encoded examples and returns the probabilities that scori
 from datetime import date
 from pathlib import Path
 
-from din_model import registry
 from din_model.config import expand
+from din_model.console import console
 from din_model.errors import InputError
-from din_model.export import export
-from din_model.progress import console
-from jobs.settings import Settings, main
-from pipelines.dataset import Store
+from din_model.registry import tracking, versions
+from din_model.registry.export import export
+from jobs.cli import Settings, main
+from pipelines.store.store import Store
 
 
 def run(settings: Settings, day: date | None) -> None:
     if settings.export is None:
         raise InputError("export.path is missing: name the folder to write the model into")
-    registry.connect(settings.tracking, Store(settings.store.path).url)
+    tracking.connect(settings.tracking, Store(settings.store.path).url)
     name, folder = settings.tracking.model, Path(expand(settings.export.path))
-    version = registry.resolve(name, settings.export.model)
-    missing = export(*registry.load(name, version), name, version, folder)
+    version = versions.resolve(name, settings.export.model)
+    missing = export(*versions.load(name, version), name, version, folder)
     console.print(f"  {folder}: {name}, version {version}", markup=False)
     if missing:
         console.print(f"  no model.onnx: {missing}", markup=False)

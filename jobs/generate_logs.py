@@ -8,11 +8,11 @@ Logs that are there with the same parameters are left as they are.
 
 from datetime import date
 
+from din_model.console import stage
 from din_model.errors import InputError
-from din_model.progress import stage
-from jobs.settings import Settings, main
+from jobs.cli import Settings, main
+from pipelines.ingest.synthetic import generate
 from pipelines.session import spark_session
-from pipelines.synthetic import generate
 
 
 def run(settings: Settings, day: date | None) -> None:

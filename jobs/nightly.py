@@ -10,23 +10,28 @@ Safe to run again: published dates are not built again, a recorded night keeps i
 alias moves only through the gate (python -m jobs.rollback takes it back).
 """
 
+from collections.abc import Sequence
 from datetime import date, datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
-from din_model import registry
 from din_model.config import to_dict
+from din_model.console import Stage, console, recorded
 from din_model.errors import InputError
-from din_model.progress import console, recorded
-from jobs.building import build_missing
-from jobs.closing import score_and_close
-from jobs.settings import Settings, main
-from jobs.training import gated
-from pipelines.arrival import await_logs
-from pipelines.build import is_built
-from pipelines.dataset import Store
-from pipelines.logs import DAY
+from din_model.registry import tracking
+from jobs.cli import Settings, main
+from pipelines.examples.build import is_built
+from pipelines.ingest.logs import DAY, Logs
+from pipelines.reports.explanation import explain_user
+from pipelines.reports.nightly import NightSummary, publish_report
+from pipelines.reports.terminal import print_night
+from pipelines.scoring.guards import Breach
+from pipelines.scoring.score_date import score_day
+from pipelines.sensor import await_logs
 from pipelines.spec import feature_spec
-from pipelines.window import window_days
+from pipelines.store.store import Store
+from pipelines.training.gate import Decision, NightSections, decide
+from pipelines.training.training_set import training_days
 
 
 def run(settings: Settings, day: date | None) -> None:
@@ -44,14 +49,46 @@ def _night(settings: Settings, day: date) -> None:
     logs, store = settings.open("nightly", day)
     console.print(f"[bold]Night of {day}[/]")
     await_logs(logs.spark, logs.sources, settings.nightly, day, is_built(store, day))
-    look = registry.connect(settings.tracking, store.url)
-    days = window_days(settings.train, settings.split, day, settings.history.since)
-    run = registry.run(f"night {day}", {"job": "nightly"}, to_dict(settings))
+    look = tracking.connect(settings.tracking, store.url)
+    days = training_days(settings.train, settings.split, day, settings.history.since)
+    sections = NightSections(
+        settings.nightly, settings.train, settings.split, settings.launch, settings.tracking
+    )
+    run = tracking.run(f"night {day}", {"job": "nightly"}, to_dict(settings))
     with run, recorded() as stages:
-        build_missing(settings, store, [*days, day])
-        decision = gated(settings, store, days, day)
-        score_and_close(settings, logs, store, day, decision, stages)
+        settings.build_missing(store, [*days, day])
+        decision = decide(store, sections, days, day)
+        console.print(f"  gate: {decision.why}")
+        score_and_report(settings, logs, store, day, decision, stages)
     console.print(f"  Runs and models: {look}")
+
+
+def score_and_report(
+    settings: Settings, logs: Logs, store: Store, day: date, decision: Decision,
+    stages: Sequence[Stage],
+) -> None:  # fmt: skip
+    """Score the next date, then report the night, also where a guard holds the scores back."""
+    model, negatives = settings.tracking.model, settings.build.negatives
+    summary = partial(
+        NightSummary, model, decision, stages=stages, nightly=settings.nightly,
+        guards=settings.score.guards, encoder=settings.train.model.encoder,
+        per_positive=negatives.per_positive if negatives else 0,
+    )  # fmt: skip
+    try:
+        scores = score_day(
+            logs, store, model, decision.version, settings.score, day + DAY, settings.candidates
+        )
+    except Breach as breach:
+        report(logs, store, summary(breach.held, explained=None, breach=str(breach)), day)
+        raise
+    best = explain_user(logs, store, scores, day)
+    report(logs, store, summary(scores, explained=best), day)
+
+
+def report(logs: Logs, store: Store, night: NightSummary, day: date) -> None:
+    """Print the night, and write and log its page."""
+    print_night(store, night, day, logs.spec.user)
+    console.print(f"\n  Report: {publish_report(store, night, day)}", markup=False)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ Published runs stay, whatever their age.
 from datetime import date, datetime, timezone
 
 from din_model.config import duration
-from din_model.progress import console
-from jobs.settings import Settings, main
-from pipelines.dataset import Store
+from din_model.console import console
+from jobs.cli import Settings, main
+from pipelines.store.store import Store
 
 
 def run(settings: Settings, day: date | None) -> None:

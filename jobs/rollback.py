@@ -5,15 +5,15 @@ python -m jobs.rollback --config conf/demo.yaml
 
 from datetime import date
 
-from din_model import registry
-from din_model.progress import console
-from jobs.settings import Settings, main
-from pipelines.dataset import Store
+from din_model.console import console
+from din_model.registry import tracking, versions
+from jobs.cli import Settings, main
+from pipelines.store.store import Store
 
 
 def run(settings: Settings, day: date | None) -> None:
-    registry.connect(settings.tracking, Store(settings.store.path).url)
-    before, now = registry.rollback(settings.tracking.model)
+    tracking.connect(settings.tracking, Store(settings.store.path).url)
+    before, now = versions.rollback(settings.tracking.model)
     console.print(f"  {settings.tracking.model}: champion was version {before}, is version {now}")
 
 

@@ -1,6 +1,6 @@
 """Score the candidates of a date with a registered model, and publish the table.
 
-    python -m jobs.score --config conf/demo.yaml --date 2026-11-23 --model 7 [score.because=3]
+    python -m jobs.score --config conf/demo.yaml --date 2026-11-23 --model 7 [score.explain=3]
     python -m jobs.score --config conf/demo.yaml --date 2026-11-23 score.shadow=8
     python -m jobs.score --config conf/demo.yaml --date 2026-11-22 score.replay=true
 
@@ -12,12 +12,12 @@ from the examples of the day.
 
 from datetime import date
 
-from din_model import registry
 from din_model.config import to_dict
-from din_model.progress import console
-from jobs.settings import Settings, main
-from pipelines.replay import replay
-from pipelines.scoring import score_day
+from din_model.console import console
+from din_model.registry import tracking, versions
+from jobs.cli import Settings, main
+from pipelines.scoring.score_date import score_day
+from pipelines.scoring.skew_check import replay
 
 
 def run(settings: Settings, day: date) -> None:
@@ -26,9 +26,9 @@ def run(settings: Settings, day: date) -> None:
         rows = replay(logs, store, day)
         console.print(f"  replayed {rows:,} impressions of {day}: histories equal the examples'")
         return
-    look = registry.connect(settings.tracking, store.url)
-    with registry.run(f"score {day}", {"job": "score"}, to_dict(settings)):
-        version = registry.resolve(settings.tracking.model, settings.score.model)
+    look = tracking.connect(settings.tracking, store.url)
+    with tracking.run(f"score {day}", {"job": "score"}, to_dict(settings)):
+        version = versions.resolve(settings.tracking.model, settings.score.model)
         name, rules = settings.tracking.model, settings.candidates
         manifest = score_day(logs, store, name, version, settings.score, day, rules)
     console.print(

@@ -1,4 +1,4 @@
-"""Train on the window before a date, judge on the date, log and register the model.
+"""Train on the training set before a date, judge on the date, log and register the model.
 
     python -m jobs.train --config conf/demo.yaml --date 2026-11-22 [train.epochs=2 …]
     python -m jobs.train --config … --date … launch.launcher=torchrun launch.ranks=2
@@ -10,29 +10,32 @@ The alias ``champion`` does not move: only the gate of jobs.nightly moves it.
 from contextlib import nullcontext
 from datetime import date
 
-from din_model import distributed, registry
 from din_model.config import to_dict
-from din_model.progress import console
-from jobs.closing import metrics_table
-from jobs.settings import Settings, main
-from jobs.training import challenge
-from pipelines.dataset import Store
-from pipelines.window import open_window, window_days
+from din_model.console import console
+from din_model.distributed import collectives
+from din_model.registry import tracking
+from jobs.cli import Settings, main
+from pipelines.reports.terminal import metrics_table
+from pipelines.store.store import Store
+from pipelines.training.launch import launch_challenger
+from pipelines.training.training_set import open_training_set, training_days
 
 
 def run(settings: Settings, day: date) -> None:
-    with distributed.process_group():
-        first = distributed.rank() == 0
+    with collectives.process_group():
+        first = collectives.rank() == 0
         console.quiet = not first
         store = Store(settings.store.path)
         if first:
-            look = registry.connect(settings.tracking, store.url)
-        distributed.barrier()
-        days = window_days(settings.train, settings.split, day, settings.history.since)
-        window = open_window(store, days, settings.split, day, settings.train.patience)
-        tracked = registry.run(f"train {day}", {"job": "train"}, to_dict(settings))
+            look = tracking.connect(settings.tracking, store.url)
+        collectives.barrier()
+        days = training_days(settings.train, settings.split, day, settings.history.since)
+        training_set = open_training_set(store, days, settings.split, day, settings.train.patience)
+        tracked = tracking.run(f"train {day}", {"job": "train"}, to_dict(settings))
         with tracked if first else nullcontext():
-            version, results = challenge(settings, store, window)
+            version, results = launch_challenger(
+                store, training_set, settings.train, settings.launch, settings.tracking
+            )
         if first:
             console.print(metrics_table(results, str(day)))
             console.print(f"  {settings.tracking.model} version {version}; runs: {look}")

@@ -1,0 +1,1 @@
+"""Spark stages of a night: logs, examples, training, scoring, sinks, reports."""

@@ -14,16 +14,16 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from din_model.config import Section
+from din_model.console import stage
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
-from din_model.progress import stage
-from pipelines import counts, vocabulary
-from pipelines.dataset import Manifest, Store
-from pipelines.examples import EXAMPLES, HOLDOUT, BuildConfig, publish_examples
-from pipelines.quarantine import QUARANTINE
-from pipelines.scoring import REFUSED, SCORES
-from pipelines.sources import CORRUPT
-from pipelines.state import STATE
+from pipelines.examples import counts, vocabulary
+from pipelines.examples.publish import EXAMPLES, HOLDOUT, BuildConfig, publish_examples
+from pipelines.examples.state import STATE
+from pipelines.ingest.quarantine import QUARANTINE
+from pipelines.ingest.sources import CORRUPT
+from pipelines.scoring.score_date import REFUSED, SCORES
+from pipelines.store.store import Manifest, Store
 
 Replace = Callable[[Manifest, DataFrame], None]
 
@@ -65,7 +65,7 @@ def erase(
                 _publish(store, counted, counts.count_ids(rows, spec), facts)
             publish_examples(
                 store, manifest.name, day, rows, None, spec, config, manifest.facts,
-                left_of=manifest,
+                replaces=manifest,
             )  # fmt: skip
 
         removed: dict[str, int] = {}
@@ -99,7 +99,7 @@ def _publish(
     store: Store, manifest: Manifest, rows: DataFrame, facts: dict[str, object] | None = None
 ) -> None:
     day = date.fromisoformat(manifest.date)
-    store.publish(manifest.name, day, rows, facts or manifest.facts, left_of=manifest)
+    store.publish(manifest.name, day, rows, facts or manifest.facts, replaces=manifest)
 
 
 def _in_vocabulary(spec: FeatureSpec, users: Sequence[str]) -> Column:

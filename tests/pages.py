@@ -43,7 +43,8 @@ def stands_alone(text: str) -> Page:
     page = Page(text)
     names = [tag for tag, _ in page.tags]
     assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & set(names)
-    assert not page.having("src") and "@import" not in text
+    assert not page.having("src")
+    assert "@import" not in text
     for name in ("href", "xlink:href"):
         assert all(address.startswith("#") for address in page.having(name))
     assert all(a.startswith("#") for a in re.findall(r"url\(\s*[\"']?([^\"')]*)", text))

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-MODULES = [p for name in ("din_model", "pipelines", "jobs") for p in (ROOT / name).glob("*.py")]
+MODULES = [p for name in ("din_model", "pipelines", "jobs") for p in (ROOT / name).rglob("*.py")]
 PACKED = {"python_version": "3.11"}
 """What the list of licences was made on."""
 
@@ -34,7 +34,7 @@ def named(tree: ast.AST) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_shell_and_no_pickle(path):
     names = named(ast.parse(path.read_text()))
     assert not sorted(name for name in names if FORBIDDEN.fullmatch(name))

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.dataset import Store
-from pipelines.logs import DAY
+from pipelines.ingest.logs import DAY
+from pipelines.store.store import Store
 from tests.chaos.harm import Impossible, flipped, kill_one, mounted, size_of, truncated
 from tests.chaos.services import Services
 from tests.chaos.stage import LAST_NIGHT, ORDINARY, PATIENCE, TONIGHT, Setting, Stage
 from tests.jobs.cluster import SPARK, cluster
-from tests.jobs.conftest import DEMO
+from tests.nights import DEMO
 
 
 @dataclass(frozen=True)

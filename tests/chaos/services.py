@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from pipelines.dataset import Store
+from pipelines.store.store import Store
 from tests.chaos.stage import LAST_NIGHT, ORDINARY, Setting, Stage
 from tests.jobs.tracking_server import tracking_server
 from tests.postgres import Server, serving

@@ -28,9 +28,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pandas.testing import assert_frame_equal
 
-from pipelines.dataset import Manifest, Store
+from pipelines.store.store import Manifest, Store
 from tests.conftest import QUICK_JAVA
-from tests.jobs.conftest import NIGHTS, SMALL, demo, environment
+from tests.nights import NIGHTS, SMALL, demo, environment
 
 TABLES = ("vocabulary", "examples", "state", "counts", "scores", "refused", "quarantine")
 WORDS = [*SMALL, "history.kinds.clicks.age=true", "train.threads=1"]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from din_model import distributed
-from din_model.batch import Batch, from_columns
+from din_model.data.batch import Batch, from_columns
+from din_model.distributed import collectives
 from din_model.features import Feature, FeatureSpec, History
-from din_model.model import DIN, ModelConfig, new_model
+from din_model.modules.din import DIN, ModelConfig, new_model
 
 LENGTH = 6
 
@@ -70,9 +70,9 @@ def join(rank, port, together):
     """As torchrun would start a rank, on one machine (``together``) or as if on another."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     os.environ |= {"MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2" if together else "1"}
-    distributed.connect()
-    assert (distributed._board is not None) == (together and platform.machine() == "x86_64")
-    distributed.barrier()
+    collectives.connect()
+    assert (collectives._shared is not None) == (together and platform.machine() == "x86_64")
+    collectives.barrier()
     maps = [m for m in Path("/proc/self/maps").read_text().splitlines() if "/dev/shm/din-" in m]
     assert all(m.endswith("(deleted)") for m in maps), "it would be left behind by a killed rank"
 

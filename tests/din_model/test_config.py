@@ -2,7 +2,7 @@ import pytest
 
 from din_model.config import expand, load, microseconds
 from din_model.errors import InputError
-from din_model.train_config import TrainConfig
+from din_model.training.config import TrainConfig
 
 
 def test_later_files_win_and_overrides_win_over_files(tmp_path):
@@ -18,7 +18,7 @@ def test_later_files_win_and_overrides_win_over_files(tmp_path):
     )
 
 
-@pytest.mark.parametrize("word, message", [
+@pytest.mark.parametrize(("word", "message"), [
     ("model.encodr=din", r"unknown key 'model.encodr'; did you mean 'encoder'\?"),
     ("epochs=many", r"'epochs': .*got 'many'"),
     ("epochs", "written key.sub=value"),

@@ -13,7 +13,7 @@ import pytest
 
 from din_model.config import load
 from docs import configuration
-from jobs.settings import Settings, command_line, settled
+from jobs.cli import Settings, command_line, settled
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,7 +39,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 
 def of_main(job: str) -> dict[str, object]:
-    """What a job tells jobs.settings.main: whether it needs a date, and options of its own."""
+    """What a job tells jobs.cli.main: whether it needs a date, and options of its own."""
     for node in ast.walk(ast.parse((ROOT / "jobs" / f"{job}.py").read_text())):
         match node:
             case ast.Call(func=ast.Name(id="main"), keywords=words):
@@ -128,20 +128,20 @@ def test_every_job_is_in_the_readme_and_every_job_of_the_readme_is_there():
     assert jobs == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
 
 
-def test_the_tree_of_the_readme_has_every_file_and_no_other():
-    tree = (ROOT / "README.md").read_text().split("## The tree")[1].split("```")[1]
-    folder, told = "", set()
+def test_the_tree_in_the_architecture_page_has_every_file_and_no_other():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    tree = page.split("## The tree")[1].split("```")[1]
+    folders: list[str] = []
+    listed = set()
     for indent, name in re.findall(r"^( *)(\S+)", tree, re.MULTILINE):
-        told.add(folder + name if indent else name)
-        folder = folder if indent else name
+        folders = folders[: len(indent) // 2]
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            listed.add("".join(folders) + name)
     tops = ("din_model", "pipelines", "jobs", "benchmarks", "docs", "conf")
-    found = {p for top in tops for p in (ROOT / top).rglob("*") if p.suffix not in ("", ".pyc")}
-    names = {str(path.relative_to(ROOT)) for path in found if path.name != "__init__.py"}
-    # One line may stand for a folder within another.
-    folders = {name for name in told if name.count("/") == 2 and name.endswith("/")}
-    names = {next((f for f in folders if name.startswith(f)), name) for name in names}
-    outermost = {f"{top}/" for top in tops}
-    assert {name for name in told - outermost if name.startswith(tops)} == names
+    files = {p for top in tops for p in (ROOT / top).rglob("*") if p.suffix not in ("", ".pyc")}
+    assert listed == {str(p.relative_to(ROOT)) for p in files if p.name != "__init__.py"}
 
 
 def anchors(page: Path) -> set[str]:

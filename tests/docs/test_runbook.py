@@ -48,7 +48,7 @@ def entries(page: str) -> dict[str, str]:
 
 
 def all_messages() -> set[str]:
-    files = [p for top in ("din_model", "pipelines", "jobs") for p in (ROOT / top).glob("*.py")]
+    files = [p for top in ("din_model", "pipelines", "jobs") for p in (ROOT / top).rglob("*.py")]
     return {message for path in files for message in messages(path.read_text())}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyspark
 
-from tests.jobs.conftest import environment
+from tests.nights import environment
 
 SPARK = Path(pyspark.__file__).parent
 DEPLOY = "org.apache.spark.deploy"

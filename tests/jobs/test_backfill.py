@@ -12,8 +12,8 @@ import pytest
 
 from din_model.errors import InputError
 from jobs import build_sequences
-from pipelines.dataset import Store
-from tests.jobs.conftest import NIGHTS, rows
+from pipelines.store.store import Store
+from tests.nights import NIGHTS, rows
 
 
 @contextmanager
@@ -53,7 +53,8 @@ def test_a_range_builds_what_changed_and_all_after_it(spark, nights, tmp_path):
     with delivered_again(Path(f"{settings.generate.path}/items/date={days[2]}")):
         build_sequences.run(settings, last)
     after = runs()
-    assert after[:2] == before[:2] and not set(after[2:]) & set(before)
+    assert after[:2] == before[:2]
+    assert not set(after[2:]) & set(before)
     assert copy.require("state", last, "").facts["parent"] == copy.require("state", days[2], "").id
     for name in ("examples", "state", "counts"):
         mine, theirs = copy.require(name, last, ""), store.require(name, last, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.faults import FAULTS, plan
-from tests.jobs.conftest import environment
+from tests.nights import environment
 
 
 @pytest.mark.parametrize("seed", [1, 2019])

@@ -17,12 +17,12 @@ from mlflow import MlflowClient
 from pandas.testing import assert_frame_equal
 from pyspark.sql import DataFrame, SparkSession
 
-from din_model import registry
-from pipelines.dataset import Store
+from din_model.registry import versions
+from pipelines.store.store import Store
 from tests.jobs.cluster import SPARK, cluster
-from tests.jobs.conftest import NIGHTS, SMALL, demo, environment
 from tests.jobs.packaging import PACKAGES, ROOT, installed, packed, wheel
 from tests.jobs.tracking_server import tracking_server
+from tests.nights import NIGHTS, SMALL, demo, environment
 
 pytest_plugins = "tests.postgres"
 
@@ -134,9 +134,9 @@ def champion(uri: str) -> tuple[int, dict[str, torch.Tensor]]:
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
-        version = registry.champion("din-demo")
+        version = versions.champion("din-demo")
         assert version is not None
-        return version, registry.load("din-demo", version)[0].state_dict()
+        return version, versions.load("din-demo", version)[0].state_dict()
     finally:
         mlflow.set_tracking_uri(before)
 
@@ -167,7 +167,8 @@ def test_nights_on_a_cluster_publish_what_local_ones_do(spark, place, postgres, 
         run = logged[f"night {night}"]
         assert run.info.status == "FINISHED"
         assert run.info.artifact_uri.startswith("mlflow-artifacts:"), "the server's, not a path"
-        assert run.data.params["scored"] and "coverage" in run.data.metrics
+        assert run.data.params["scored"]
+        assert "coverage" in run.data.metrics
     held, theirs = champion(f"sqlite:///{here.base}/mlflow.db")
     assert version == held == there.manifest("nights", NIGHTS[1]).facts["version"]
     assert weights.keys() == theirs.keys()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from din_model import registry
-from din_model.registry import TrackingConfig
-from pipelines.dataset import Store
-from tests.jobs.conftest import environment
+from din_model.registry import tracking, versions
+from din_model.registry.tracking import TrackingConfig
+from pipelines.store.store import Store
+from tests.nights import environment
 
 ROOT = Path(__file__).parents[2]
 DEMO = str(ROOT / "conf" / "demo.yaml")
@@ -74,7 +74,8 @@ def test_every_job_runs_under_spark_submit(submitted):
         "scores": ["2026-11-21"],
     }
     assert "version 1" in said["train"]
-    assert "gate: promoted" in said["nightly"] and "of version 1 over" in said["nightly"]
+    assert "gate: promoted" in said["nightly"]
+    assert "of version 1 over" in said["nightly"]
     for line in (
         "popularity", "reference (best possible)", "(AUC - 0.5) / (best possible AUC - 0.5) =",
         "impressions of 2026-11-20", "manifest rows of version 1", "candidates for 2026-11-21",
@@ -97,9 +98,9 @@ def test_two_ranks_read_every_row_of_uneven_files_once(submitted, monkeypatch):
     done = start(folder, torchrun, "--date", "2026-11-20", *TINY)
     assert done.returncode == 0, done.stderr
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    registry.connect(TrackingConfig("din-demo", "din-demo"), store.url)
+    tracking.connect(TrackingConfig("din-demo", "din-demo"), store.url)
     # Other ranks, other batches: not the model of one process, so a version of its own.
-    _, facts = registry.load("din-demo", 2)
+    _, facts = versions.load("din-demo", 2)
     assert facts.rows_read == facts.rows == 2 * manifest.rows
 
 

@@ -7,10 +7,10 @@ import mlflow
 import pytest
 
 from jobs import compare as job
-from pipelines.compare import Cell, CompareConfig, matching_dimension, mean_of_seeds
-from pipelines.compare_report import findings
-from pipelines.dataset import Store
-from tests.jobs.conftest import NIGHTS
+from pipelines.reports.comparison import findings
+from pipelines.store.store import Store
+from pipelines.training.grid import CompareConfig, Trial, matching_dimension, mean_of_seeds
+from tests.nights import NIGHTS
 from tests.pages import stands_alone
 
 GRID = CompareConfig(
@@ -51,8 +51,10 @@ def test_every_cell_is_a_run_nested_in_one_and_none_is_registered(compared):
     rows = store.require("examples", NIGHTS[-1], "").rows
     for run in cells:
         numbers = run.data.metrics
-        assert numbers["rows"] == rows and 0.3 < numbers["auc"] < 1
-        assert 0 < numbers["coverage"] <= 1 and 0 < numbers["popularity"] <= 1
+        assert numbers["rows"] == rows
+        assert 0.3 < numbers["auc"] < 1
+        assert 0 < numbers["coverage"] <= 1
+        assert 0 < numbers["popularity"] <= 1
         assert any(name.startswith("slice/interests") for name in numbers)
     assert not [v for v in client.search_model_versions() if v.run_id == parent.info.run_id]
     files = {f.path for f in client.list_artifacts(parent.info.run_id)}
@@ -66,11 +68,12 @@ def test_the_report_needs_nothing_beside_it(compared):
     assert len(drawn) == 4
     text = (folder / "report.md").read_text()
     assert text.count("\n| din |") == text.count("\n| mean |") == 2
-    assert "relative improvement" in text and "At dimension 8 din has AUC" in page
+    assert "relative improvement" in text
+    assert "At dimension 8 din has AUC" in page
 
 
-def cell(encoder: str, dimension: int, seed: int, auc: float) -> Cell:
-    return Cell(encoder, dimension, seed, {"auc": auc})
+def cell(encoder: str, dimension: int, seed: int, auc: float) -> Trial:
+    return Trial(encoder, dimension, seed, {"auc": auc})
 
 
 def test_the_dimension_that_matches_is_the_smallest_that_reaches_din():
@@ -80,7 +83,8 @@ def test_the_dimension_that_matches_is_the_smallest_that_reaches_din():
         cell("din", 16, 1, 0.9), cell("din", 32, 1, 0.9),
     ]  # fmt: skip
     assert matching_dimension(cells, 8) == 16
-    assert matching_dimension(cells[:3], 8) is None and matching_dimension(cells, 4) is None
+    assert matching_dimension(cells[:3], 8) is None
+    assert matching_dimension(cells, 4) is None
     mean, spread = mean_of_seeds(cells, "auc")["din", 8]
     assert (mean, spread) == (pytest.approx(0.81), pytest.approx(0.0141421, rel=1e-4))
     said = findings(cells, CompareConfig(dimensions=(8, 16, 32)))

@@ -14,10 +14,10 @@ from pyspark.sql import SparkSession
 
 from din_model.config import load
 from jobs import build_sequences
-from jobs.settings import Settings
-from pipelines.dataset import Store
-from pipelines.synthetic import generate
-from tests.jobs.conftest import SMALL, demo, environment, rows
+from jobs.cli import Settings
+from pipelines.ingest.synthetic import generate
+from pipelines.store.store import Store
+from tests.nights import SMALL, demo, environment, rows
 
 ROUNDS = 10
 YESTERDAY, TODAY = date(2026, 11, 19), date(2026, 11, 20)

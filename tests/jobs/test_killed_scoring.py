@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs.settings import Settings
-from pipelines.dataset import Store
-from tests.jobs.conftest import NIGHTS, SMALL, environment, rows
+from jobs.cli import Settings
+from pipelines.store.store import Store
+from tests.nights import NIGHTS, SMALL, environment, rows
 
 ROUNDS = 10
 DAY = NIGHTS[-1] + timedelta(days=1)
@@ -26,7 +26,7 @@ def scoring(settings: Settings, store: Path) -> list[str]:
     # The nights' own configuration: all its paths are theirs, but for the store.
     config = str(Path(settings.store.path).parents[2] / "demo.yaml")
     command = [sys.executable, "-m", "jobs.score", "--config", config, "--date", str(DAY)]
-    command += [*SMALL, "history.kinds.clicks.age=true", f"store.path={store}", "score.because=4"]
+    command += [*SMALL, "history.kinds.clicks.age=true", f"store.path={store}", "score.explain=4"]
     return [*command, f"tracking.uri=sqlite:///{settings.store.path}/mlflow.db"]
 
 
@@ -36,7 +36,8 @@ def table(spark: SparkSession, store: Store) -> list[str]:
     shown = store.read(spark, [manifest]).drop("date")
     plain = spark.read.parquet(f"{store.url}/scores").where(f"date = '{DAY}'")
     found = rows(shown)
-    assert rows(plain.select(shown.columns)) == found and len(found) == manifest.rows
+    assert rows(plain.select(shown.columns)) == found
+    assert len(found) == manifest.rows
     return found
 
 

@@ -14,21 +14,21 @@ import pytest
 import torch
 from pyspark.sql import functions as F
 
-from din_model import artefact, registry
-from din_model.batch import from_columns
+from din_model.data.batch import from_columns
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, FeatureSpec
+from din_model.registry import artifact, tracking, versions
 from jobs import nightly
-from pipelines.build import build_day, is_built
-from pipelines.dataset import Manifest, Store
-from pipelines.history import attach_history, unpacked
-from pipelines.replay import replay
-from pipelines.scoring import score_day
-from pipelines.sources import start_of
-from pipelines.state import as_behaviours
-from pipelines.vocabulary import encode, open_vocabulary
-from pipelines.window import open_window
-from tests.jobs.conftest import NIGHTS, rows
+from pipelines.examples.build import build_day, is_built
+from pipelines.examples.point_in_time_join import attach_history, unpacked
+from pipelines.examples.state import as_behaviours
+from pipelines.examples.vocabulary import encode, open_vocabulary
+from pipelines.ingest.sources import start_of
+from pipelines.scoring.score_date import score_day
+from pipelines.scoring.skew_check import replay
+from pipelines.store.store import Manifest, Store
+from pipelines.training.training_set import open_training_set
+from tests.nights import NIGHTS, rows
 
 
 def test_the_champion_moves_only_through_the_gate(nights):
@@ -38,17 +38,18 @@ def test_the_champion_moves_only_through_the_gate(nights):
         decision = store.manifest("nights", night).facts
         assert decision["version"] == champion
         point, low, high = decision["gain"]
-        assert low < point < high and (low > settings.nightly.min_gain) == (champion != held)
+        assert low < point < high
+        assert (low > settings.nightly.min_gain) == (champion != held)
         if champion != held:
             assert decision["why"].startswith("promoted")
-            _, facts = registry.load(settings.tracking.model, champion)
+            _, facts = versions.load(settings.tracking.model, champion)
             assert facts.trained_through == str(night - timedelta(days=1)), "none saw its judge"
         held = champion
 
 
 def test_a_version_has_its_card_and_its_run_the_dates_that_went_in(nights):
     settings, store, champions = nights
-    client, name = registry.mlflow.MlflowClient(), settings.tracking.model
+    client, name = versions.mlflow.MlflowClient(), settings.tracking.model
     version = client.get_model_version(name, str(champions[-1]))
     through = version.tags["trained_through"]
     assert version.description.startswith(f"# {name}, version {version.version}\n")
@@ -82,7 +83,7 @@ def without_time(page: str) -> str:
 def test_running_a_night_again_changes_nothing(nights):
     settings, store, _ = nights
     night, scored = NIGHTS[1], NIGHTS[1] + timedelta(days=1)
-    champion = registry.champion(settings.tracking.model)
+    champion = versions.champion(settings.tracking.model)
     days = dict.fromkeys(("examples", "state", "vocabulary", "counts", "nights"), night)
     days["scores"] = scored
     before = {name: store.manifest(name, day) for name, day in days.items()}
@@ -90,7 +91,7 @@ def test_running_a_night_again_changes_nothing(nights):
     nightly.run(settings, night)
     assert without_time(report(store, night)) == without_time(told)
     assert {name: store.manifest(name, day) for name, day in days.items()} == before
-    assert registry.champion(settings.tracking.model) == champion
+    assert versions.champion(settings.tracking.model) == champion
 
 
 def test_a_cold_rebuild_equals_the_chain(spark, nights, tmp_path):
@@ -114,8 +115,8 @@ def test_scores_equal_the_model_called_directly(spark, nights):
     settings, store, champions = nights
     logs, _ = settings.open("tests", NIGHTS[-1])
     day = NIGHTS[-1] + timedelta(days=1)
-    folder = registry.download(settings.tracking.model, champions[-1])
-    model, _ = artefact.load(folder)
+    folder = versions.download(settings.tracking.model, champions[-1])
+    model, _ = artifact.load(folder)
     spec = model.spec
     scores = store.read(spark, [store.manifest("scores", day)])
     vocabulary, _ = open_vocabulary(spark, store)
@@ -144,18 +145,21 @@ def test_scores_equal_the_model_called_directly(spark, nights):
 
 def test_the_window_tells_the_category_of_every_item_that_its_examples_hold(spark, nights):
     settings, store, _ = nights
-    window = open_window(store, NIGHTS[:1], settings.split, NIGHTS[-1])
-    found = window.values_of_items(store, "category")
+    training_set = open_training_set(store, NIGHTS[:1], settings.split, NIGHTS[-1])
+    found = training_set.values_of_items(store, "category")
     examples = store.read(spark, [store.require("examples", NIGHTS[0], "")])
     past = F.explode(F.arrays_zip("clicks__item_id", "clicks__category"))
     pairs = examples.select(past.alias("_")).select("_.clicks__item_id", "_.clicks__category")
     pairs = examples.select("item_id", "category").union(pairs).distinct().collect()
     told = {item: category for item, category in pairs if item >= FIRST_ID}
-    assert {item: found[item] for item in told} == told and len(told) > 50
+    assert {item: found[item] for item in told} == told
+    assert len(told) > 50
     assert set(np.flatnonzero(found)) == set(told), "what was never met has none"
     for wrong in ("user_id", "nothing"):
-        with pytest.raises(InputError, match=f"new_items_like: '{wrong}' is no feature of an item"):
-            window.values_of_items(store, wrong)
+        with pytest.raises(
+            InputError, match=f"new_item_init_from: '{wrong}' is no feature of an item"
+        ):
+            training_set.values_of_items(store, wrong)
 
 
 def test_candidates_and_impressions_add_up(nights):
@@ -167,7 +171,8 @@ def test_candidates_and_impressions_add_up(nights):
         scores = store.manifest("scores", night + timedelta(days=1))
         assert scores.rows + scores.facts["refused"] == scores.facts["candidates"]
         assert is_built(store, night)
-        assert examples.facts["inputs"]["files"] > 1 and scores.facts["inputs"]["files"] > 0
+        assert examples.facts["inputs"]["files"] > 1
+        assert scores.facts["inputs"]["files"] > 0
         assert FeatureSpec.from_json(examples.facts["spec"]).hash == examples.facts["spec_hash"]
 
 
@@ -202,8 +207,8 @@ def test_a_changed_table_of_candidates_is_scored_again(spark, nights, tmp_path):
     table = spark.read.parquet(f"{settings.generate.path}/candidates/date={day}")
 
     def scored() -> Manifest:
-        registry.connect(settings.tracking, store.url)
-        with registry.run("score", {}, {}):
+        tracking.connect(settings.tracking, store.url)
+        with tracking.run("score", {}, {}):
             return score_day(logs, copy, name, champions[-1], settings.score, day)
 
     table.write.parquet(place)
@@ -216,20 +221,21 @@ def test_a_changed_table_of_candidates_is_scored_again(spark, nights, tmp_path):
 
 def test_rollback_gives_the_title_back(nights):
     settings, _, champions = nights
-    name, now = settings.tracking.model, registry.champion(settings.tracking.model)
+    name, now = settings.tracking.model, versions.champion(settings.tracking.model)
     if len(set(champions)) == 1:
         with pytest.raises(InputError, match="no champion before it"):
-            registry.rollback(name)
+            versions.rollback(name)
     else:
-        before, after = registry.rollback(name)
-        assert before == now and registry.champion(name) == after != now
-        registry.promote(name, now)
+        before, after = versions.rollback(name)
+        assert before == now
+        assert versions.champion(name) == after != now
+        versions.promote(name, now)
 
 
 def test_a_model_that_is_not_there_is_one_line(nights):
     settings, _, _ = nights
     with pytest.raises(InputError, match="no model 'din-demo' with version 99"):
-        registry.resolve(settings.tracking.model, "99")
+        versions.resolve(settings.tracking.model, "99")
 
 
 def test_a_missing_day_names_the_date_and_the_path(nights):

@@ -10,9 +10,9 @@ import pytest
 
 from din_model.config import load
 from jobs import build_sequences, nightly, train
-from jobs.settings import Settings
-from pipelines.dataset import Store
-from pipelines.vocabulary import open_vocabulary
+from jobs.cli import Settings
+from pipelines.examples.vocabulary import open_vocabulary
+from pipelines.store.store import Store
 
 DATASETS = Path(__file__).parents[2] / "conf" / "datasets"
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -122,7 +122,7 @@ def test_taobaos_ads_are_scored_by_the_categories_and_brands_that_their_users_lo
     shown, done = taobao(tmp_path)
     settings = settings_of(
         "taobao", tmp_path, "train.window=1", "train.min_count=1", "nightly.min_gain=-1",
-        "build.shards=1", "score.because=2", "features.columns.price.quantiles=4",
+        "build.shards=1", "score.explain=2", "features.columns.price.quantiles=4",
     )  # fmt: skip
     day = datetime(2017, 5, 7).date()
     nightly.run(settings, day)
@@ -157,5 +157,5 @@ def test_taobaos_ads_are_scored_by_the_categories_and_brands_that_their_users_lo
     scores = store.read(spark, [store.require("scores", scored, "")]).collect()
     assert {(row["user"], row["adgroup_id"]) for row in scores} == pairs
     categories = {str(1000 + i) for i in range(6)}
-    told = {why["item"] for row in scores for why in row["because"] or ()}
+    told = {why["item"] for row in scores for why in row["explanations"] or ()}
     assert told and told <= categories, "behaviours are named by what is known of them"

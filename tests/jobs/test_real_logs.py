@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
-from din_model import registry
 from din_model.config import load
+from din_model.registry import versions
 from jobs import build_sequences, nightly, train
-from jobs.settings import Settings
-from pipelines.build import build_day
-from pipelines.dataset import Store
-from pipelines.replay import replay
-from pipelines.vocabulary import decode, open_vocabulary
+from jobs.cli import Settings
+from pipelines.examples.build import build_day
+from pipelines.examples.vocabulary import decode, open_vocabulary
+from pipelines.scoring.skew_check import replay
+from pipelines.store.store import Store
 
 DATASETS = Path(__file__).parents[2] / "conf" / "datasets"
 FIRST, JUDGE = date(2023, 5, 18), date(2023, 5, 24)
@@ -96,7 +96,7 @@ def test_ebnerd_trains_gates_registers_and_scores(tmp_path):
     until = shown[shown["impression_time"].dt.date <= JUDGE]
     assert sum(m.rows for m in store.manifests("examples")) == len(until) == 269_347
     decision = store.require("nights", JUDGE, "").facts
-    assert registry.champion(settings.tracking.model) == decision["version"] == 1
+    assert versions.champion(settings.tracking.model) == decision["version"] == 1
     offered = shown[shown["impression_time"].dt.date == JUDGE + timedelta(days=1)]
     offered = offered.drop_duplicates(["user_id", "article", "is_subscriber"])
     assert store.require("scores", JUDGE + timedelta(days=1), "").rows == len(offered)
@@ -116,7 +116,8 @@ def test_globos_clicks_become_a_night(tmp_path):
     built = {m.date: m.rows for m in store.manifests("examples")}
     assert built == (5 * clicks.groupby("date").size()).to_dict()
     users, scores = clicks["user_id"].nunique(), store.require("scores", date(2017, 10, 6), "")
-    assert scores.rows == 10 * users and scores.facts["candidates"] == 50 * users
+    assert scores.rows == 10 * users
+    assert scores.facts["candidates"] == 50 * users
     assert "reports" in {path.rpartition("/")[2] for path in store.fs.ls(store.base)}
 
 
@@ -131,6 +132,6 @@ def test_beauty_trains_and_is_judged_on_each_users_last_position(tmp_path):
     lengths = np.array([len(line.split()) - 1 for line in lines])
     assert store.require("examples", settings.date, "").rows == 2 * (lengths - 2).sum()
     assert store.require("holdout", settings.date, "").rows == 2 * len(lengths)
-    _, facts = registry.load(settings.tracking.model, 1)
+    _, facts = versions.load(settings.tracking.model, 1)
     assert facts.rows == facts.rows_read
     assert facts.metrics["din"]["auc"] > facts.metrics["mean"]["auc"] > 0.75

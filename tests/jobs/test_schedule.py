@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from din_model.config import load, to_dict
-from jobs.settings import Settings
-from pipelines.dataset import Store
-from pipelines.synthetic import generate
-from tests.jobs.conftest import demo, environment
+from jobs.cli import Settings
+from pipelines.ingest.synthetic import generate
+from pipelines.store.store import Store
 from tests.jobs.test_command_line import TINY
+from tests.nights import demo, environment
 
 ROOT = Path(__file__).parents[2]
 SCHEDULE = ROOT / "conf" / "schedule"
@@ -56,10 +56,13 @@ def by_cron(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_line_of_cron_is_once_a_night_and_starts_a_job_of_ours():
     variables, fields, command = cron()
     minute, hour, *every = fields
-    assert int(minute) in range(60) and int(hour) in range(24) and every == ["*"] * 3
+    assert int(minute) in range(60)
+    assert int(hour) in range(24)
+    assert every == ["*"] * 3
     words = shlex.split(command)
     job = words[words.index("-m") + 1]
-    assert importlib.util.find_spec(job) and job == "jobs.nightly"
+    assert importlib.util.find_spec(job)
+    assert job == "jobs.nightly"
     assert {"DIN_HOME", "DIN_CONFIG", "DIN_LOG"} <= set(variables)
 
 
@@ -82,7 +85,8 @@ def test_cron_starts_no_second_night_on_the_machine(tmp_path):
             pass
         done = by_cron(tmp_path)
         other.communicate()
-    assert done.returncode == 75 and (tmp_path / "night.log").read_text() == ""
+    assert done.returncode == 75
+    assert (tmp_path / "night.log").read_text() == ""
 
 
 def test_the_operator_runs_one_night_at_a_time_with_secrets_from_a_secret():
@@ -90,10 +94,12 @@ def test_the_operator_runs_one_night_at_a_time_with_secrets_from_a_secret():
     assert resource["apiVersion"] == "sparkoperator.k8s.io/v1beta2"
     assert resource["kind"] == "ScheduledSparkApplication"
     spec, application = resource["spec"], resource["spec"]["template"]
-    assert spec["concurrencyPolicy"] == "Forbid" and len(spec["schedule"].split()) == 5
+    assert spec["concurrencyPolicy"] == "Forbid"
+    assert len(spec["schedule"].split()) == 5
     assert (application["type"], application["mode"]) == ("Python", "cluster")
     script = application["mainApplicationFile"].removeprefix("local:///opt/din-pipeline/")
-    assert (ROOT / script).is_file() and script == "jobs/nightly.py"
+    assert (ROOT / script).is_file()
+    assert script == "jobs/nightly.py"
     assert application["sparkVersion"].startswith("3.5.")
     assert application["restartPolicy"]["type"] == "OnFailure"
     for pod in ("driver", "executor"):
@@ -105,7 +111,8 @@ def test_the_operator_gives_words_that_the_night_understands(tmp_path):
     template = yaml.safe_load((SCHEDULE / "kubernetes.yaml").read_text())["spec"]["template"]
     option, config, *words = template["arguments"]
     mounted = template["driver"]["configMaps"][0]["path"]
-    assert option == "--config" and Path(config).parent == Path(mounted)
+    assert option == "--config"
+    assert Path(config).parent == Path(mounted)
     nightly = load(Settings, [demo(tmp_path)], words).nightly
     assert (nightly.wait, nightly.poll) == ("6h", "5m")
 
@@ -156,8 +163,11 @@ def test_airflow_parses_the_dag_and_its_task_publishes_a_night(spark, airflow):
         [folder / "venv/bin/python", "-c", show], env=env, capture_output=True, text=True
     )
     at_once, catchup, retries, delay, words = json.loads(shown.stdout.splitlines()[-1])
-    assert (at_once, catchup) == (1, False) and retries > 0 and delay > 0
-    assert words[words.index("--config") + 1] == env["DIN_CONFIG"] and "--date" in words
+    assert (at_once, catchup) == (1, False)
+    assert retries > 0
+    assert delay > 0
+    assert words[words.index("--config") + 1] == env["DIN_CONFIG"]
+    assert "--date" in words
 
     settings = load(Settings, [env["DIN_CONFIG"]])
     assert settings.generate is not None

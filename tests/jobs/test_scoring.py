@@ -10,13 +10,13 @@ import mlflow
 import pytest
 from pyspark.sql import functions as F
 
-from din_model import registry
 from din_model.errors import InputError
-from pipelines.candidates import CandidatesConfig
-from pipelines.dataset import Manifest, Store
-from pipelines.guards import GuardsConfig
-from pipelines.scoring import score_day
-from tests.jobs.conftest import NIGHTS, rows
+from din_model.registry import tracking
+from pipelines.scoring.candidates import CandidatesConfig
+from pipelines.scoring.guards import GuardsConfig
+from pipelines.scoring.score_date import score_day
+from pipelines.store.store import Manifest, Store
+from tests.nights import NIGHTS, rows
 
 DAY = NIGHTS[-1] + timedelta(days=1)
 
@@ -36,8 +36,8 @@ def scored(
     logs, _ = settings.open("tests", NIGHTS[-1])
     if rules:
         logs = replace(logs, sources=replace(logs.sources, candidates=None))
-    registry.connect(settings.tracking, original.url)
-    with registry.run("again", {}, {}):
+    tracking.connect(settings.tracking, original.url)
+    with tracking.run("again", {}, {}):
         config = replace(settings.score, **ways)
         name = settings.tracking.model
         return score_day(logs, copy, name, champions[-1], config, DAY, rules)
@@ -53,7 +53,8 @@ def test_a_night_logs_what_its_scores_are_measured_by(nights):
     numbers = ("mean_score", "coverage", "without_history", "unknown_users", "unknown_items")
     assert all(0 <= last.facts[name] <= 1 for name in numbers)
     assert sum(last.facts["histogram"]) == last.rows
-    assert last.facts["drift"] >= 0 and "drift" not in first.facts
+    assert last.facts["drift"] >= 0
+    assert "drift" not in first.facts
     assert last.facts["drift_from_validation"] >= 0
     assert 0 < last.facts["clicks"] <= last.facts["shown"], "some candidates were shown"
 
@@ -63,7 +64,7 @@ def test_a_breach_keeps_what_is_published_and_leaves_its_numbers_in_the_run(nigh
     found = sorted(Path(copy.base, "scores").rglob("*.parquet"))
     limits = GuardsConfig(max_without_history=-0.1)
     with pytest.raises(InputError, match=r"held back.*without_history 0\.\d+ is above"):
-        scored(nights, copy, because=1, guards=limits)
+        scored(nights, copy, explain=1, guards=limits)
     assert copy.manifest("scores", DAY) == before
     assert sorted(Path(copy.base, "scores").rglob("*.parquet")) == found
     assert last_run().data.metrics["without_history"] == before.facts["without_history"]
@@ -82,12 +83,13 @@ def test_top_keeps_each_users_best_and_counts_the_others(spark, nights, copy):
 
 def test_a_shadow_scores_too_and_changes_nothing_of_what_is_published(spark, nights, copy):
     _, _, champions = nights
-    plain = scored(nights, copy, because=0)
+    plain = scored(nights, copy, explain=0)
     before = rows(copy.read(spark, [plain]))
-    manifest = scored(nights, copy, because=0, top=50, shadow=str(champions[-1]))
+    manifest = scored(nights, copy, explain=0, top=50, shadow=str(champions[-1]))
     assert rows(copy.read(spark, [manifest])) == before
     shadow = copy.manifest("shadow", DAY)
-    assert shadow.rows == manifest.rows and shadow.facts["beside"] == manifest.id
+    assert shadow.rows == manifest.rows
+    assert shadow.facts["beside"] == manifest.id
     metrics = last_run().data.metrics
     assert metrics["shadow_overlap"] == metrics["shadow_same_first"] == 1, "the same version"
     assert metrics["shadow_score_change"] == 0
@@ -114,8 +116,10 @@ def test_candidates_made_by_rule_are_scored(spark, nights, copy):
     manifest = scored(nights, copy, rules)
     table = copy.read(spark, [manifest])
     each = table.groupBy("user_id").agg(F.count("*").alias("n"), F.max("rank").alias("last"))
-    assert each.where("n > 9 or n != last").count() == 0 and each.count() > 50
-    assert manifest.facts["rules"]["popular"] == 4 and manifest.facts["refused"] == 0
+    assert each.where("n > 9 or n != last").count() == 0
+    assert each.count() > 50
+    assert manifest.facts["rules"]["popular"] == 4
+    assert manifest.facts["refused"] == 0
     assert scored(nights, copy, rules) == manifest, "published already"
     other = replace(rules, popular=5)
     assert scored(nights, copy, other).rows > manifest.rows

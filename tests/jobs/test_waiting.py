@@ -15,11 +15,11 @@ import pytest
 from din_model.config import load
 from din_model.errors import InputError
 from jobs import nightly
-from jobs.settings import Settings
-from pipelines.dataset import Store
-from pipelines.synthetic import generate
-from tests.jobs.conftest import demo, environment
+from jobs.cli import Settings
+from pipelines.ingest.synthetic import generate
+from pipelines.store.store import Store
 from tests.jobs.test_command_line import TINY
+from tests.nights import demo, environment
 
 DAY = date(2026, 11, 20)
 NEXT = DAY + timedelta(days=1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from tests.jobs.conftest import environment
+from tests.nights import environment
 
 
 @contextmanager

@@ -65,7 +65,8 @@ def test_a_java_that_spark_cannot_use_is_one_sentence(machine, script, message):
     fake(machine / "bin" / "java", script)
     with pytest.raises(InputError, match=message) as caught:
         java_home()
-    assert "Java 17" in str(caught.value) and "\n" not in str(caught.value)
+    assert "Java 17" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 FAILING = """
@@ -96,6 +97,8 @@ def test_make_names_a_wrong_python_in_one_sentence(tmp_path):
     done = subprocess.run(
         ["make", "venv", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.returncode != 0 and not (tmp_path / ".venv").exists()
+    assert done.returncode != 0
+    assert not (tmp_path / ".venv").exists()
     said = done.stderr.splitlines()[0]
-    assert said.startswith("din-pipeline needs Python 3.10 or 3.11") and str(old) in said
+    assert said.startswith("din-pipeline needs Python 3.10 or 3.11")
+    assert str(old) in said

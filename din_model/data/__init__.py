@@ -1,0 +1,1 @@
+"""Published examples into jagged batches: Petastorm, a rank's loader, prefetch."""

@@ -1,0 +1,1 @@
+"""What the ranks of a training share: collectives, memory of one machine, malloc settings."""

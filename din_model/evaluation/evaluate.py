@@ -1,0 +1,30 @@
+"""Predictions and metrics of a model on the rows of a loader."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from din_model.data.batch import from_columns
+from din_model.data.loader import Columns, Loader
+from din_model.evaluation.metrics import Meter
+from din_model.modules.din import DIN
+
+
+def evaluate(model: DIN, reader: Loader) -> dict[str, float]:
+    """Metrics (see din_model.evaluation.metrics.Meter) of all rows of all ranks, GAUC apart."""
+    with Meter(by_user=False) as meter:
+        for columns, score in predict_batches(model, reader):
+            meter.add(columns["label"], score)
+        return meter.result()
+
+
+@torch.no_grad()  # the kernel of sharded tables knows no inference mode
+def predict_batches(model: DIN, reader: Loader) -> Iterator[tuple[Columns, NDArray[Any]]]:
+    """Yield the columns that this rank reads and their scores (probabilities [B]), by batches."""
+    model.eval()
+    device = next(model.parameters()).device
+    for columns in reader.chunks():
+        batch = from_columns(columns, model.spec)
+        yield columns, torch.sigmoid(model(batch.to(device))).cpu().numpy()

@@ -1,0 +1,213 @@
+"""How good scores are, streamed: a Meter takes batches of any number in bounded memory.
+
+AUC and calibration come from a fine histogram of the scores, GAUC from users sharded to files
+that are read back one by one. On several ranks each meters its own rows, and ``result`` is that of
+all. Whether one model is better than another is told with an interval: the users are resampled.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from din_model.distributed.collectives import all_gather_jagged, all_reduce
+from din_model.evaluation.calibration import Calibration, buckets_of
+
+Array = NDArray[Any]
+
+BINS = 1 << 20
+"""Scores closer than a millionth count as equal in AUC (half a pair each)."""
+
+CELLS = 1 << 16
+"""Users are sharded to cells by id, and resampled cell by cell: up to so many, each alone. Where
+more share a cell they are drawn together, which bounds memory and time and biases nothing.
+"""
+
+PARTS = 64
+RECORD = np.dtype([("user", "i8"), ("score", "f4"), ("label", "f4")])
+
+
+class Users(NamedTuple):
+    """Users in order of id [U]: rows, AUC (exact, ties half; nan without both labels), log loss."""
+
+    id: Array
+    rows: Array
+    auc: Array
+    log_loss: Array
+
+
+class Sums(NamedTuple):
+    """A metric by cells of users [CELLS]: it is ``total.sum() / weight.sum()``."""
+
+    total: Array
+    weight: Array
+
+    def mean(self) -> float:
+        weight = self.weight.sum()
+        return float(self.total.sum() / weight) if weight else float("nan")
+
+
+class Meter:
+    """Adds up what batches of (label, score, user) are worth.
+
+    A context: what GAUC keeps on disk goes when it is closed.
+    """
+
+    def __init__(self, bins: int = BINS, by_user: bool = True) -> None:
+        """``by_user`` false leaves GAUC out, and needs no disk."""
+        self.bins = bins
+        # Per bin: rows without and with a click, and the sum of their scores.
+        self._histogram = np.zeros((3, bins))
+        self._loss = 0.0
+        self._folder = tempfile.TemporaryDirectory(prefix="meter-") if by_user else None
+        self._by_user: dict[str, Sums] | None = None
+
+    def __enter__(self) -> "Meter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._folder:
+            self._folder.cleanup()
+
+    def add(self, label: Array, score: Array, user: Array | None = None) -> None:
+        """Label [B] (0 or 1), score [B] (probabilities), user [B] (integers)."""
+        self._by_user = None
+        clicked = np.asarray(label) > 0
+        p = np.asarray(score, np.float64)
+        self._loss -= log_likelihood(clicked, p).sum()
+        bins = np.minimum((p * self.bins).astype(np.int64), self.bins - 1)
+        np.add.at(self._histogram[0], bins[~clicked], 1)
+        np.add.at(self._histogram[1], bins[clicked], 1)
+        np.add.at(self._histogram[2], bins, p)
+        if self._folder and user is not None:
+            self._keep(np.asarray(user, np.int64), p, clicked)
+
+    def result(self) -> dict[str, float]:
+        """Metrics of all rows of all ranks; nan where they have no meaning.
+
+        ``auc``; ``gauc``, by impressions (arXiv 1706.06978, equation 7); ``log_loss`` in nats;
+        ``normalised_entropy``, log loss over that of the click rate (He et al. 2014);
+        ``calibration``, mean score over click rate; ``rows``, ``clicks``.
+        """
+        histogram = _over_ranks(self._histogram)
+        others, clicks, scores = histogram
+        rows, clicked = others.sum() + clicks.sum(), clicks.sum()
+        found = {"auc": _auc(others, clicks)}
+        if self._folder:
+            found["gauc"] = self.by_user()["gauc"].mean()
+        loss = float(_over_ranks(np.array([self._loss]))[0])
+        nothing = float("nan")
+        found["log_loss"] = loss / rows if rows else nothing
+        entropy = _entropy(clicked / rows) if rows else 0.0
+        found["normalised_entropy"] = found["log_loss"] / entropy if entropy else nothing
+        found["calibration"] = float(scores.sum() / clicked) if clicked else nothing
+        return found | {"rows": float(rows), "clicks": float(clicked)}
+
+    def calibration(self, buckets: int = 10) -> list[Calibration]:
+        """Rows in order of score, cut into buckets of about equal size (between bins)."""
+        others, clicks, scores = _over_ranks(self._histogram)
+        bucket = buckets_of(others + clicks, buckets)
+        sums = [np.bincount(bucket, each, buckets) for each in (others + clicks, scores, clicks)]
+        return [Calibration(int(n), s / n, c / n) for n, s, c in zip(*sums, strict=True) if n]
+
+    def by_user(self) -> dict[str, Sums]:
+        """``gauc`` and ``log_loss`` by cells of users, of all ranks, whatever the order of rows.
+
+        Meters of the same rows have the same weights: they differ in their totals alone.
+        """
+        if self._by_user is None:
+            sums = {name: Sums(*np.zeros((2, CELLS))) for name in ("gauc", "log_loss")}
+            for users in self._users():
+                cell, both = users.id % CELLS, ~np.isnan(users.auc)
+                parts = {
+                    "gauc": (cell[both], (users.auc * users.rows)[both], users.rows[both]),
+                    "log_loss": (cell, users.log_loss, users.rows),
+                }
+                for name, (cells, total, weight) in parts.items():
+                    np.add.at(sums[name].total, cells, total)
+                    np.add.at(sums[name].weight, cells, weight)
+            self._by_user = sums
+        return self._by_user
+
+    def _keep(self, user: Array, score: Array, clicked: Array) -> None:
+        records = np.empty(len(user), RECORD)
+        records["user"], records["score"], records["label"] = user, score, clicked
+        part = user % PARTS
+        order = np.argsort(part, kind="stable")
+        ends = np.searchsorted(part[order], np.arange(PARTS + 1))
+        for number in np.unique(part):
+            with self._file(number).open("ab") as file:
+                records[order[ends[number] : ends[number + 1]]].tofile(file)
+
+    def _file(self, part: int) -> Path:
+        assert self._folder is not None
+        return Path(self._folder.name) / f"{part}"
+
+    def _users(self) -> Iterator[Users]:
+        """All users of all ranks, part by part."""
+        for part in range(PARTS):
+            path = self._file(part)
+            mine = np.fromfile(path, RECORD) if path.exists() else np.empty(0, RECORD)
+            fields = (torch.from_numpy(mine[name].copy()) for name in ("label", "score", "user"))
+            label, score, user = (
+                torch.cat(parts).numpy() for parts in all_gather_jagged(list(fields))
+            )
+            yield each_user(label, score, user)
+
+
+def relative_improvement(auc: float, base: float) -> float:
+    """RelaImpr (arXiv 1706.06978, equation 8): gain over chance against that of a base model."""
+    return (auc - 0.5) / (base - 0.5) - 1
+
+
+def auc(label: Array, score: Array) -> float:
+    """Probability that a click scores above a non-click, ties half; exact. nan without both."""
+    found = each_user(label, score, np.zeros(len(label), np.int64)).auc
+    return float(found[0]) if len(found) else float("nan")
+
+
+def each_user(label: Array, score: Array, user: Array) -> Users:
+    """What each user's rows are worth, to the bit whatever their order."""
+    if len(label) == 0:
+        return Users(np.empty(0, np.int64), *np.empty((3, 0)))
+    order = np.lexsort((label, score, user))
+    label, score, user = label[order] > 0, score[order], user[order]
+    new_user = np.r_[True, user[1:] != user[:-1]]
+    new_tie = new_user | np.r_[True, score[1:] != score[:-1]]
+    tie = np.cumsum(new_tie) - 1
+    first = np.flatnonzero(new_tie)
+    size = np.diff(np.r_[first, len(label)])
+    owner = np.cumsum(new_user) - 1
+    start = np.flatnonzero(new_user)[owner]
+    rank = (first + (size - 1) / 2)[tie] - start + 1  # mean rank within the user, from 1
+    rows = np.bincount(owner).astype(float)
+    clicks = np.bincount(owner, label)
+    above = np.bincount(owner, rank * label) - clicks * (clicks + 1) / 2
+    pairs = clicks * (rows - clicks)
+    area = np.divide(above, pairs, out=np.full(len(rows), np.nan), where=pairs > 0)
+    loss = np.bincount(owner, -log_likelihood(label, score.astype(np.float64)))
+    return Users(user[new_user], rows, area, loss)
+
+
+def log_likelihood(clicked: Array, probability: Array) -> Array:
+    """Of each row, in nats; probabilities are kept 1e-7 off 0 and 1."""
+    p = np.clip(probability, 1e-7, 1 - 1e-7)
+    return np.where(clicked, np.log(p), np.log1p(-p))
+
+
+def _auc(others: Array, clicks: Array) -> float:
+    pairs = others.sum() * clicks.sum()
+    below = np.cumsum(others) - others / 2
+    return float(clicks @ below / pairs) if pairs else float("nan")
+
+
+def _entropy(rate: float) -> float:
+    return float(-rate * np.log(rate) - (1 - rate) * np.log1p(-rate)) if 0 < rate < 1 else 0.0
+
+
+def _over_ranks(sums: Array) -> Array:
+    return all_reduce(torch.from_numpy(sums)).numpy()

@@ -1,0 +1,78 @@
+"""Pictures of a run and of a night, for MLflow and for the report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from din_model.evaluation.calibration import Calibration
+from din_model.evaluation.drift import EDGES
+
+SCORES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+# Okabe and Ito's colours, told apart by most eyes; markers and dashes do it without colour.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set_prop_cycle(color=COLOURS)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def training_curve(losses: Sequence[tuple[int, float]], base_rate: float) -> Figure:
+    """Loss against step, with the loss of always saying the click rate."""
+    always = -base_rate * np.log(base_rate) - (1 - base_rate) * np.log1p(-base_rate)
+    figure, axes = _axes(5, 3.4)
+    axes.plot(*zip(*losses, strict=True), label="training loss")
+    axes.axhline(always, color="grey", linestyle="--", label="base rate")
+    axes.set(xlabel="step", ylabel="log loss (nats)", title="Training")
+    axes.legend()
+    return figure
+
+
+def calibration_curve(
+    buckets: Sequence[Calibration], title: str = "Calibration on the judging day"
+) -> Figure:
+    """Mean score against click rate, a point a bucket of equal rows."""
+    figure, axes = _axes(5, 3.4)
+    top = max(max(b.score, b.rate) for b in buckets)
+    axes.plot([0, top], [0, top], color="grey", linestyle="--", label="perfect")
+    axes.plot([b.score for b in buckets], [b.rate for b in buckets], marker="o", label="buckets")
+    axes.set(xlabel="mean score", ylabel="click rate", title=title)
+    axes.legend()
+    return figure
+
+
+def score_histogram(now: NDArray[Any], before: NDArray[Any] | None = None) -> Figure:
+    """How the scores of a night are spread, over those of the night before (din_model.evaluation.drift)."""
+    figure, axes = _axes(5, 3.4)
+    scores = 1 / (1 + np.exp(-EDGES))
+    for counts, label, style in ((now, "tonight", "-"), (before, "last night", "--")):
+        if counts is not None:
+            share = counts / max(counts.sum(), 1)
+            axes.stairs(share, scores, label=label, linestyle=style, linewidth=1.5)
+    some = np.flatnonzero(now + (0 if before is None else before))
+    ends = scores[[some.min(), some.max() + 1]] if len(some) else scores[[0, -1]]
+    axes.set(xscale="logit", xlabel="score", ylabel="share of candidates", title="Scores")
+    axes.set(xticks=SCORES, xticklabels=[f"{score:g}" for score in SCORES])
+    axes.set(xlim=ends)  # ticks would widen it
+    axes.minorticks_off()
+    axes.legend()
+    return figure
+
+
+def gain(point: float, low: float, high: float, least: float) -> Figure:
+    """The interval of a gain beside nothing (0) and the least gain that is asked for."""
+    figure, axes = _axes(5, 1.6)
+    axes.errorbar([point], [0], xerr=[[point - low], [high - point]], marker="o", capsize=6)
+    axes.axvline(0, color="grey", linewidth=1)
+    axes.axvline(least, color=COLOURS[1], linestyle="--", label=f"asked for: above {least:g}")
+    axes.set(xlabel="gain", ylim=(-1, 1), yticks=[])
+    axes.margins(x=0.15)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.35), frameon=False)
+    return figure

@@ -1,0 +1,1 @@
+"""Layers of the model: activation unit, interest encoders, embedding tables, DIN."""

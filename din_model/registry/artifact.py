@@ -1,0 +1,128 @@
+"""The model as files: what is registered, moved to executors, and loaded for scoring. No pickle.
+
+``model.json`` holds the FeatureSpec, the model's configuration, where it comes from and how good it
+is; ``weights.safetensors`` every weight, statistic and ``row_of``.
+"""
+
+import json
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from din_model.config import build, to_dict
+from din_model.distributed.collectives import rank
+from din_model.errors import InputError
+from din_model.features import FeatureSpec
+from din_model.modules.deferred_init import build_deferred
+from din_model.modules.din import DIN, ModelConfig
+
+FORMAT_VERSION = 1
+
+DTYPES = {torch.float32: "F32", torch.int32: "I32"}
+"""What safetensors calls the types that a model has."""
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """Where a model comes from.
+
+    Attributes:
+        trained_through: the last date (ISO) whose examples it has seen.
+        fingerprint: of data, configuration and seed; equal ones make equal models.
+        manifests: ids of the examples it was trained on.
+        rows, rows_read: what the manifests hold, and what the reader gave, all epochs and ranks.
+        metrics: on the date that judged it, beside those of the baselines.
+        logit_shift: added to logits where scores are published, not where a model is judged: from
+            the click rate among drawn negatives to the one that is meant.
+        scores: histogram (din_model.evaluation.drift) of published scores on the date that judged it; empty
+            where nothing has.
+    """
+
+    trained_through: str
+    fingerprint: str
+    manifests: list[str] = field(default_factory=list)
+    rows: int = 0
+    rows_read: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    logit_shift: float = 0.0
+    scores: list[int] = field(default_factory=list)
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """Published score of each row [B], float64."""
+        return torch.sigmoid(logits.double() + self.logit_shift)
+
+
+def save(folder: Path, model: DIN, facts: ModelMetadata) -> None:
+    """Write a model into a folder, on rank 0; all ranks take part where tables are sharded."""
+    first = rank() == 0
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "weights.safetensors").open("wb") if first else nullcontext() as file:
+        _write_weights(model, file)
+    if not first:
+        return
+    about = {
+        "format_version": FORMAT_VERSION,
+        "spec": json.loads(model.spec.to_json()),
+        "model": to_dict(model.config),
+        "facts": to_dict(facts),
+    }
+    (folder / "model.json").write_text(json.dumps(about, indent=1, sort_keys=True))
+
+
+def _write_weights(model: DIN, file: IO[bytes] | None) -> None:
+    """The file that safetensors.torch.save_file would write, table by table, piece by piece.
+
+    So no rank need hold a table, be it sharded or not. The format: the length of a JSON text in
+    eight bytes, the text (name -> dtype, shape, place), and the numbers in that order.
+    """
+    tables = {f"tables.{table}__weight": table for table in model.tables.sizes}
+    tensors = {name: t for name, t in model.state_dict().items() if name not in tables}
+    shapes = {name: t.shape for name, t in tensors.items()}
+    shapes |= {name: torch.Size(model.tables.sizes[table]) for name, table in tables.items()}
+    text, end = dict[str, Any](), 0
+    for name, shape in shapes.items():
+        dtype = tensors[name].dtype if name in tensors else torch.float32
+        start, end = end, end + shape.numel() * dtype.itemsize
+        text[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
+    if file:
+        header = json.dumps(text).encode()
+        header += b" " * (-len(header) % 8)
+        file.write(len(header).to_bytes(8, "little") + header)
+        for tensor in tensors.values():
+            file.write(tensor.contiguous().cpu().numpy().tobytes())
+    for table in tables.values():
+        for piece in model.tables.pieces(table, wanted=file is not None):
+            if file:
+                file.write(piece.contiguous().cpu().numpy().tobytes())
+
+
+def load(folder: Path) -> tuple[DIN, ModelMetadata]:
+    """Read a model back, in evaluation mode; its tables are mapped from the file, not copied.
+
+    Raises:
+        InputError: not a model's folder, or one of another format version.
+    """
+    try:
+        about = json.loads((folder / "model.json").read_text())
+        weights = load_file(folder / "weights.safetensors")
+    except (FileNotFoundError, ValueError, SafetensorError) as error:
+        raise InputError(f"{folder}: no DIN model ({error})") from None
+    if about["format_version"] != FORMAT_VERSION:
+        raise InputError(
+            f"{folder}: format version {about['format_version']}; this release reads"
+            f" {FORMAT_VERSION}"
+        )
+    spec = FeatureSpec.from_json(json.dumps(about["spec"]))
+    config = build(ModelConfig, about["model"], str(folder))
+    row_of = {name: weights[f"tables.{name}__row_of"] for name in spec.dimensions}
+    model = build_deferred(lambda: DIN(spec, config, row_of))
+    # The layers are copied: where a number lies in memory decides how products are added up.
+    weights = {n: t if n.startswith("tables.") else t.clone() for n, t in weights.items()}
+    model.load_state_dict(weights, assign=True)
+    return model.eval().requires_grad_(False), build(ModelMetadata, about["facts"], str(folder))

@@ -1,0 +1,55 @@
+"""How ONNX says what a model does with runs of values; it needs onnxscript.
+
+torch's own translations take a step a run for a sum, and a matrix of runs by values for finding a
+value's run. Here the first place after each run is marked: the marks up to a value, added up, are
+the number of its run.
+"""
+
+from typing import Any
+
+import torch
+from onnxscript import opset18
+
+op: Any = opset18  # its own types leave out the plain numbers that it takes
+
+
+def _run_of_each(ends: Any, values: Any) -> Any:
+    """Where each run ends [R], and the number of values [1] -> the run of each value [N]."""
+    places = op.Add(values, op.Constant(value_ints=[1]))
+    nothing = op.Expand(op.Constant(value_ints=[0]), places)
+    one = op.Expand(op.Constant(value_ints=[1]), op.Shape(ends))
+    marks = op.ScatterElements(nothing, ends, one, axis=0, reduction="add")
+    return op.Slice(op.CumSum(marks, op.Constant(value_int=0)), [0], [-1], [0])
+
+
+def repeat_interleave(repeats: Any, output_size: int | None = None) -> Any:
+    """Repeats [R] -> 0 .. R - 1, each so many times [N]."""
+    values = op.ReduceSum(repeats, [0], keepdims=1)
+    return _run_of_each(op.CumSum(repeats, op.Constant(value_int=0)), values)
+
+
+def embedding_bag(
+    weight: Any, indices: Any, offsets: Any, scale_grad_by_freq: bool, mode: int, sparse: bool,
+    per_sample_weights: Any, include_last_offset: bool, padding_idx: int | None,
+) -> tuple[Any, Any, Any, Any]:  # fmt: skip
+    """Sum (mode 0) or mean (1) of each run, as din_model.modules.attention.segment_reduce asks for it."""
+    assert mode in (0, 1)
+    assert include_last_offset
+    assert per_sample_weights is None
+    starts, ends = op.Slice(offsets, [0], [-1], [0]), op.Slice(offsets, [1], [2**62], [0])
+    run = _run_of_each(ends, op.Shape(indices))
+    shape = op.Concat(op.Shape(starts), op.Shape(weight, start=1), axis=0)
+    nothing = op.Expand(op.Constant(value_floats=[0.0]), shape)
+    values = op.Gather(weight, indices, axis=0)
+    pooled = op.ScatterND(nothing, op.Unsqueeze(run, [1]), values, reduction="add")
+    lengths = op.Sub(ends, starts)
+    if mode == 1:
+        divisor = op.Cast(op.Max(lengths, op.Constant(value_ints=[1])), to=1)  # 1: float32
+        pooled = op.Div(pooled, op.Unsqueeze(divisor, [1]))
+    return pooled, lengths, lengths, lengths  # only the first is ever read
+
+
+TRANSLATIONS: Any = {
+    torch.ops.aten.embedding_bag.padding_idx: embedding_bag,
+    torch.ops.aten.repeat_interleave.Tensor: repeat_interleave,
+}

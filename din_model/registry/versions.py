@@ -1,0 +1,156 @@
+"""Registered models in MLflow: versions, the alias ``champion``, fingerprints."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from din_model.errors import InputError
+from din_model.modules.din import DIN
+from din_model.registry import artifact
+from din_model.registry.tracking import address, without_password
+
+CHAMPION = "champion"
+
+
+FINGERPRINT = "fingerprint"
+
+
+BEFORE = "champion_before"
+
+
+LONGEST = 4900
+"""Characters of a description; a tracking server's database has room for 5000."""
+
+
+ABOUT = """Click probability by the Deep Interest Network: din-pipeline trains a version a night.
+
+The alias `champion` is the version that scores; only the nightly gate and rollback move it.
+Each version's description is its model card: data, metrics, limits, how to score."""
+
+
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+def losses(model: str, version: int) -> list[tuple[int, float]]:
+    """Step and training loss of the training that a version came from, in order; [] if none.
+
+    A run may hold a night's several trainings: this one is the last that began before the version
+    was registered.
+    """
+    client = MlflowClient()
+    found = client.get_model_version(model, str(version))
+    if not found.run_id:
+        return []
+    told = client.get_metric_history(found.run_id, "loss")
+    told = [m for m in told if m.timestamp <= found.creation_timestamp]
+    told = sorted(told, key=lambda m: (m.timestamp, m.step))
+    began = [i for i, (a, b) in enumerate(pairwise(told), 1) if b.step <= a.step]
+    return [(m.step, m.value) for m in told[max(began, default=0) :]]
+
+
+def find(model: str, fingerprint: str) -> int | None:
+    """The version that was made of the same data, configuration and seed, if there is one."""
+    found = MlflowClient().search_model_versions(f"name = '{model}'")
+    same = [int(v.version) for v in found if v.tags.get(FINGERPRINT) == fingerprint]
+    return min(same, default=None)
+
+
+def register(model: str, folder: Path, fingerprint: str, tags: dict[str, str]) -> int:
+    """Log a model's folder in the active run and register it; return its version."""
+    client = MlflowClient()
+    info = mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(Path(__file__).with_name("pyfunc.py")),
+        artifacts={"model": str(folder)},
+        pip_requirements=["din-pipeline"],
+    )
+    try:
+        client.create_registered_model(model, description=ABOUT)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    active = mlflow.active_run()
+    version = client.create_model_version(
+        model,
+        source=info.model_uri,
+        run_id=active.info.run_id if active else None,
+        tags=tags | {FINGERPRINT: fingerprint},
+        model_id=info.model_id,
+    )
+    return int(version.version)
+
+
+def describe(model: str, version: int, card: str) -> None:
+    """Show a model card with a version, and keep it with the active run."""
+    mlflow.log_text(card, "model_card.md")
+    if len(card) > LONGEST:
+        card = f"{card[:LONGEST].rsplit(chr(10), 1)[0]}\n\n… model_card.md of the run has it all"
+    MlflowClient().update_model_version(model, str(version), description=card)
+
+
+def champion(model: str) -> int | None:
+    """The version that the alias points to; None where there is no such model or alias."""
+    try:
+        return int(MlflowClient().get_model_version_by_alias(model, CHAMPION).version)
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            return None
+        raise  # a server that does not answer is not a registry without a champion
+
+
+def resolve(model: str, wanted: str | None) -> int:
+    """Turn None (the champion), ``7``, ``@alias`` or ``models:/NAME/7`` into a version.
+
+    Raises:
+        InputError: there is no such model, version or alias.
+    """
+    text = (wanted or f"@{CHAMPION}").removeprefix(f"models:/{model}").removeprefix("/")
+    try:
+        if text.startswith("@"):
+            return int(MlflowClient().get_model_version_by_alias(model, text[1:]).version)
+        return int(MlflowClient().get_model_version(model, text).version)
+    except MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
+        raise InputError(
+            f"no model {model!r} with {'alias ' if text[0] == '@' else 'version '}{text.strip('@')}"
+            f" at {without_password(address())}: train and gate one with jobs.nightly, or set"
+            " tracking.model"
+        ) from None
+
+
+def download(model: str, version: int) -> Path:
+    """Fetch a version; return the folder that din_model.registry.artifact reads."""
+    path = mlflow.artifacts.download_artifacts(f"models:/{model}/{version}")
+    return next(Path(path).rglob("model.json")).parent
+
+
+def load(model: str, version: int) -> tuple[DIN, artifact.ModelMetadata]:
+    """A version's model, in evaluation mode, and where it comes from."""
+    return artifact.load(download(model, version))
+
+
+def promote(model: str, version: int) -> None:
+    """Make a version the champion, remembering the one before."""
+    client, before = MlflowClient(), champion(model)
+    if before == version:
+        return
+    client.set_model_version_tag(model, str(version), BEFORE, str(before or ""))
+    client.set_registered_model_alias(model, CHAMPION, str(version))
+
+
+def rollback(model: str) -> tuple[int, int]:
+    """Give the title back to the champion before; return (from, to).
+
+    Raises:
+        InputError: there is no champion, or none before it.
+    """
+    current = resolve(model, None)
+    before = MlflowClient().get_model_version(model, str(current)).tags.get(BEFORE)
+    if not before:
+        raise InputError(f"{model!r} version {current} has no champion before it to go back to")
+    MlflowClient().set_registered_model_alias(model, CHAMPION, before)
+    return current, int(before)

@@ -1,0 +1,145 @@
+"""Every section of the configuration, and the command line that all jobs share."""
+
+import argparse
+import datetime
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from din_model.config import Section, load, to_dict
+from din_model.console import console
+from din_model.errors import InputError
+from din_model.registry.export import ExportConfig
+from din_model.registry.tracking import TrackingConfig
+from din_model.training.config import TrainConfig
+from pipelines.erasure import EraseConfig
+from pipelines.examples.binning import with_boundaries
+from pipelines.examples.build import is_built
+from pipelines.examples.publish import BuildConfig
+from pipelines.examples.split import SplitConfig
+from pipelines.examples.tracked_build import tracked_build
+from pipelines.failures import one_line
+from pipelines.ingest.logs import Logs
+from pipelines.ingest.sources import SourcesConfig
+from pipelines.ingest.synthetic import GenerateConfig
+from pipelines.scoring.candidates import CandidatesConfig
+from pipelines.scoring.score_date import ScoreConfig
+from pipelines.session import spark_session
+from pipelines.spec import FeaturesConfig, HistoryConfig, feature_spec
+from pipelines.store.store import Store, StoreConfig
+from pipelines.training.gate import NightlyConfig
+from pipelines.training.grid import CompareConfig
+from pipelines.training.launch import LaunchConfig
+
+
+@dataclass(frozen=True)
+class Settings(Section):
+    """The whole configuration, a section for each part.
+
+    Attributes:
+        store: where everything that the pipeline writes lies.
+        sources: where the logs are.
+        features: what their columns mean.
+        history: what of the past an example shows.
+        date: what --date is where it is not given.
+        generate: generated logs, for jobs.generate_logs alone.
+        split: what is trained on, and what judges.
+        build: how examples are built.
+        train: how a model is trained.
+        launch: on which processes.
+        candidates: how candidates are made where ``sources.candidates`` names none.
+        score: how they are scored, and where the table goes.
+        nightly: the wait for the logs, and the gate.
+        tracking: where runs and models go.
+        compare: the grid of jobs.compare.
+        erase: whom jobs.erase takes out.
+        export: what jobs.export writes.
+    """
+
+    store: StoreConfig
+    sources: SourcesConfig
+    features: FeaturesConfig
+    history: HistoryConfig
+    date: datetime.date | None = None
+    generate: GenerateConfig | None = None
+    split: SplitConfig = field(default_factory=SplitConfig)
+    build: BuildConfig = field(default_factory=BuildConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+    candidates: CandidatesConfig | None = None
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    nightly: NightlyConfig = field(default_factory=NightlyConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
+    erase: EraseConfig = field(default_factory=EraseConfig)
+    export: ExportConfig | None = None
+
+    def build_missing(self, store: Store, days: Iterable[datetime.date]) -> None:
+        """Build the dates that are not built yet, in order; start Spark only if there are any."""
+        for day in days:
+            if not is_built(store, day):
+                logs, _ = self.open("build", day)
+                tracked_build(logs, store, self.build, self.split, day, to_dict(self))
+
+    def open(self, name: str, day: datetime.date) -> tuple[Logs, Store]:
+        """Start Spark, and return the logs and the store that a job of a date works on."""
+        spec = feature_spec(self.features, self.history)
+        spark: SparkSession = spark_session(name, spec.time_zone)
+        logs, store = Logs(spark, self.sources, spec, self.history.since), Store(self.store.path)
+        return with_boundaries(logs, store, day), store
+
+
+Job = Callable[[Settings, Any], None]
+"""What a job does, for a date: None only where the job says that it needs none."""
+
+
+def main(
+    job: Job, manual: str | None, dated: bool = True, options: Mapping[str, str] | None = None
+) -> None:
+    """Read the command line, run the job, and turn what a person can mend into one line.
+
+    ``options``: name of an option of its own -> the key that it sets.
+    """
+    words = command_line(manual, options or {}).parse_intermixed_args()
+    try:
+        job(*settled(words, dated, options or {}))
+    except Exception as error:
+        line = one_line(error)
+        if line is None:
+            raise
+        console.file = sys.stderr
+        console.print(f"error: {line}", style="bold red", markup=False)
+        sys.exit(2)
+
+
+def command_line(manual: str | None, options: Mapping[str, str]) -> argparse.ArgumentParser:
+    """The words that a job takes, in any order; see ``main``."""
+    parser = argparse.ArgumentParser(
+        description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", action="append", required=True, help="YAML; later ones win")
+    parser.add_argument("--date", type=datetime.date.fromisoformat, help="YYYY-MM-DD")
+    for option, key in options.items():
+        parser.add_argument(f"--{option}", help=f"the same as {key}=…")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    return parser
+
+
+def settled(
+    words: argparse.Namespace, dated: bool, options: Mapping[str, str]
+) -> tuple[Settings, datetime.date | None]:
+    """The configuration and the date that the words of a command line come to; see ``main``.
+
+    Raises:
+        InputError: see din_model.config.load; no date where the job needs one.
+    """
+    set_so = {key: getattr(words, option) for option, key in options.items()}
+    overrides = [*words.overrides, *(f"{key}={value}" for key, value in set_so.items() if value)]
+    settings = load(Settings, words.config, overrides)
+    day = words.date or settings.date
+    if day is None and dated:
+        raise InputError("--date is missing, and the configuration has no date")
+    return settings, day

@@ -1,0 +1,1 @@
+"""Typed rows into training examples: vocabulary, point-in-time join, state, files."""

@@ -1,0 +1,139 @@
+"""What a day's logs and examples look like in numbers, and whether they may be published.
+
+Broken joins and half-written logs rarely raise errors; they move numbers. Every number is a flat
+name: ``rows``, ``label_rate``, ``repeated``, ``first_hour``, ``last_hour``, ``null.FEATURE``,
+``unknown.FEATURE``, ``history.KIND.p10`` (p50, p90, empty), ``vocabulary.NAME.new`` and ``.size``.
+"""
+
+import difflib
+import math
+from dataclasses import dataclass, field
+from datetime import date
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from din_model.config import Section
+from din_model.errors import InputError
+from din_model.features import UNKNOWN, FeatureSpec
+from pipelines.ingest.sources import start_of
+from pipelines.store.store import Manifest
+
+Numbers = dict[str, float]
+HOUR = 3600 * 10**6
+
+
+@dataclass(frozen=True)
+class QualityConfig(Section):
+    """What stops a day from being published. The numbers stand at the top of pipelines/examples/data_quality.py.
+
+    Attributes:
+        limits: number -> [least, most], null for none: ``label_rate: [0.01, 0.5]``.
+        change: number -> the factor by which it may differ, up or down, from the last published
+            day; what is given takes the place of both defaults.
+    """
+
+    limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    change: dict[str, float] = field(default_factory=lambda: {"rows": 10.0, "label_rate": 10.0})
+
+
+def of_impressions(
+    marked: DataFrame, spec: FeatureSpec, day: date
+) -> tuple[dict[str, int], Numbers]:
+    """Return rows by reason, and the numbers of the good ones, in one aggregation.
+
+    Args:
+        marked: impressions of the day, typed, not yet encoded.
+    """
+    start = start_of(day, spec.time_zone)
+    missing = {
+        f.name: F.col(f.name).isNull() | (F.size(f.name) == 0 if f.is_list else F.lit(False))
+        for f in spec.features
+    }
+    found = marked.groupBy(F.coalesce("reason", F.lit("good")).alias("reason")).agg(
+        F.count(F.lit(1)).alias("rows"),
+        F.avg("label").alias("label_rate"),
+        ((F.min("time") - start) / HOUR).alias("first_hour"),
+        ((F.max("time") - start) / HOUR).alias("last_hour"),
+        *[F.avg(gone.cast("int")).alias(f"null.{name}") for name, gone in missing.items()],
+    )
+    by_reason = {row["reason"]: row.asDict() for row in found.collect()}
+    reasons = {reason: row["rows"] for reason, row in sorted(by_reason.items())}
+    numbers = dict(by_reason.get("good", {}))
+    numbers.pop("reason", None)
+    repeated = reasons.get("repeated impression", 0)
+    return reasons, numbers | {"repeated": repeated / max(1, sum(reasons.values()))}
+
+
+def of_examples(examples: DataFrame, spec: FeatureSpec, first_new: dict[str, int]) -> Numbers:
+    """Measure written examples in one aggregation.
+
+    Args:
+        first_new: vocabulary -> the first id given that day. These, too, are unknown to a model
+            trained until the day before.
+    """
+    columns = []
+    for f in spec.features:
+        if not f.is_list:
+            unknown = (F.col(f.name) == UNKNOWN) | (
+                F.col(f.name) >= first_new.get(f.vocabulary, 2**31 - 1)
+            )
+            columns.append(F.avg(unknown.cast("int")).alias(f"unknown.{f.name}"))
+    for history in spec.histories:
+        length, name = F.col(history.column("length")), f"history.{history.kind}"
+        columns.append(F.avg((length == 0).cast("int")).alias(f"{name}.empty"))
+        for percent in (10, 50, 90):
+            columns.append(F.percentile(length, F.lit(percent / 100)).alias(f"{name}.p{percent}"))
+    found = examples.agg(*columns).first()
+    assert found is not None
+    return found.asDict()
+
+
+def validate(
+    numbers: Numbers, config: QualityConfig, before: Manifest | None, day: date, whole: bool
+) -> None:
+    """Compare the numbers with the limits and with the last published day's.
+
+    Args:
+        before: the last published examples before ``day``.
+        whole: these are all the numbers there are, so a limit on another one is a mistake.
+
+    Raises:
+        InputError: a number is out of bounds, or bounds are set for a number that is not measured.
+    """
+    for section in ("limits", "change"):
+        unknown = [name for name in getattr(config, section) if name not in numbers]
+        if whole and unknown:
+            near = difflib.get_close_matches(unknown[0], list(numbers), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(numbers)}"
+            raise InputError(f"build.quality.{section}: no number {unknown[0]!r}; {hint}")
+    for name, (least, most) in config.limits.items():
+        value = numbers.get(name)
+        if value is not None and not _between(value, least, most):
+            raise InputError(
+                f"quality of {day}: {name} is {value:.6g}, outside of build.quality.limits.{name}"
+                f" [{_shown(least)}, {_shown(most)}]; nothing is published"
+            )
+    earlier = before.facts.get("quality", {}) if before else {}
+    for name, factor in config.change.items():
+        new, old = numbers.get(name), earlier.get(name)
+        if before and new is not None and old is not None and _times(new, old) > factor:
+            raise InputError(
+                f"quality of {day}: {name} is {new:.6g}, but was {old:.6g} on {before.date}: more"
+                f" than a factor of {factor:g} apart (build.quality.change.{name}); nothing is"
+                " published"
+            )
+
+
+def _between(value: float, least: float | None, most: float | None) -> bool:
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
+def _shown(bound: float | None) -> str:
+    return "-" if bound is None else f"{bound:g}"
+
+
+def _times(new: float, old: float) -> float:
+    """By which factor two numbers differ; infinite if only one of them is nothing."""
+    low, high = sorted((abs(new), abs(old)))
+    return 1.0 if high == 0 else math.inf if low == 0 else high / low

@@ -1,0 +1,158 @@
+"""Unclicked impressions for logs of clicks alone: items drawn that the user never touched."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from din_model.config import Section
+from din_model.errors import InputError
+from din_model.features import FIRST_ID, UNKNOWN, FeatureSpec
+from pipelines.examples.vocabulary import encode
+from pipelines.ingest.logs import Logs
+from pipelines.ingest.side_tables import as_of
+
+TRIES = 64
+Choose = Callable[[np.random.Generator], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class NegativesConfig(Section):
+    """Unclicked rows drawn for each click, from what the user did not touch.
+
+    A drawn row has the click's user, time and context, and the drawn item's attributes, which then
+    must stand in ``sources.items``.
+
+    Attributes:
+        per_positive: so many a click.
+        base_rate: the click rate, between 0 and 1, that published scores shall mean; null: that of
+            the drawn rows, 1 / (1 + per_positive).
+        by: ``uniform``: all items alike that the vocabulary knew that day; ``popularity``: by the
+            day's clicks of the item.
+        power: that those clicks are raised to (arXiv 1310.4546, section 2.2).
+        seed: of the draw.
+    """
+
+    per_positive: int = 1
+    base_rate: float | None = None
+    by: Literal["uniform", "popularity"] = "uniform"
+    power: float = 0.75
+    seed: int = 2019
+
+    def __post_init__(self) -> None:
+        if self.base_rate is not None and not 0 < self.base_rate < 1:
+            raise ValueError("base_rate must lie between 0 and 1")
+
+    @property
+    def logit_shift(self) -> float:
+        """From the log odds of a click among drawn rows to those at ``base_rate``."""
+        if self.base_rate is None:
+            return 0.0
+        return math.log(self.base_rate / (1 - self.base_rate) * self.per_positive)
+
+
+def sample_negatives(
+    positives: DataFrame,
+    touched: DataFrame,
+    spec: FeatureSpec,
+    config: NegativesConfig,
+    items: int,
+) -> DataFrame:
+    """Return ``per_positive`` rows for each positive, with another item and label 0.
+
+    The draw depends on the positive's example_id, the seed and the items to choose from; uniform
+    ones are ids FIRST_ID to ``items`` - 1. Other item features keep the positive's value and must
+    be looked up again.
+
+    Args:
+        positives: encoded, with example_id.
+        touched: (user, item) pairs, encoded, that must not come out.
+
+    Raises:
+        InputError: a user has touched so much that nothing else was found.
+    """
+    user, item = spec.user, spec.item
+    lists = touched.groupBy(user).agg(F.collect_set(item).alias("_touched"))
+    rows = positives.join(lists, user, "left")
+    schema = T.StructType([*positives.schema.fields])
+    popular = config.by == "popularity"
+    choose = _popular(positives, item, config.power) if popular else _uniform(items)
+    at_item = positives.columns.index(item)
+    at_id, at_label = positives.columns.index("example_id"), positives.columns.index("label")
+
+    def draw(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            ids = batch.column("example_id").to_numpy()
+            forbidden = [set(x or ()) for x in batch.column("_touched").to_pylist()]
+            for number in range(config.per_positive):
+                drawn = np.empty(len(ids), np.int32)
+                for row, (example, never) in enumerate(zip(ids, forbidden, strict=True)):
+                    seed = [config.seed, number, int(example) % 2**63]
+                    choices = choose(np.random.default_rng(seed))
+                    drawn[row] = next((c for c in choices if c not in never), -1)
+                if (drawn < 0).any():
+                    raise InputError(
+                        f"negatives: no item found that user id"
+                        f" {batch.column(user)[int(drawn.argmin())]} never touched"
+                    )
+                columns = [batch.column(i) for i in range(len(schema))]
+                columns[at_item] = pa.array(drawn)
+                columns[at_label] = pa.array(np.zeros(len(ids)))
+                # Another example than the click it was drawn for.
+                columns[at_id] = pa.array(ids ^ np.int64(0x9E3779B97F4A7C15 - 2**64) + number)
+                yield pa.RecordBatch.from_arrays(columns, schema.names)
+
+    return rows.select(*positives.columns, "_touched").mapInArrow(draw, schema)
+
+
+def _uniform(items: int) -> Choose:
+    return lambda rng: rng.integers(FIRST_ID, items, TRIES)
+
+
+def _popular(positives: DataFrame, item: str, power: float) -> Choose:
+    """Choose by clicks ** power: one number an item that was clicked, sent to every task."""
+    counted = positives.groupBy(item).count().orderBy(item).collect()
+    ids = np.array([row[0] for row in counted], np.int32)
+    weights = np.cumsum(np.array([row[1] for row in counted], np.float64) ** power)
+    held = positives.sparkSession.sparkContext.broadcast((ids, weights / weights[-1]))
+
+    def choose(rng: np.random.Generator) -> NDArray[Any]:
+        mine, upto = held.value
+        return mine[np.searchsorted(upto, rng.random(TRIES), side="right")]
+
+    return choose
+
+
+def with_negatives(
+    rows: DataFrame, behaviours: DataFrame, logs: Logs, vocabulary: DataFrame,
+    known: dict[str, int], drawn: NegativesConfig, day: date,
+) -> DataFrame:  # fmt: skip
+    """Positives and, for each, items that the user never touched, with those items' attributes.
+
+    Args:
+        rows: encoded, with ``cutoff``: the attributes are those that held then.
+    """
+    spec = logs.spec
+    item = spec[spec.item]
+    others = [f for f in spec.side("item") if f is not item]
+    if spec.item not in behaviours.columns:
+        raise InputError(
+            f"build.negatives: no kind of history has {spec.item!r}, so what users touched is"
+            " not known"
+        )
+    touched = behaviours.select(spec.user, spec.item).where(F.col(spec.item).isNotNull())
+    negatives = sample_negatives(rows, touched, spec, drawn, known[item.vocabulary])
+    if others:
+        table = encode(logs.side_tables.table("items", others, day), [item, *others], vocabulary)
+        negatives = negatives.drop(*[f.name for f in others]).withColumn("_at", F.col("cutoff"))
+        negatives = as_of(negatives, table, spec.item).drop("_at")
+        negatives = negatives.fillna(UNKNOWN, [f.name for f in others if not f.is_list])
+    return rows.unionByName(negatives)

@@ -1,0 +1,216 @@
+"""Joins rows with what their user did before: the heart of the pipeline.
+
+Targets (rows that want a history) and behaviours meet in one stream, sorted by user and by the
+moment a behaviour becomes visible. One sweep over its Arrow batches, vectorised in NumPy, carries
+the newest L behaviours of the current user from batch to batch, so memory is bounded however much
+one user did. A behaviour is visible when ``time + lag < cutoff``, strictly: at equal moments the
+target comes first.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from din_model.features import AGE, AGE_BUCKETS, FeatureSpec, History
+
+TARGET = -1
+"""In the stream's ``_kind`` column, where a behaviour has the index of its history."""
+
+Columns = dict[str, NDArray[Any]]
+
+
+class Ranges(NamedTuple):
+    """The histories of a batch's targets: target i saw rows start[i] to end[i] of ``columns``."""
+
+    columns: Columns
+    start: NDArray[Any]
+    end: NDArray[Any]
+
+    def lists(self, names: Iterable[str], cutoff: NDArray[Any]) -> tuple[NDArray[Any], Columns]:
+        """Return (offsets [n + 1] int32, name -> values [total]), target after target.
+
+        Args:
+            names: of ``columns``, or the age (its bucket at each target's ``cutoff`` [n]).
+        """
+        length = self.end - self.start
+        offsets = np.r_[0, np.cumsum(length)].astype(np.int32)
+        rows = np.arange(offsets[-1]) + np.repeat(self.start - offsets[:-1], length)
+        values = {}
+        for name in names:
+            if name == AGE:
+                values[name] = _age_bucket(np.repeat(cutoff, length) - self.columns["time"][rows])
+            else:
+                values[name] = self.columns[name][rows]
+        return offsets, values
+
+
+Emit = Callable[[pa.Table, list[Ranges]], pa.RecordBatch]
+
+
+def _age_bucket(age: NDArray[Any]) -> NDArray[Any]:
+    """Microseconds -> bucket (see din_model.features); exact, for frexp is."""
+    _, exponent = np.frexp(age // 10**6 + 1)
+    return np.minimum(exponent, AGE_BUCKETS - 1).astype(np.int32)
+
+
+def attach_history(targets: DataFrame, behaviours: DataFrame, spec: FeatureSpec) -> DataFrame:
+    """Add to each target the newest L visible behaviours of each kind, oldest first.
+
+    Args:
+        targets: the user column (encoded) and ``cutoff`` (bigint, microseconds), others pass.
+        behaviours: user, kind, time and the mirrored item features, encoded.
+
+    Returns:
+        The targets less ``cutoff``, with ``KIND__length`` (int) and ``KIND__FIELD``, packed: its
+        values are the bytes of int32, which cross Spark far faster than lists. ``unpack`` makes
+        lists of them, on the way to a file or in a frame (``unpacked``).
+    """
+    columns = [T.StructField(h.column("length"), T.IntegerType()) for h in spec.histories]
+    columns += [T.StructField(name, T.BinaryType()) for name in _packed_columns(spec)]
+    passing = [f for f in targets.schema.fields if f.name != "cutoff"]
+    schema = T.StructType(passing + columns)
+    return sweep(
+        targets, behaviours, spec, lambda histories: _pack(histories, schema.names), schema
+    )
+
+
+def unpack(spec: FeatureSpec) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Return what makes every ``KIND__FIELD`` a list<int32> of exactly L, padded at the end."""
+    lengths = _packed_columns(spec)
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            columns = [
+                _padded(column, lengths[name]) if name in lengths else column
+                for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+    return run
+
+
+def unpacked(attached: DataFrame, spec: FeatureSpec) -> DataFrame:
+    """The rows of ``attach_history`` with lists, for whoever does not write them."""
+    packed = _packed_columns(spec)
+    schema = T.StructType(
+        [
+            T.StructField(f.name, T.ArrayType(T.IntegerType())) if f.name in packed else f
+            for f in attached.schema.fields
+        ]
+    )
+    return attached.mapInArrow(unpack(spec), schema)
+
+
+def _packed_columns(spec: FeatureSpec) -> dict[str, int]:
+    """Each KIND__FIELD and the length of its history."""
+    return {h.column(name): h.length for h in spec.histories for name in h.lists}
+
+
+def sweep(
+    targets: DataFrame,
+    behaviours: DataFrame,
+    spec: FeatureSpec,
+    make_emit: Callable[[Sequence[History]], Emit],
+    schema: T.StructType,
+) -> DataFrame:
+    """Run ``emit`` over every batch's targets with their histories.
+
+    ``make_emit`` is called once a task, on the executor; what it returns gets the targets of a
+    batch as a table, and one ``Ranges`` a history.
+    """
+    user, histories = spec.user, spec.histories
+    # A behaviour lies in the columns of the target's own features: narrow rows are cheap to sort.
+    mirrored = {f for h in histories for f in h.fields.values()} & set(behaviours.columns)
+    fields = [f.name for f in spec.features if f.name in mirrored]
+    left = targets.withColumnRenamed("cutoff", "_at")
+    left = left.withColumn("_kind", F.lit(TARGET).cast("byte"))
+    lags = F.array(*[F.lit(h.lag).cast("long") for h in histories])
+    at = F.col("time") + F.element_at(lags, (F.col("kind") + 1).cast("int"))
+    right = behaviours.select(user, at.alias("_at"), F.col("kind").alias("_kind"), *fields)
+    stream = left.unionByName(right, allowMissingColumns=True).repartition(user)
+    # Spark compares a sort's first column in place, and fetches the row for the others: one number
+    # that orders by user and (about) second decides almost every comparison.
+    seconds = F.greatest(F.lit(0), F.least(F.lit(2**32 - 1), F.shiftright("_at", 20)))
+    first = F.shiftleft(F.col(user).cast("long"), 32) + seconds
+    stream = stream.withColumn("_first", first)
+    stream = stream.sortWithinPartitions("_first", "_at", "_kind", *fields).drop("_first")
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return _sweep(batches, user, histories, make_emit(histories))
+
+    return stream.mapInArrow(run, schema)
+
+
+def _sweep(
+    batches: Iterable[pa.RecordBatch], user: str, histories: Sequence[History], emit: Emit
+) -> Iterator[pa.RecordBatch]:
+    carried: list[Columns] = []
+    carried_user = None
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        users = batch.column(user).to_numpy()
+        kinds = batch.column("_kind").to_numpy()
+        starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]])
+        first_row = np.repeat(starts, np.diff(np.r_[starts, len(users)]))
+        targets = np.flatnonzero(kinds == TARGET)
+        ranges, kept = [], []
+        for k, history in enumerate(histories):
+            mine = kinds == k
+            columns = _columns(batch, history, mine)
+            held = 0
+            if carried and carried_user == users[0]:
+                held = len(carried[k]["time"])
+                columns = {n: np.concatenate([carried[k][n], columns[n]]) for n in columns}
+            above = np.cumsum(mine) - mine + held
+            # The user that the batch begins with also owns what was carried.
+            floor = np.where(first_row == 0, 0, above[first_row])
+            end = above[targets]
+            ranges.append(Ranges(columns, np.maximum(end - history.length, floor[targets]), end))
+            newest = max(len(columns["time"]) - history.length, floor[-1])
+            kept.append({n: values[newest:] for n, values in columns.items()})
+        carried, carried_user = kept, users[-1]
+        if len(targets):
+            yield emit(pa.Table.from_batches([batch]).take(targets), ranges)
+
+
+def _columns(batch: pa.RecordBatch, history: History, mine: NDArray[Any]) -> Columns:
+    mask = pa.array(mine)
+    columns = {n: batch.column(f).filter(mask).to_numpy() for n, f in history.fields.items()}
+    return columns | {"time": batch.column("_at").filter(mask).to_numpy() - history.lag}
+
+
+def _pack(histories: Sequence[History], names: Sequence[str]) -> Emit:
+    """Emit the targets with the lengths and the packed fields of their histories."""
+
+    def emit(targets: pa.Table, ranges: list[Ranges]) -> pa.RecordBatch:
+        for history, found in zip(histories, ranges, strict=True):
+            offsets, columns = found.lists(history.lists, targets.column("_at").to_numpy())
+            length = np.diff(offsets)
+            targets = targets.append_column(history.column("length"), pa.array(length))
+            for name, values in columns.items():
+                packed = pa.py_buffer(values.astype(np.int32, copy=False))
+                buffers = [None, pa.py_buffer(offsets * 4), packed]
+                binary = pa.Array.from_buffers(pa.binary(), len(length), buffers)
+                targets = targets.append_column(history.column(name), binary)
+        return targets.select(names).combine_chunks().to_batches()[0]
+
+    return emit
+
+
+def _padded(packed: pa.Array, length: int) -> pa.Array:
+    """Binary [rows] -> list<int32> [rows], each of ``length``."""
+    rows = len(packed)
+    bounds = np.frombuffer(packed.buffers()[1], np.int32)[packed.offset :][: rows + 1] // 4
+    padded = np.zeros((rows, length), np.int32)
+    if bounds[-1] > bounds[0]:
+        values = np.frombuffer(packed.buffers()[2], np.int32, bounds[-1])[bounds[0] :]
+        padded[np.arange(length) < np.diff(bounds)[:, None]] = values
+    offsets = np.arange(rows + 1, dtype=np.int32) * length
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(padded.ravel()))

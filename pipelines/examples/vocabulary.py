@@ -1,0 +1,141 @@
+"""Append-only vocabularies: every key gets an id at first sight, and an old id never moves.
+
+0 is padding and 1 unknown (din_model.features); ids follow the order (first date, key), so they do
+not depend on partitioning, nor on whether days came one by one or all at once. The part published
+for a date holds the keys first seen when it was built; all parts together are the vocabulary.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from din_model.errors import InputError
+from din_model.features import FIRST_ID, PADDING, UNKNOWN, Feature
+from pipelines.examples.partitioning import with_rank
+from pipelines.store.store import Manifest, Store
+
+NAME = "vocabulary"
+SCHEMA = "vocabulary string, key string, id int"
+
+
+def open_vocabulary(spark: SparkSession, store: Store) -> tuple[DataFrame, dict[str, int]]:
+    """Return all (vocabulary, key, id) of the store, and the next free id of each vocabulary."""
+    manifests = store.manifests(NAME)
+    next_id: dict[str, int] = {}
+    for manifest in manifests:
+        for name, following in manifest.facts["next_id"].items():
+            next_id[name] = max(following, next_id.get(name, FIRST_ID))
+    with_rows = [m for m in manifests if m.rows]
+    table = store.read(spark, with_rows) if with_rows else spark.createDataFrame([], SCHEMA)
+    return table, next_id
+
+
+def keys_of(rows: DataFrame, features: Sequence[Feature]) -> DataFrame:
+    """Return (vocabulary, key, day) of every value in ``rows``, which has features and time."""
+    day = F.to_date(F.timestamp_micros("time")).alias("day")
+    pairs = []
+    for f in features:
+        if f.type != "number":
+            keys = F.col(f.name) if f.is_list else F.array(f.name)
+            pairs.append(F.struct(F.lit(f.vocabulary).alias("vocabulary"), keys.alias("keys")))
+    each = rows.select(day, F.explode(F.array(*pairs)).alias("pair"))
+    each = each.select("day", "pair.vocabulary", F.explode("pair.keys").alias("key"))
+    return each.where("key is not null")
+
+
+def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
+    """Give ids to the keys that have none, and publish them as the part of ``day``.
+
+    Building ``day`` again keeps the ids of its first build; only keys never seen get new ones. The
+    manifest's ``first_new`` says from which id on the day's own keys begin, in each vocabulary that
+    had keys before; ``known``, which id followed the last one when the date was first built.
+
+    Args:
+        keys: (vocabulary, key, day), repeated as often as they occur.
+    """
+    spark = keys.sparkSession
+    known, next_id = open_vocabulary(spark, store)
+    first_seen = keys.groupBy("vocabulary", "key").agg(F.min("day").alias("day"))
+    new = first_seen.join(known, ["vocabulary", "key"], "left_anti")
+    ranked = with_rank(new, "vocabulary", "day", "key")
+    counts = dict(sorted(map(tuple, ranked.groupBy("vocabulary").count().collect())))
+    first_new = {name: next_id[name] for name in counts if name in next_id}
+    shift, total = {}, 0
+    for name, count in counts.items():
+        shift[name] = next_id.get(name, FIRST_ID) - total
+        next_id[name] = next_id.get(name, FIRST_ID) + count
+        total += count
+    if any(following > 2**31 - 1 for following in next_id.values()):
+        raise InputError(f"vocabulary of {day}: more than 2^31 keys in one of {sorted(next_id)}")
+    shifts = spark.createDataFrame(
+        sorted(shift.items()) or [("", 0)], "vocabulary string, shift long"
+    )
+    numbered = ranked.join(F.broadcast(shifts), "vocabulary")
+    part = numbered.select(
+        "vocabulary", "key", (F.col("rank") + F.col("shift")).cast("int").alias("id")
+    )
+    before = store.manifest(NAME, day)
+    if before and before.rows:
+        part = store.read(spark, [before]).unionByName(part)
+        first_new |= before.facts["first_new"]
+
+    def check(manifest: Manifest) -> None:
+        expected = total + (before.rows if before else 0)
+        if manifest.rows != expected:
+            raise InputError(f"vocabulary of {day}: {manifest.rows} rows written, {expected} meant")
+
+    part = part.orderBy("vocabulary", "id")
+    known_then = before.facts["known"] if before and not counts else dict(next_id)
+    facts = {"next_id": next_id, "new": counts, "first_new": first_new, "known": known_then}
+    return store.publish(NAME, day, part, facts, check)
+
+
+def encode(rows: DataFrame, features: Sequence[Feature], vocabulary: DataFrame) -> DataFrame:
+    """Replace keys by ids (lists: array<int>), numbers by bucket ids; unknown and null by 1."""
+    for f in features:
+        if f.type == "number":
+            value = F.col(f.name)
+            above = sum((value >= b).cast("int") for b in f.boundaries)
+            missing = value.isNull() | F.isnan(value)
+            rows = rows.withColumn(f.name, F.when(missing, UNKNOWN).otherwise(above + FIRST_ID))
+            continue
+        ids = vocabulary.where(F.col("vocabulary") == f.vocabulary).select("key", "id")
+        rows = _encode_lists(rows, f, ids) if f.is_list else _encode_keys(rows, f, ids)
+    return rows
+
+
+def padded(feature: Feature) -> list[Column]:
+    """An encoded list as examples hold it: ``max_length`` ids padded at the end, and its length."""
+    filler = F.array_repeat(F.lit(PADDING), feature.max_length)
+    values = F.slice(F.concat(feature.name, filler), 1, feature.max_length)
+    return [values.alias(feature.name), F.size(feature.name).alias(f"{feature.name}__length")]
+
+
+def decode(rows: DataFrame, column: str, of: Column, vocabulary: DataFrame) -> DataFrame:
+    """Replace ids by the keys they stand for in the vocabulary named ``of``; null for none."""
+    keys = vocabulary.select(
+        F.col("vocabulary").alias("_of"), F.col("id").alias(column), F.col("key").alias("_key")
+    )
+    joined = rows.withColumn("_of", of).join(keys, ["_of", column], "left").drop("_of", column)
+    return joined.withColumnRenamed("_key", column)
+
+
+def _encode_keys(rows: DataFrame, feature: Feature, ids: DataFrame) -> DataFrame:
+    ids = ids.withColumnsRenamed({"key": feature.name, "id": "_id"})
+    joined = rows.join(ids, feature.name, "left")
+    return joined.withColumn(feature.name, F.coalesce("_id", F.lit(UNKNOWN))).drop("_id")
+
+
+def _encode_lists(rows: DataFrame, feature: Feature, ids: DataFrame) -> DataFrame:
+    """Each distinct list is taken apart once, and joined back whole."""
+    cut = F.slice(F.coalesce(feature.name, F.array().cast("array<string>")), 1, feature.max_length)
+    rows = rows.withColumn(feature.name, cut)
+    parts = rows.select(feature.name).distinct().select("*", F.posexplode(feature.name))
+    parts = parts.join(ids, parts["col"] == ids["key"], "left")
+    pair = F.struct("pos", F.coalesce("id", F.lit(UNKNOWN)).alias("id"))
+    lists = parts.groupBy(feature.name).agg(F.sort_array(F.collect_list(pair))["id"].alias("_ids"))
+    joined = rows.join(lists, feature.name, "left")
+    empty = F.array().cast("array<int>")
+    return joined.withColumn(feature.name, F.coalesce("_ids", empty)).drop("_ids")

@@ -1,0 +1,1 @@
+"""Raw logs and side tables into typed rows; broken rows go to quarantine."""

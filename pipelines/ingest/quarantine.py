@@ -1,0 +1,56 @@
+"""Broken rows, set aside with the reason why, and counted; too many of them stop the job."""
+
+from datetime import date
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from din_model.errors import InputError
+from pipelines.ingest.attribution import ALONE, LATE, REPEATED
+from pipelines.store.store import Store
+
+QUARANTINE = "quarantine"
+
+UNBROKEN = ("good", REPEATED, LATE, ALONE, "repeated impression", "repeated behaviour")
+"""Rows of these reasons say nothing against the log that they come from."""
+
+
+def good(marked: DataFrame) -> DataFrame:
+    return marked.where("reason is null").drop("reason", "raw")
+
+
+def reasons(marked: DataFrame) -> dict[str, int]:
+    """Rows by reason; 'good' for those without."""
+    counted = marked.groupBy(F.coalesce("reason", F.lit("good")).alias("reason")).count()
+    return dict(sorted(map(tuple, counted.collect())))
+
+
+def quarantined(funnel: dict[str, dict[str, int]]) -> str:
+    total = sum(n for reasons in funnel.values() for why, n in reasons.items() if why != "good")
+    return f"{total:,} quarantined" if total else ""
+
+
+def quarantine(
+    store: Store, day: date, marked: dict[str, DataFrame], funnel: dict[str, Any], limit: float
+) -> None:
+    """Publish the broken rows, then stop if they are too many, or if nothing else is there."""
+    bad = [
+        rows.where("reason is not null").select(F.lit(name).alias("source"), "reason", "raw")
+        for name, rows in marked.items()
+    ]
+    rows = reduce(DataFrame.unionByName, bad).coalesce(1)
+    manifest = store.publish(QUARANTINE, day, rows, {"funnel": funnel})
+    for name, reasons in funnel.items():
+        broken = {w: n for w, n in reasons.items() if w not in UNBROKEN}
+        total = sum(reasons.values())
+        if sum(broken.values()) > limit * total:
+            worst = max(broken, key=lambda why: broken[why])
+            raise InputError(
+                f"sources.{name}: {sum(broken.values())} of {total} rows of {day} are broken,"
+                f" mostly '{worst}' ({broken[worst]}); build.max_broken is {limit}; the rows lie in"
+                f" {store.urls(manifest)[0] if manifest.files else store.url}"
+            )
+    if not funnel["impressions"].get("good"):
+        raise InputError(f"sources.impressions: no impressions on {day}")

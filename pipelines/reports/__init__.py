@@ -1,0 +1,1 @@
+"""What a night or a comparison did, as pages and terminal output."""

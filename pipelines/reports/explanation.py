@@ -1,0 +1,78 @@
+"""One user's best candidates, and the behaviours that weighed most in each: why, by an example."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from din_model.features import FeatureSpec
+from pipelines.ingest.logs import Logs
+from pipelines.store.store import Manifest, Store
+
+BEST = 3
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A behaviour that weighed in a score; ``behaviour``: what is known of it, as text."""
+
+    weight: float
+    kind: str
+    behaviour: str
+
+
+@dataclass(frozen=True)
+class Offer:
+    rank: int
+    item: str
+    score: float
+    explanations: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """``behaviours``: how many the user has. ``offers``: the best first."""
+
+    user: str
+    behaviours: int
+    offers: tuple[Offer, ...]
+
+
+def explain_user(logs: Logs, store: Store, scores: Manifest, day: date) -> Explained | None:
+    """The user of most behaviours, the first by key; None where ``score.explain`` told nothing.
+
+    Args:
+        day: the night's, of whose side table items are named.
+    """
+    spec, table = logs.spec, store.read(logs.spark, [scores])
+    first = table.orderBy(F.desc("history_length"), spec.user).first()
+    if first is None or "explanations" not in table.columns:
+        return None
+    mine = (F.col(spec.user) == first[spec.user]) & (F.col("rank") <= BEST)
+    top = table.where(mine).orderBy("rank").collect()
+    items = {str(row[spec.item]) for row in top}
+    items |= {str(why["item"]) for row in top for why in row["explanations"] or ()}
+    others = [f for f in spec.side("item") if f.name != spec.item and not f.is_list]
+    known = logs.side_tables.latest("items", others, day) if logs.sources.items else None
+    named = _names(known, items, spec) if known is not None else {}
+    key_feature = {h.kind: spec.key_feature(h).name for h in spec.histories}
+
+    def show(item: Any, feature: str = spec.item) -> str:
+        return f"{item} {named.get(str(item), '') if feature == spec.item else ''}".strip()
+
+    def offer(row: Row) -> Offer:
+        explanations = [
+            Reason(why["weight"], why["kind"], show(why["item"], key_feature[why["kind"]]))
+            for why in row["explanations"] or ()
+        ]
+        return Offer(row["rank"], show(row[spec.item]), row["score"], tuple(explanations))
+
+    return Explained(str(first[spec.user]), first["history_length"], tuple(map(offer, top)))
+
+
+def _names(labels: DataFrame, items: set[str], spec: FeatureSpec) -> dict[str, str]:
+    others = [c for c in labels.columns if c != spec.item]
+    rows = labels.where(F.col(spec.item).isin(*items)).collect()
+    return {r[spec.item]: "(" + ", ".join(str(r[c]) for c in others) + ")" for r in rows}

@@ -1,0 +1,46 @@
+"""Pages that need nothing beside them: pictures stand in them, and every text is escaped."""
+
+import io
+import re
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from din_model.evaluation import plots
+
+
+def render(template: str, **told: object) -> str:
+    """Fill in one of the templates beside this file."""
+    loader = PackageLoader("pipelines.reports", "")
+    page = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page.filters["number"] = number
+    return page.get_template(template).render(told)
+
+
+def number(value: float | None) -> str:
+    """As a person reads it: 45,255, 0.2051, and a dash for what is not there."""
+    if value is None or value != value:
+        return "-"
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) >= 1 else f"{value:.4f}"
+
+
+def svg(figure: Figure, name: str) -> Markup:
+    """A figure to stand in a page: what is black takes the page's colour, and nothing is behind.
+
+    ``name``: one for each figure of a page, since what is drawn refers to its parts by name.
+    """
+    for axes in figure.axes:
+        if legend := axes.get_legend():
+            legend.set_frame_on(False)
+    out = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        about = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(out, format="svg", transparent=True, metadata=about)
+    text = out.getvalue().partition("<svg")[2].replace("#000000", "currentColor")
+    text = text.replace(plots.COLOURS[0].lower(), "var(--mark)")  # as dark as the page is light
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # would be the whole page's
+    return Markup('<svg aria-hidden="true"' + re.sub(r'<g id="[^"]*"', "<g", text))

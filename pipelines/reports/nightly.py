@@ -1,0 +1,195 @@
+"""The report of a night: what happened, and what is to be done, on one page for a person.
+
+It tells what is published and registered, so a rerun of the night tells the same but for the time
+it took. Whose candidates are explained it does not say: the page is copied to MLflow, where no
+erasure reaches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from din_model.console import Stage
+from din_model.evaluation import plots
+from din_model.evaluation.calibration import Calibration
+from din_model.evaluation.slices import Slice
+from din_model.registry import tracking, versions
+from pipelines.examples.publish import EXAMPLES, unsampled_examples
+from pipelines.ingest.quarantine import UNBROKEN
+from pipelines.reports.explanation import Explained
+from pipelines.reports.html import render, svg
+from pipelines.scoring.guards import GuardsConfig
+from pipelines.store.store import Manifest, Store
+from pipelines.training.evaluate import Metrics
+from pipelines.training.gate import Decision, NightlyConfig
+
+NAME = "reports"
+DAYS = 14
+"""Published days that the quality of a day is shown beside."""
+
+MOVED = 0.25
+"""Drift above which scores have moved, by the rule of thumb of din_model.evaluation.drift.psi."""
+
+OFF = 1.25
+"""Calibration, or its inverse, above which last night's scores are worth a look."""
+
+METRICS = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log loss", "calibration": "calibration"}
+MARKS = {"promoted": "▲", "kept": "●", "backfill": "↺", "held back": "✖"}
+SIZE = 120, 32
+"""Of a number's line over the days."""
+
+
+@dataclass(frozen=True)
+class NightSummary:
+    """What a night leaves.
+
+    ``scores``: published, or held back because of a ``breach``. ``explained``: None if not asked.
+    """
+
+    model: str
+    decision: Decision
+    scores: Manifest
+    stages: Sequence[Stage]
+    explained: Explained | None
+    nightly: NightlyConfig
+    guards: GuardsConfig
+    encoder: str
+    per_positive: int = 0
+    breach: str = ""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A number over published days; ``points``: for an SVG polyline of ``SIZE``."""
+
+    name: str
+    now: float
+    before: float | None
+    points: str
+    low: float
+    high: float
+
+
+def publish_report(store: Store, night: NightSummary, day: date) -> str:
+    """Write the report into the store and log it with the active run; return its address."""
+    html = page(store, night, day)
+    tracking.log_text(html, "report.html")
+    lines = "".join(f"\n- {line}" for line in advice(night, unsampled_examples(store, day)))
+    tracking.describe_run(f"Gate: {night.decision.why}.\n{lines}\n\nMore is in report.html.")
+    return store.put(f"{NAME}/{day}.html", html)
+
+
+def page(store: Store, night: NightSummary, day: date) -> str:
+    """The report of ``day``'s night as HTML."""
+    examples, scores, decision = unsampled_examples(store, day), night.scores, night.decision
+    before = store.before("scores", date.fromisoformat(scores.date))
+    drawn = _figures(night, before)
+    word = "held back" if night.breach else decision.why.split(":")[0].split(" ")[0]
+    return render(
+        "nightly.html.j2",
+        day=day, night=night, decision=decision, scores=scores, facts=scores.facts, before=before,
+        verdict=word if word in MARKS else "kept", marks=MARKS, advice=advice(night, examples),
+        examples=examples, trained_on=store.require(EXAMPLES, day, ""), unbroken=UNBROKEN,
+        trends=trends(store, day), days=DAYS, size=SIZE,
+        pictures={name: svg(figure, name) for name, figure in drawn.items()},
+        metrics=(list(METRICS.values()), metric_rows(decision.metrics)),
+        slices=[Slice(*part) for part in decision.slices], limits=_limits(night),
+        took=_took(night.stages),
+    )  # fmt: skip
+
+
+def advice(night: NightSummary, examples: Manifest) -> list[str]:
+    """What is to be done, in sentences; one that says so if it is nothing."""
+    facts, said = night.scores.facts, []
+    if night.breach:
+        said.append(
+            "Readers still see the table that was published before. Look at the numbers below, then"
+            " mend the cause and run the night again, give the title back (jobs.rollback), or raise"
+            " the limit (score.guards)."
+        )
+    if facts.get("drift", 0) > MOVED:
+        said.append(f"The scores have moved since the last night: drift {facts['drift']:.3f}.")
+    if facts.get("clicks", 0) >= night.guards.min_clicks:
+        ratio = facts["expected"] / facts["clicks"]
+        if not 1 / OFF <= ratio <= OFF:
+            said.append(f"The last scores expected {ratio:.2f} times the clicks that came.")
+    for source, reasons in examples.facts["funnel"].items():
+        if broken := sum(n for why, n in reasons.items() if why not in UNBROKEN):
+            share = broken / sum(reasons.values())
+            said.append(f"{broken:,} broken rows in {source} ({share:.2%}) lie in quarantine.")
+    if night.decision.why.startswith("promoted") and not night.breach:
+        said.append("A new champion scores. To take that back: python -m jobs.rollback.")
+    return said or ["Nothing needs to be done."]
+
+
+def metric_rows(results: Metrics) -> list[tuple[str, list[str]]]:
+    """A line a model or baseline, by AUC: its name, and ``METRICS`` as text."""
+    rows = []
+    for name, values in sorted(results.items(), key=lambda one: (-one[1]["auc"], one[0])):
+        label = "reference (best possible)" if name == "reference" else name
+        rows.append((label, [f"{n:.4f}" if n == n else "-" for n in map(values.get, METRICS)]))
+    return rows
+
+
+def trends(store: Store, day: date) -> list[Trend]:
+    """Every number of pipelines.examples.data_quality that was measured on ``day``, over the days until it."""
+    days = [d for d in store.dates(EXAMPLES) if d <= day][-DAYS - 1 :]
+    told = [m.facts.get("quality", {}) for d in days if (m := store.manifest(EXAMPLES, d))]
+    found = []
+    for name, now in (told[-1] if told else {}).items():
+        values = [t.get(name) for t in told]
+        known = [(at, v) for at, v in enumerate(values) if v is not None]
+        if now is None or not known:
+            continue
+        low, high = min(v for _, v in known), max(v for _, v in known)
+        x, y = SIZE[0] / max(len(told) - 1, 1), SIZE[1] / ((high - low) or 1)
+        line = [(at * x, SIZE[1] - (v - low) * y if high > low else SIZE[1] / 2) for at, v in known]
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in line)
+        before = values[-2] if len(values) > 1 else None
+        found.append(Trend(name, now, before, points, low, high))
+    return found
+
+
+def _figures(night: NightSummary, before: Manifest | None) -> dict[str, Figure]:
+    """What can be drawn; what was not measured is not here, and the page says so."""
+    decision, facts, drawn = night.decision, night.scores.facts, dict[str, Figure]()
+    if losses := versions.losses(night.model, decision.version):
+        drawn["training"] = plots.training_curve(losses, decision.base_rate)
+    if decision.gain:
+        point, low, high = decision.gain
+        drawn["gain"] = plots.gain(point, low, high, night.nightly.min_gain)
+    if decision.calibration:
+        drawn["judged"] = _calibration(decision.calibration, f"EvalResult on {decision.judged}")
+    if facts.get("calibration"):
+        drawn["last"] = _calibration(facts["calibration"], "The last night's scores")
+    if "histogram" in facts:
+        earlier = before.facts.get("histogram") if before else None
+        was = np.array(earlier) if earlier else None
+        drawn["scores"] = plots.score_histogram(np.array(facts["histogram"]), was)
+    return drawn
+
+
+def _calibration(buckets: list[list[float]], title: str) -> Figure:
+    return plots.calibration_curve([Calibration(int(n), s, r) for n, s, r in buckets], title)
+
+
+def _limits(night: NightSummary) -> list[tuple[str, float | None, str]]:
+    """What guards ask of a table: name, number (None: not measured), limit in words."""
+    rows: list[tuple[str, Any, str]] = []
+    for name, side, limit in night.guards.of_numbers():
+        words = "none" if limit is None else f"{'≥' if side == 'min' else '≤'} {limit:g}"
+        rows.append((name.replace("_", " "), night.scores.facts.get(name), words))
+    facts, most = night.scores.facts, night.guards.max_calibration
+    ratio = facts["expected"] / facts["clicks"] if facts.get("clicks") else None
+    words = f"{1 / most:.3g} to {most:g}" if most else "none"
+    return [*rows, ("calibration of the last scores", ratio, words)]
+
+
+def _took(stages: Sequence[Stage]) -> float:
+    """Seconds from the start of the first stage to the end of the last one."""
+    ends = [(s.ended.timestamp() - s.seconds, s.ended.timestamp()) for s in stages if s.ended]
+    return max(e for _, e in ends) - min(b for b, _ in ends) if ends else 0.0

@@ -1,0 +1,84 @@
+"""Prints a night: metrics of the models, counts that reconcile, and one user's candidates."""
+
+from datetime import date
+
+from rich.table import Table
+
+from din_model.console import console
+from din_model.registry import versions
+from pipelines.examples.publish import unsampled_examples
+from pipelines.reports.explanation import Explained
+from pipelines.reports.nightly import METRICS, NightSummary, metric_rows
+from pipelines.store.store import Manifest, Store
+from pipelines.training.evaluate import Metrics
+
+
+def print_night(store: Store, night: NightSummary, day: date, user: str) -> None:
+    """Print how the models were evaluated, that the counts reconcile, and one user's candidates.
+
+    Args:
+        user: the name of the user column.
+    """
+    console.print()
+    console.print(metrics_table(night.decision.metrics, night.decision.judged or str(day)))
+    console.print(f"  {share_of_possible(night.decision.metrics, night.encoder)}")
+    scores = night.scores
+    impressions_reconciled(unsampled_examples(store, day), night.per_positive)
+    trained = versions.load(night.model, night.decision.version)[1]
+    reconciled(
+        f"manifest rows of version {night.decision.version}", trained.rows, read=trained.rows_read
+    )
+    offered, refused = scores.facts["candidates"], scores.facts["refused"]
+    parts = {"scores": scores.rows, "refused": refused, "erased": scores.erased}
+    parts["below_top"] = scores.facts.get("below_top", 0)
+    reconciled(f"candidates for {scores.date}", offered, **parts)
+    if night.explained:
+        _print_best(night.explained, user)
+
+
+def metrics_table(results: Metrics, day: str) -> Table:
+    """One line a model or baseline; all judged on the same rows."""
+    table = Table(title=f"EvalResult on {day}, which none of them saw", title_justify="left")
+    table.add_column("")
+    for name in METRICS.values():
+        table.add_column(name, justify="right")
+    for name, numbers in metric_rows(results):
+        table.add_row(name, *numbers)
+    return table
+
+
+def share_of_possible(results: Metrics, encoder: str) -> str:
+    """How much of the reference's AUC above chance the model reaches."""
+    if "reference" not in results:
+        return ""
+    share = (results[encoder]["auc"] - 0.5) / (results["reference"]["auc"] - 0.5)
+    return f"(AUC - 0.5) / (best possible AUC - 0.5) = {share:.3f}"
+
+
+def impressions_reconciled(examples: Manifest, per_positive: int) -> None:
+    """Print what a day's impressions, and the rows drawn for each good one, have become."""
+    reasons = examples.facts["funnel"]["impressions"]
+    shown, drawn = sum(reasons.values()), reasons["good"] * per_positive
+    what = f"impressions of {examples.date}" + (f" and {drawn:,} drawn rows:" if drawn else "")
+    quarantined = shown - reasons["good"]
+    reconciled(
+        what, shown + drawn,
+        examples=examples.rows, quarantined=quarantined, erased=examples.erased,
+    )  # fmt: skip
+
+
+def reconciled(what: str, total: int, **parts: int) -> None:
+    """Print a number and the parts that must add up to it; erased and cut ones if there are."""
+    seldom = ("erased", "below_top")
+    parts = {name: count for name, count in parts.items() if count or name not in seldom}
+    sign = "=" if total == sum(parts.values()) else "≠"
+    told = " + ".join(f"{name} {count:,}" for name, count in parts.items())
+    console.print(f"  {what} {total:,} {sign} {told}")
+
+
+def _print_best(best: Explained, user: str) -> None:
+    console.print(f"\n  [bold]{user} {best.user}[/]: best candidates, and what weighed most")
+    for offer in best.offers:
+        console.print(f"  {offer.rank}. {offer.item}   score {offer.score:.3f}")
+        for why in offer.explanations:
+            console.print(f"       {why.weight:.3f}  {why.kind}: {why.behaviour}")

@@ -1,0 +1,1 @@
+"""Candidates of a date into a published table of scores."""

@@ -1,0 +1,273 @@
+"""Candidates by rule, where no table of them is given: popular, new, and of what users like.
+
+Stands where ``sources.candidates`` does, before scoring. All of it is known from what is published
+up to the end of the day before (examples, state, vocabulary); no log is read again. Lists of items
+are sent to the users, each of whom is one row until the items are known: no step is larger than
+users x candidates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from din_model.config import Section
+from din_model.errors import InputError
+from din_model.features import FIRST_ID, UNKNOWN, Feature, FeatureSpec
+from pipelines.examples.publish import EXAMPLES, unsampled_examples
+from pipelines.examples.state import STATE, as_behaviours
+from pipelines.examples.vocabulary import NAME as VOCABULARY
+from pipelines.examples.vocabulary import decode, open_vocabulary
+from pipelines.ingest.logs import DAY, Logs
+from pipelines.ingest.sources import days_between, start_of
+from pipelines.store.store import Store
+
+USER, ITEM, KEY, VALUE = "_user", "_item", "_item_key", "_value"
+
+
+@dataclass(frozen=True)
+class CandidatesConfig(Section):
+    """Candidates by rule, for whoever has a history or was shown something the day before.
+
+    Attributes that no side table holds are the newest that the day before tells of user or item.
+
+    Attributes:
+        popular: so many items to every user, by the day's clicks, then by how often it showed them.
+        of_categories: so many of the popular items whose ``by`` has a value that the user's history
+            holds. Each value gets its share of the history; what rounding or a short list leaves
+            over goes to the most frequent values first.
+        by: the item feature that tells the categories of ``of_categories``.
+        new: so many items first seen in the last ``new_days``, the newest first, then by how often
+            they were shown. On a store's first date nothing can be told to be new.
+        new_days: how many days an item is new for.
+        exclude_seen: drop the items that the user's history holds; nothing takes their place.
+    """
+
+    popular: int = 0
+    of_categories: int = 0
+    by: str | None = None
+    new: int = 0
+    new_days: int = 1
+    exclude_seen: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.popular, self.of_categories, self.new) < 0 or self.new_days < 1:
+            raise ValueError("numbers of items must not be negative, and new_days at least 1")
+        if not (self.popular or self.of_categories or self.new):
+            raise ValueError("nothing is asked for: set popular, of_categories or new")
+
+
+def candidates(logs: Logs, store: Store, day: date, config: CandidatesConfig | None) -> DataFrame:
+    """The rows to be scored for ``day``: of the table that is given, else generated.
+
+    Raises:
+        InputError: there is neither ``sources.candidates`` nor the section; see ``generated``.
+    """
+    if logs.sources.candidates or config is None:
+        return logs.candidates(day)
+    return generated(logs, store, day, config)
+
+
+def generated(logs: Logs, store: Store, day: date, config: CandidatesConfig) -> DataFrame:
+    """Generate the candidates of ``day``: a row a (user, item), as ``Logs.candidates`` has them.
+
+    Attributes that no side table holds are the newest that examples tell of the user or the item:
+    those of the day before or, with ``new``, of the last ``new_days``.
+
+    Raises:
+        InputError: the day before is not built; no feature to tell categories by, no history to
+            tell what was seen; nothing is generated.
+    """
+    spark, spec, night = logs.spark, logs.spec, day - DAY
+    state = store.read(spark, [store.require(STATE, night, "run jobs.build_sequences for it")])
+    today = store.read(spark, [unsampled_examples(store, night)])
+    days = days_between(day - config.new_days * DAY, night) if config.new else [night]
+    lately = store.read(
+        spark, [unsampled_examples(store, d) for d in days if store.manifest(EXAMPLES, d)]
+    )
+    vocabulary, _ = open_vocabulary(spark, store)
+
+    # What there is to offer: one list for all, and one for each value that users may like.
+    by = _by(spec, config) if config.of_categories else None
+    items = _keyed(_counted(today, spec, by), ITEM, KEY, spec[spec.item], vocabulary)
+    for_all = items.orderBy(*_most_clicked()).limit(config.popular).select(ITEM)
+    new = _first_seen(logs, store, days).join(_counted(lately, spec, None), ITEM, "left")
+    new = new.orderBy(F.desc("_first"), F.desc_nulls_last("_shown"), KEY).limit(config.new)
+    for_all = for_all.union(new.select(ITEM))
+
+    # Who is offered what: one row a user.
+    past = _visible(state, spec, start_of(day, spec.time_zone))
+    users = state.select(spec.user).union(today.select(spec.user)).distinct()
+    users = users.withColumnRenamed(spec.user, USER)
+    rows = users.crossJoin(F.broadcast(for_all.agg(F.collect_set(ITEM).alias("_for_all"))))
+    listed, offered = for_all, F.col("_for_all")
+    if by:
+        top = _top(items, config.of_categories)
+        liked = _liked(past.select(USER, F.col(by).alias(VALUE)), top, config.of_categories)
+        rows, listed = rows.join(liked, USER, "left"), listed.union(top.select(ITEM))
+        offered = F.array_union(offered, _or_empty("_liked"))
+    if config.exclude_seen:
+        rows = rows.join(_seen(past, spec), USER, "left")
+        offered = F.array_except(offered, _or_empty("_seen"))
+    rows = rows.select(USER, offered.alias("_offered")).where(F.size("_offered") > 0)
+    if rows.isEmpty():
+        raise InputError(
+            f"candidates: nothing is generated for {day}: of what the section asks for, {night} has"
+            " no item that is left to any user; set candidates.popular, or exclude_seen to false"
+        )
+
+    # Ids become the keys and attributes of the logs.
+    rows = _named(rows, USER, spec[spec.user], logs, lately, vocabulary)
+    catalogue = _named(listed.distinct(), ITEM, spec[spec.item], logs, lately, vocabulary)
+    pairs = rows.withColumn(ITEM, F.explode("_offered")).join(F.broadcast(catalogue), ITEM)
+    told = [f.name for f in spec.side("user", "item") if f.name in pairs.columns]
+    empty = [F.lit(None).cast("string").alias(name) for name in ("reason", "raw")]
+    return logs.known(pairs.select(*told, *empty), day)
+
+
+def _by(spec: FeatureSpec, config: CandidatesConfig) -> str:
+    """The item feature whose values the histories hold."""
+    held = {name for h in spec.histories for name in h.fields.values()} - {spec.item}
+    if config.by in held:
+        return config.by
+    if config.by is None and len(held) == 1:
+        return held.pop()
+    what = f"{config.by!r} is in no history" if config.by else "of_categories needs it"
+    there = ", ".join(sorted(held)) or f"nothing but {spec.item!r}"
+    raise InputError(f"candidates.by: {what}; name what histories hold of an item: {there}")
+
+
+def _counted(examples: DataFrame, spec: FeatureSpec, by: str | None) -> DataFrame:
+    """Each item's clicks, times shown and, if asked, newest value of ``by``.
+
+    Of the examples, not the published counts: those know a sample of the day where it is sampled.
+    """
+    counts = [F.count_if(F.col("label") > 0).alias("_clicks"), F.count(F.lit(1)).alias("_shown")]
+    value = [_newest(F.col(by), F.col(by) > UNKNOWN).alias(VALUE)] if by else []
+    return examples.groupBy(F.col(spec.item).alias(ITEM)).agg(*counts, *value)
+
+
+def _newest(value: Column, known: Column) -> Column:
+    """The value of the newest example that knows one, null if none does."""
+    return F.max_by(value, F.when(known, F.struct("time", "example_id")))
+
+
+def _most_clicked() -> list[Column]:
+    return [F.desc("_clicks"), F.desc("_shown"), F.col(KEY)]
+
+
+def _first_seen(logs: Logs, store: Store, days: Sequence[date]) -> DataFrame:
+    """The items that are no older than ``days``: id, key, and the date they are first seen on."""
+    name = logs.spec[logs.spec.item].vocabulary
+    frames = [logs.spark.createDataFrame([], f"{ITEM} int, {KEY} string, _first string")]
+    for part in [m for day in days if (m := store.manifest(VOCABULARY, day))]:
+        # Where there was no vocabulary before, keys of any earlier date may be among the first.
+        if first := part.facts["first_new"].get(name):
+            rows = store.read(logs.spark, [part]).where(F.col("vocabulary") == name)
+            rows = rows.where(F.col("id") >= first).select("id", "key", F.lit(part.date))
+            frames.append(rows)
+    return reduce(DataFrame.union, frames)
+
+
+def _visible(state: DataFrame, spec: FeatureSpec, cutoff: int) -> DataFrame:
+    """The behaviours that histories show at the cutoff; the others wait for their lag to pass."""
+    lags = F.array(*[F.lit(h.lag) for h in spec.histories])
+    rows = as_behaviours(state, spec).withColumnRenamed(spec.user, USER)
+    return rows.where(F.col("time") + F.element_at(lags, F.col("kind") + 1) < cutoff)
+
+
+def _top(items: DataFrame, count: int) -> DataFrame:
+    """The most popular ``count`` items of each value, with their place among them, from 1."""
+    best_first = Window.partitionBy(VALUE).orderBy(*_most_clicked())
+    placed = items.where(F.col(VALUE) > UNKNOWN).withColumn(
+        "_place", F.row_number().over(best_first)
+    )
+    return placed.where(F.col("_place") <= count)
+
+
+def _liked(held: DataFrame, top: DataFrame, count: int) -> DataFrame:
+    """Deal ``count`` items out to each user over the values that the history holds.
+
+    Args:
+        held: (user, value) of each behaviour.
+        top: see ``_top``.
+
+    Returns:
+        A row a user, with ``_liked`` (array<int>): as many ids as asked for, or as there are.
+    """
+    in_order = F.sort_array(F.collect_list(F.struct("_place", ITEM)))[ITEM]
+    lists = top.groupBy(VALUE).agg(in_order.alias("_list"))
+    sizes = lists.select(VALUE, F.size("_list").alias("_there"))
+    rows = held.groupBy(USER, VALUE).agg(F.count(F.lit(1)).alias("_times"))
+    rows = rows.join(F.broadcast(sizes), VALUE)
+    of_user = Window.partitionBy(USER)
+    rows = rows.withColumn("_total", F.sum("_times").over(of_user))
+    share = F.least("_there", F.expr(f"{count} * _times div _total"))
+    rows = rows.withColumn("_share", share).withColumn("_room", F.col("_there") - share)
+    frequent_first = of_user.orderBy(F.desc("_times"), VALUE)
+    filled = F.sum("_room").over(frequent_first.rowsBetween(Window.unboundedPreceding, -1))
+    left = count - F.sum("_share").over(of_user) - F.coalesce(filled, F.lit(0))
+    more = F.greatest(F.lit(0), F.least("_room", left))
+    rows = rows.withColumn("_given", (F.col("_share") + more).cast("int"))
+    rows = rows.where("_given > 0").join(F.broadcast(lists), VALUE)
+    row_partition = F.collect_list(F.slice("_list", F.lit(1), F.col("_given")))
+    return rows.groupBy(USER).agg(F.flatten(row_partition).alias("_liked"))
+
+
+def _seen(past: DataFrame, spec: FeatureSpec) -> DataFrame:
+    if spec.item not in past.columns:
+        raise InputError(
+            f"candidates.exclude_seen: no kind of history has {spec.item!r}, so what users have seen is not"
+            " known: leave it false"
+        )
+    return past.groupBy(USER).agg(F.collect_set(spec.item).alias("_seen"))
+
+
+def _or_empty(ids: str) -> Column:
+    return F.coalesce(ids, F.array().cast("array<int>"))
+
+
+def _keyed(
+    rows: DataFrame, ids: str, name: str, feature: Feature, vocabulary: DataFrame
+) -> DataFrame:
+    """Add the keys that ``ids`` stand for; rows whose key is not known any more are dropped."""
+    rows = rows.withColumn(name, F.col(ids))
+    return decode(rows, name, F.lit(feature.vocabulary), vocabulary).where(F.col(name).isNotNull())
+
+
+def _named(
+    rows: DataFrame, ids: str, key: Feature, logs: Logs, examples: DataFrame, vocabulary: DataFrame
+) -> DataFrame:
+    """Add the user's or item's key, and the attributes that no side table holds."""
+    rows = _keyed(rows, ids, key.name, key, vocabulary)
+    own = [f for f in logs.side_tables.own(rows, logs.spec.side(key.side)) if f is not key]
+    if not own:
+        return rows
+    newest = []
+    for f in own:
+        value, known = F.col(f.name), F.col(f.name) > UNKNOWN
+        if f.is_list:
+            length = F.col(f"{f.name}__length")
+            value, known = F.slice(f.name, F.lit(1), length), length > 0
+        newest.append(_newest(value, known).alias(f.name))
+    told = examples.groupBy(F.col(key.name).alias(ids)).agg(*newest)
+    told = reduce(lambda t, f: _raw(t, ids, f, vocabulary), own, told)
+    return rows.join(told, ids, "left")
+
+
+def _raw(rows: DataFrame, ids: str, feature: Feature, vocabulary: DataFrame) -> DataFrame:
+    """Turn a feature's ids back into what the encoding takes to the same ids."""
+    name, of = feature.name, F.lit(feature.vocabulary)
+    if feature.type == "number":
+        lowest = F.array(*map(F.lit, (float("-inf"), *feature.boundaries)))
+        bucket = F.element_at(lowest, F.col(name) - FIRST_ID + 1)
+        # Spark 4.0 gives some element where the place is null.
+        return rows.withColumn(name, F.when(F.col(name).isNotNull(), bucket))
+    if not feature.is_list:
+        return decode(rows, name, of, vocabulary)
+    each = decode(rows.select(ids, F.posexplode(name).alias("_at", name)), name, of, vocabulary)
+    in_order = F.sort_array(F.collect_list(F.struct("_at", name)))[name].alias(name)
+    return rows.drop(name).join(each.groupBy(ids).agg(in_order), ids, "left")

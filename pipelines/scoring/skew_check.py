@@ -1,0 +1,69 @@
+"""Whether the night sees what training saw: attaches a day's histories again, as nights do."""
+
+from datetime import date
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from din_model.console import stage
+from din_model.errors import InputError
+from din_model.features import FeatureSpec
+from pipelines.examples.point_in_time_join import attach_history, unpacked
+from pipelines.examples.publish import unsampled_examples
+from pipelines.examples.state import STATE, as_behaviours
+from pipelines.examples.vocabulary import open_vocabulary
+from pipelines.ingest.logs import DAY, Logs, with_serving_defaults
+from pipelines.ingest.sources import start_of
+from pipelines.scoring.scorer import encoded
+from pipelines.store.store import Store
+
+
+def replay(logs: Logs, store: Store, day: date) -> int:
+    """Compare the histories that the night gives to ``day``'s impressions with the examples'.
+
+    Returns the number of rows compared.
+
+    Raises:
+        InputError: rows differ, or history.cutoff is not day.
+    """
+    examples = unsampled_examples(store, day)
+    spec = FeatureSpec.from_json(examples.facts["spec"])
+    if spec.cutoff != "day":
+        raise InputError("score.replay: nights see whole days, so history.cutoff must be day")
+    state = store.require(STATE, day - DAY, "run jobs.build_sequences for it")
+    vocabulary, _ = open_vocabulary(logs.spark, store)
+    shown = logs.impressions(day, day).where("reason is null").drop("reason", "raw")
+    shown = encoded(with_serving_defaults(shown, spec), spec, vocabulary)
+    past = store.read(logs.spark, [state])
+    with stage(f"{day} replay") as report:
+        written = store.read(logs.spark, [examples])
+        rows, differ = _differences(shown, written, past, spec, day)
+        report.rows = rows
+    if differ or rows != examples.rows:
+        raise InputError(
+            f"replay of {day}: {differ} of {rows} rows have other histories than the examples"
+        )
+    return rows
+
+
+def _differences(
+    shown: DataFrame, examples: DataFrame, state: DataFrame, spec: FeatureSpec, day: date
+) -> tuple[int, int]:
+    """Attach histories to impressions the way the night does; return (rows, rows that differ).
+
+    Args:
+        shown: the good impressions of ``day``, encoded, with example_id.
+        examples: the published examples of the same day.
+    """
+    targets = shown.withColumn("cutoff", F.lit(start_of(day, spec.time_zone)))
+    again = unpacked(attach_history(targets, as_behaviours(state, spec), spec), spec)
+    columns = [h.column(c) for h in spec.histories for c in ("length", *h.lists)]
+    key = ["example_id", spec.user, spec.item]
+    fingerprint = F.xxhash64(*key, *columns)
+    first = examples.select(fingerprint.alias("hash")).groupBy("hash").count()
+    second = again.select(fingerprint.alias("hash")).groupBy("hash").count()
+    paired = first.join(second.withColumnRenamed("count", "replayed"), "hash", "full")
+    gap = F.abs(F.coalesce("count", F.lit(0)) - F.coalesce("replayed", F.lit(0)))
+    total = paired.agg(F.sum(F.coalesce("count", F.lit(0))), F.sum(gap)).first()
+    assert total is not None
+    return int(total[0] or 0), int(total[1] or 0)

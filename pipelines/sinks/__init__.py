@@ -1,0 +1,1 @@
+"""Copies of published scores in other systems."""

@@ -1,0 +1,89 @@
+"""Where a published table of scores also goes: a table of Spark's catalog, and PostgreSQL.
+
+The store stays the answer; these are copies for those who ask by SQL. Only what is published is
+delivered, and a delivery that failed is made good by running the job again.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from din_model.console import stage
+from din_model.errors import InputError
+from pipelines.sinks.names import TABLE, identifiers
+
+MODE = "spark.sql.sources.partitionOverwriteMode"
+
+
+def to_catalog(rows: DataFrame, table: str, day: date) -> None:
+    """Replace the partition of ``day`` in a table of the catalog; other dates stay as they are.
+
+    The table is created where it is missing, as Parquet partitioned by date; one that is there may
+    be of any format that Spark can overwrite by partition. The old rows go when the new ones are
+    written, so a job that fails before leaves them. In a Parquet table a reader may meet the moment
+    of exchange; formats with transactions have none.
+
+    Args:
+        rows: at least one, with ``date`` as string.
+        table: one to three names, ``catalog.database.table``.
+
+    Raises:
+        InputError: a name that is none, a table of other columns or other partitions, or one that
+            the catalog does not let us make or write.
+    """
+    quoted = ".".join(f"`{name}`" for name in identifiers(table, TABLE, 3))
+    spark = rows.sparkSession
+    with stage(f"{day} to {table}"), _one_line(table):
+        empty = rows.limit(0).write.format("parquet").partitionBy("date")
+        empty.mode("ignore").saveAsTable(quoted)
+        _require_same_columns(spark.table(quoted).schema, rows.schema, table)
+        partitions = [c.name for c in spark.catalog.listColumns(quoted) if c.isPartition]
+        if partitions != ["date"]:
+            raise InputError(
+                f"{TABLE}: {table} is partitioned by {', '.join(partitions) or 'nothing'}, so no"
+                " date can be replaced in it: it must be by date alone; name another table"
+            )
+        of_day = rows.where(F.col("date") == str(day)).select(spark.table(quoted).columns)
+        with _by_partition(spark):
+            of_day.write.insertInto(quoted, overwrite=True)
+
+
+def _require_same_columns(has: StructType, wanted: StructType, table: str) -> None:
+    there = {field.name: field.dataType.simpleString() for field in has}
+    ours = {field.name: field.dataType.simpleString() for field in wanted}
+    wrong = [f"{name} is missing" for name in ours if name not in there]
+    wrong += [f"{name} is not among the scores" for name in there if name not in ours]
+    wrong += [
+        f"{name} is {there[name]}, the scores have {ours[name]}"
+        for name in ours
+        if there.get(name, ours[name]) != ours[name]
+    ]
+    if wrong:
+        raise InputError(
+            f"{TABLE}: {table} has other columns than the scores ({'; '.join(wrong)}): alter it,"
+            " or name another table"
+        )
+
+
+@contextmanager
+def _by_partition(spark: SparkSession) -> Iterator[None]:
+    """Let an overwrite replace the partitions of its rows alone, once they are written."""
+    before = spark.conf.get(MODE)
+    spark.conf.set(MODE, "dynamic")
+    try:
+        yield
+    finally:
+        spark.conf.set(MODE, before)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _one_line(table: str) -> Iterator[None]:
+    try:
+        yield
+    except AnalysisException as error:
+        raise InputError(f"{TABLE}: {table}: {str(error).strip().splitlines()[0]}") from None

@@ -1,0 +1,1 @@
+"""Published data sets: manifests, commits, Parquet files."""

@@ -1,0 +1,123 @@
+"""Evaluates models and baselines on the rows of an evaluation date."""
+
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from din_model.console import stage
+from din_model.data.batch import from_columns
+from din_model.data.loader import Columns
+from din_model.distributed.collectives import all_reduce
+from din_model.evaluation import drift
+from din_model.evaluation.calibration import Calibration
+from din_model.evaluation.evaluate import predict_batches
+from din_model.evaluation.metrics import Meter, Sums
+from din_model.evaluation.slices import Slice, Slices
+from din_model.modules.din import DIN
+from din_model.registry import versions
+from pipelines.store.store import Store
+from pipelines.training.training_set import TrainingSet
+
+Metrics = dict[str, dict[str, float]]
+
+
+Score = Callable[[Columns, NDArray[Any]], NDArray[Any]]
+"""What a judged batch is scored by, given its columns and the model's scores."""
+
+
+PRIOR = 10.0
+"""Impressions at the base rate that the popularity baseline gives every item to start with."""
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What the judging rows of all ranks say of a model, and of what was judged beside it.
+
+    Attributes:
+        metrics: by name, see din_model.evaluation.metrics.Meter.
+        by_user: by name, see din_model.evaluation.metrics.Meter.by_user.
+        calibration: by name.
+        scores: histogram (din_model.evaluation.drift) of the model's scores, as it publishes them.
+        slices: of those that were asked for; see din_model.evaluation.slices.
+    """
+
+    metrics: Metrics
+    by_user: dict[str, dict[str, Sums]]
+    calibration: dict[str, list[Calibration]]
+    scores: NDArray[Any]
+    slices: list[Slice]
+
+
+def evaluate_versions(
+    store: Store, training_set: TrainingSet, model_name: str, by_name: dict[str, int]
+) -> EvalResult:
+    """Judge registered versions, by name, and the base rate, on the same rows, read once."""
+    (name, model), *others = [(n, versions.load(model_name, v)[0]) for n, v in by_name.items()]
+    beside = {each: _scored_by(other) for each, other in others}
+    beside["base rate"] = _baselines(training_set)["base rate"]
+    return evaluate_model(model, store, training_set, name, beside, by_name)
+
+
+def evaluate_model(
+    model: DIN, store: Store, training_set: TrainingSet, name: str, beside: dict[str, Score] | None = None,
+    sliced: Collection[str] = (),
+) -> EvalResult:  # fmt: skip
+    """Judge a model, by ``name``, and what stands ``beside`` it on the same rows; some by slices.
+
+    Slices are of one process alone, whatever the ranks.
+    """
+    user, item = training_set.spec.user, training_set.spec[training_set.spec.item].vocabulary
+    slices = Slices(training_set.spec, training_set.counts[item]["shown"]) if sliced else None
+    scores: dict[str, Score] = {name: lambda columns, score: score} | (beside or {})
+    published = np.zeros(drift.BINS, np.int64)
+    with ExitStack() as stack, stage(f"judge {model.config.encoder}") as report:
+        meters = {each: stack.enter_context(Meter()) for each in scores}
+        for columns, score in predict_batches(model, training_set.evaluation_loader(store)):
+            said = {each: score_by(columns, score) for each, score_by in scores.items()}
+            for each, meter in meters.items():
+                meter.add(columns["label"], said[each], columns[user])
+            if slices:
+                slices.add(columns, {each: said[each] for each in sliced})
+            published += drift.histogram(score, training_set.logit_shift)
+        results = {each: meter.result() for each, meter in meters.items()}
+        by_user = {each: meter.by_user() for each, meter in meters.items()}
+        report.rows, report.note = int(results[name]["rows"]), f"AUC {results[name]['auc']:.4f}"
+        published = all_reduce(torch.from_numpy(published)).numpy()
+        calibration = {each: meter.calibration() for each, meter in meters.items()}
+        return EvalResult(
+            results, by_user, calibration, published, slices.result() if slices else []
+        )
+
+
+def _scored_by(model: DIN) -> Score:
+    @torch.no_grad()
+    def score(columns: Columns, _: NDArray[Any]) -> NDArray[Any]:
+        return torch.sigmoid(model(from_columns(columns, model.spec))).numpy()
+
+    return score
+
+
+def _baselines(training_set: TrainingSet) -> dict[str, Score]:
+    """What it costs to know less: the click rate alone, each item's click rate, and, if the logs
+    give one, the reference score.
+    """
+    rate = training_set.base_rate
+    item = training_set.counts[training_set.spec[training_set.spec.item].vocabulary]
+    by_item = (item["clicked"] + PRIOR * rate) / (item["shown"] + PRIOR)
+
+    def popularity(columns: Columns, score: NDArray[Any]) -> NDArray[Any]:
+        ids = columns[training_set.spec.item]
+        return np.where(ids < len(by_item), by_item[np.minimum(ids, len(by_item) - 1)], rate)
+
+    found: dict[str, Score] = {
+        "popularity": popularity,
+        "base rate": lambda columns, score: np.full(len(score), rate),
+    }
+    if training_set.spec.reference:
+        found["reference"] = lambda columns, score: columns["reference"]
+    return found

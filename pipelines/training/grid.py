@@ -1,0 +1,202 @@
+"""Encoders x dimensions x seeds on one data set: does a fixed user vector do, and at which size?
+
+Every cell trains a model that differs in nothing else, and judges it on the same rows: as a whole,
+by slices, and by what it would show to users out of a sample of the catalogue.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from din_model.config import Section
+from din_model.console import console
+from din_model.data.batch import Batch, from_columns, with_histories
+from din_model.data.loader import Columns
+from din_model.features import FeatureSpec
+from din_model.modules.din import DIN, Encoder
+from din_model.training.config import TrainConfig
+from pipelines.store.store import Store
+from pipelines.training.challenger import train
+from pipelines.training.evaluate import evaluate_model
+from pipelines.training.training_set import TrainingSet
+
+TOP = 10
+USERS_AT_ONCE = 8
+LOOKED_AT = 100_000
+"""Judging rows out of which users and items are drawn."""
+
+Track = Callable[[str], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class CompareConfig(Section):
+    """The grid of jobs.compare: each encoder at each dimension with each seed.
+
+    Attributes:
+        encoders: those to compare.
+        dimensions: of the tables that candidate and history share; others stay as they are.
+        seeds: one training each; the report tells mean and deviation.
+        match: the dimension of ``din`` that ``mean`` is to match.
+        users: how many users the top lists are made for.
+        items: how many items are ranked for each of them.
+        report: the folder of the report.
+    """
+
+    encoders: tuple[Encoder, ...] = ("mean", "din")
+    dimensions: tuple[int, ...] = (4, 8, 16)
+    seeds: tuple[int, ...] = (1, 2)
+    match: int = 8
+    users: int = 200
+    items: int = 500
+    report: str = "out/compare"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trained model, judged.
+
+    ``slices``: AUC by slice. ``coverage``: share of the sampled items that some user's top list
+    shows; ``popularity``: mean percentile (1 the most shown item) of what the top lists show.
+    """
+
+    encoder: str
+    dimension: int
+    seed: int
+    metrics: dict[str, float]
+    slices: dict[str, float] = field(default_factory=dict)
+    coverage: float = float("nan")
+    popularity: float = float("nan")
+
+    def numbers(self) -> dict[str, float]:
+        """All of them, flat, as a run logs them."""
+        flat = self.metrics | {f"slice/{k}": v for k, v in self.slices.items()}
+        return flat | {"coverage": self.coverage, "popularity": self.popularity}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Users (rows that judge, one a user) and items (of the catalogue) for the top lists."""
+
+    users: Columns
+    items: Columns
+
+
+def with_dimension(spec: FeatureSpec, dimension: int) -> FeatureSpec:
+    """The spec with another dimension of every table that a history reads."""
+    shared = {spec[f].vocabulary for h in spec.histories for f in h.fields.values()}
+    features = tuple(
+        replace(f, dimension=dimension) if f.vocabulary in shared else f for f in spec.features
+    )
+    return replace(spec, features=features)
+
+
+def run_grid(
+    store: Store, training_set: TrainingSet, config: TrainConfig, grid: CompareConfig, tracked: Track,
+    log: Callable[[dict[str, float]], None],
+) -> tuple[list[Trial], dict[str, DIN], Sample]:  # fmt: skip
+    """Train and judge every cell; return them, an encoder's model at ``match``, and the sample.
+
+    ``tracked`` opens a run by name, in which ``log`` is told the cell's numbers.
+    """
+    sample = draw_sample(store, training_set, grid)
+    cells, models = [], dict[str, DIN]()
+    for encoder in grid.encoders:
+        for dimension in grid.dimensions:
+            for seed in grid.seeds:
+                sized = replace(training_set, spec=with_dimension(training_set.spec, dimension))
+                drawn = replace(config, seed=seed, model=replace(config.model, encoder=encoder))
+                name = f"{encoder} {dimension} seed {seed}"
+                console.print(f"  [bold]{name}[/]")
+                with tracked(name):
+                    model, *_ = train(store, sized, drawn, lambda m, s: None)
+                    cell = evaluate_trial(store, sized, model, encoder, dimension, seed, sample)
+                    log(cell.numbers())
+                cells.append(cell)
+                if dimension == grid.match:
+                    models.setdefault(encoder, model)
+    return cells, models, sample
+
+
+def evaluate_trial(
+    store: Store, training_set: TrainingSet, model: DIN, encoder: str, dimension: int, seed: int,
+    sample: Sample,
+) -> Trial:  # fmt: skip
+    """Judge a model on the training set's judging rows, by slices, and by its top lists."""
+    judged = evaluate_model(model, store, training_set, encoder, sliced=[encoder])
+    shown = training_set.counts[training_set.spec[training_set.spec.item].vocabulary]["shown"]
+    coverage, popularity = top_lists(model, sample, shown)
+    by_slice = {part.name: part.auc.get(encoder, float("nan")) for part in judged.slices}
+    results = judged.metrics[encoder]
+    return Trial(encoder, dimension, seed, results, by_slice, coverage, popularity)
+
+
+def draw_sample(store: Store, training_set: TrainingSet, grid: CompareConfig) -> Sample:
+    """One judging row of each of some users, and some items with their attributes."""
+    spec, rng = training_set.spec, np.random.default_rng(2019)
+    chunks: list[Columns] = []
+    for columns in training_set.evaluation_loader(store).chunks():
+        chunks.append(columns)
+        if sum(len(c["label"]) for c in chunks) >= LOOKED_AT:
+            break
+    rows = {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
+    _, first = np.unique(rows[spec.user], return_index=True)
+    users = rng.permutation(first)[: grid.users]
+    _, first = np.unique(rows[spec.item], return_index=True)
+    items = rng.permutation(first)[: grid.items]
+    return Sample({n: v[users] for n, v in rows.items()}, {n: v[items] for n, v in rows.items()})
+
+
+@torch.inference_mode()
+def top_lists(model: DIN, sample: Sample, shown: NDArray[Any]) -> tuple[float, float]:
+    """Every user scores every item; return coverage and popularity (see Trial) of the top lists."""
+    items = sample.items[model.spec.item]
+    order = np.argsort(np.argsort(shown, kind="stable"), kind="stable")
+    percentile = (order + 1) / len(order)
+    lists = []
+    for start in range(0, len(sample.users["label"]), USERS_AT_ONCE):
+        users = {n: v[start : start + USERS_AT_ONCE] for n, v in sample.users.items()}
+        scores = model(crossed(model.spec, users, sample.items)).view(-1, len(items))
+        lists.append(scores.topk(min(TOP, len(items)), dim=1).indices.numpy())
+    top = items[np.concatenate(lists)]
+    coverage = len(np.unique(top)) / min(len(items), top.size)
+    return coverage, float(percentile[np.minimum(top, len(percentile) - 1)].mean())
+
+
+def crossed(spec: FeatureSpec, users: Columns, items: Columns) -> Batch:
+    """A batch of every user (rows) with every item (rows), users first; histories are shared."""
+    count, each = len(users[spec.user]), len(items[spec.item])
+    columns: Columns = {}
+    for f in spec.features:
+        for name in [f.name, f"{f.name}__length"] if f.is_list else [f.name]:
+            if f.side == "item":
+                columns[name] = np.concatenate([items[name]] * count)
+            elif name in users:
+                columns[name] = np.repeat(users[name], each, axis=0)
+    histories = from_columns(users, spec).histories
+    return with_histories(columns, spec, histories, torch.arange(count).repeat_interleave(each))
+
+
+def mean_of_seeds(cells: list[Trial], metric: str) -> dict[tuple[str, int], tuple[float, float]]:
+    """(encoder, dimension) -> mean and standard deviation over seeds (0 for a single one)."""
+    groups: dict[tuple[str, int], list[float]] = {}
+    for cell in cells:
+        groups.setdefault((cell.encoder, cell.dimension), []).append(cell.numbers()[metric])
+    return {
+        key: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else 0.0)
+        for key, v in groups.items()
+    }
+
+
+def matching_dimension(cells: list[Trial], match: int) -> int | None:
+    """The smallest dimension at which the mean of ``mean`` reaches that of ``din`` at ``match``."""
+    found = mean_of_seeds(cells, "auc")
+    if ("din", match) not in found:
+        return None
+    goal = found["din", match][0]
+    reached = [d for (e, d), (value, _) in found.items() if e == "mean" and value >= goal]
+    return min(reached, default=None)

@@ -1,0 +1,162 @@
+"""Starts the ranks of a training: in this process, by torchrun's agent, or on Spark's executors."""
+
+import logging
+import os
+import signal
+import uuid
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, TypeVar, cast
+
+import fsspec
+import torch
+from py4j.protocol import Py4JJavaError
+from pyspark.ml.torch.distributor import TorchDistributor
+from pyspark.sql import SparkSession
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig as Elastic
+from torch.distributed.launcher.api import elastic_launch
+
+from din_model.config import Section
+from din_model.console import console
+from din_model.distributed import collectives
+from din_model.errors import InputError
+from din_model.registry import tracking
+from din_model.registry.tracking import TrackingConfig
+from din_model.training.config import TrainConfig
+from pipelines.failures import LOST, one_line
+from pipelines.session import spark_session
+from pipelines.store.store import Store
+from pipelines.training.challenger import Challenge, train_challenger
+from pipelines.training.evaluate import Metrics
+from pipelines.training.training_set import TrainingSet
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class LaunchConfig(Section):
+    """How the ranks of a training are started.
+
+    Attributes:
+        launcher: ``local``: this process is a rank, the only one unless torchrun started it;
+            ``torchrun``: processes on this machine, by torchrun's own agent; ``spark``: by
+            TorchDistributor, tasks of a barrier stage, which needs all their slots at once; with a
+            local master, processes on this machine.
+        ranks: how many.
+        restarts: how often torchrun's agent begins again after a rank was lost.
+    """
+
+    launcher: Literal["local", "torchrun", "spark"] = "local"
+    ranks: int = 1
+    restarts: int = 0
+
+    def __post_init__(self) -> None:
+        if self.launcher == "local" and self.ranks > 1:
+            raise ValueError("launcher local is one rank: name torchrun or spark")
+        if self.launcher != "torchrun" and self.restarts:
+            raise ValueError("restarts are torchrun's; Spark has spark.task.maxFailures")
+
+
+def launch_challenger(
+    store: Store, training_set: TrainingSet, train: TrainConfig, launch: LaunchConfig, server: TrackingConfig,
+    start: int | None = None,
+) -> tuple[int, Metrics]:  # fmt: skip
+    """Run ``train_challenger`` on every rank; rank 0 logs to the active MLflow run.
+
+    Args:
+        start: the version to continue from; None trains from scratch.
+
+    Raises:
+        InputError: a rank raised one, or was lost.
+    """
+    work = partial(train_challenger, store, training_set, train, server.model, start)
+    if launch.launcher != "local":
+        # A rank's environment may not name the tracking server.
+        reachable = replace(server, uri=tracking.address())
+        work = partial(_joined, reachable, tracking.active(), store.url, work)
+    if launch.launcher == "spark":
+        spark_session("train", training_set.spec.time_zone)  # TorchDistributor takes the active one
+    return on_ranks(launch, store.url, work)
+
+
+def _joined(
+    config: TrackingConfig, run: str | None, store_url: str, work: Challenge
+) -> tuple[int, Metrics]:
+    """Run ``work`` as one rank of a process group; rank 0 logs to the run of the launching job."""
+    with collectives.process_group():
+        first = collectives.rank() == 0
+        console.quiet = not first
+        tracking.connect(config, store_url)
+        with tracking.rejoined(run) if first and run else nullcontext():
+            return work()
+
+
+def on_ranks(config: LaunchConfig, store_url: str, work: Callable[[], R]) -> R:
+    """Run ``work`` on every rank; return what rank 0 returns.
+
+    ``work`` and what it returns must be picklable. What a rank says before it dies is left in the
+    store, the one place that driver and executors share, until it has been read here.
+
+    Raises:
+        InputError: a rank raised one, or was lost.
+    """
+    if config.launcher == "local":
+        return work()
+    said = f"{store_url}/ranks-{uuid.uuid4().hex}"
+    threads = max(1, (os.cpu_count() or 1) // config.ranks) if config.launcher == "torchrun" else 0
+    try:
+        if config.launcher == "spark":
+            here = str(SparkSession.active().sparkContext.master).startswith("local")
+            spark = TorchDistributor(config.ranks, here, torch.cuda.is_available())
+            return cast(R, spark.run(_rank, work, said, threads))
+        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        agent = Elastic(
+            min_nodes=1, max_nodes=1, nproc_per_node=config.ranks, run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", max_restarts=config.restarts,
+            monitor_interval=0.5, start_method="spawn",
+        )  # fmt: skip
+        return elastic_launch(agent, _rank)(work, said, threads)[0]
+    except Exception as error:  # each launcher has its own, and none says what the rank said
+        raise _first(said) or _lost(error) or error from None
+    finally:
+        fs, path = fsspec.core.url_to_fs(said)
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+
+
+def _rank(work: Callable[[], R], said: str, threads: int) -> R:
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        return work()
+    except Exception as error:
+        if line := one_line(error):
+            # Where the store's disk is full, the launcher's own error tells it.
+            place = f"{said}/{os.environ['RANK']}"
+            with suppress(OSError), fsspec.open(place, "w", auto_mkdir=True) as file:
+                file.write(line)
+        raise
+
+
+def _first(said: str) -> InputError | None:
+    """What the first rank that failed by itself has said."""
+    fs, path = fsspec.core.url_to_fs(said)
+    for file in sorted(fs.ls(path, detail=False)) if fs.exists(path) else []:
+        if line := fs.cat_file(file).decode():  # empty: there was no room for it
+            return InputError(f"rank {file.rpartition('/')[2]}: {line}")
+    return None
+
+
+def _lost(error: Exception) -> InputError | None:
+    """Who was killed, if a launcher saw it; ranks that torchrun's agent stopped itself aside."""
+    if isinstance(error, Py4JJavaError) and (crash := LOST.search(str(error))):
+        return InputError(f"a Spark task of the training was lost ({crash[0]}): run the job again")
+    failures = error.failures if isinstance(error, ChildFailedError) else {}
+    for number, failure in failures.items():
+        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+            name = failure.signal_name()
+            return InputError(f"rank {number} of the training was lost ({name}): run the job again")
+    return None

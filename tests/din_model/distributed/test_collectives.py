@@ -1,0 +1,107 @@
+"""Two real processes on gloo against one: the global batch decides, not how it is split."""
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from din_model.data.batch import from_columns
+from din_model.distributed import collectives
+from din_model.training.config import TrainConfig
+from din_model.training.rowwise_optimizers import RULES
+from din_model.training.trainer import Trainer
+from tests.din_model.conftest import (
+    free_port,
+    join,
+    small_spec,
+    some_columns,
+    some_model,
+    threads_of_gloo,
+)
+
+ROWS = 11
+
+
+def late(*row_and_gradient):
+    np.linalg.svd(np.ones((200, 200)))  # the other rank would read on meanwhile
+    RULES["adam"].update(*row_and_gradient)
+
+
+LATE = RULES["adam"]._replace(update=late)
+
+
+def trained(columns, config, rows=ROWS):
+    model = some_model(**config)
+    counts = {t: torch.ones(len(model.tables.weight(t))) for t in ("user", "item", "tags")}
+    trainer = Trainer(model, TrainConfig(regularisation=0.1), counts)
+    assert bool(trainer.rows.common) == (collectives._shared is not None)
+    if collectives.rank() == 1:
+        trainer.rows.rule = LATE
+    for _ in range(2):
+        trainer.step(from_columns(columns, small_spec()), rows)
+    moments = {f"state.{t}": state for t, state in trainer.rows.rows.items()}
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    return moments | gradients
+
+
+def rank_main(rank, port, together, cut, config, folder):
+    join(rank, port, together)
+    mine = slice(0, cut) if rank == 0 else slice(cut, ROWS)
+    found = trained({n: v[mine] for n, v in some_columns(ROWS).items()}, config)
+    torch.save(found, f"{folder}/{rank}.pt")
+    collectives.disconnect()
+    assert not threads_of_gloo()
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("cut", [4, ROWS])
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param({"activation": "relu"}, marks=pytest.mark.slow), {"activation": "dice"}],
+)
+def test_a_batch_split_over_two_ranks_trains_like_the_whole(tmp_path, cut, config, together):
+    whole = trained(some_columns(ROWS), config)
+    mp.spawn(rank_main, (free_port(), together, cut, config, str(tmp_path)), nprocs=2)
+    tolerance = 1e-6 if config["activation"] == "relu" else 1e-5
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert found.keys() == whole.keys()
+        for name, value in whole.items():
+            torch.testing.assert_close(found[name], value, atol=tolerance, rtol=1e-4, msg=name)
+
+
+def exchange(rank, port, together):
+    join(rank, port, together)
+    rng = np.random.default_rng(0)
+    for number in range(2000):
+        size, late = int(rng.integers(0, 200)), int(rng.integers(0, 2))
+        if late == rank:
+            np.linalg.svd(np.ones((20, 20)))
+        found = collectives.all_gather(torch.full((size, 3), 2.0 * number + rank))
+        assert found.tolist() == [[[2.0 * number + each] * 3] * size for each in range(2)]
+        lengths = [int(n) for n in rng.integers(0, 9, 2)]
+        mine = torch.arange(lengths[rank]) + rank, torch.full((lengths[rank], 2), rank * 0.5)
+        first, second = map(torch.cat, collectives.all_gather_jagged(list(mine)))
+        assert first.tolist() == [*range(lengths[0]), *range(1, lengths[1] + 1)]
+        assert second[:, 1].tolist() == [0.0] * lengths[0] + [0.5] * lengths[1]
+    common = collectives.allocate_shared((2,))
+    assert (common is not None) == together
+    assert collectives.allocate_shared((1 << 30, 1 << 30)) is None
+    for number in range(1, 1000 * together):
+        common[rank] = number
+        collectives.shared_barrier()
+        assert common.tolist() == [number] * 2
+        collectives.shared_barrier()
+    one = torch.full((), 0.5 + rank).expand(1, 1)  # without a stride
+    first, second = map(torch.cat, collectives.all_gather_jagged([torch.arange(1), one]))
+    assert first.tolist() == [0, 0]
+    assert second.tolist() == [[0.5], [1.5]]
+    large = torch.arange(3 << 20, dtype=torch.float32)  # more than a corner of the board
+    assert torch.equal(collectives.all_reduce(large), 2 * large)
+    assert torch.equal(collectives.all_gather(large)[1 - rank], large)
+    collectives.disconnect()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_a_rank_sends_is_what_the_others_get(together):
+    mp.spawn(exchange, (free_port(), together), nprocs=2)

@@ -1,0 +1,72 @@
+"""A model comes back from its files to the bit, and what is no model is refused in one line."""
+
+import json
+
+import pytest
+import torch
+
+from din_model.errors import InputError
+from din_model.registry.artifact import ModelMetadata, load, save
+from pipelines.examples.negatives import NegativesConfig
+from tests.din_model.conftest import some_batch, some_model
+
+FACTS = ModelMetadata("2026-11-21", "abc", ["examples/2026-11-21/r"], 10, 10, {"din": {"auc": 0.7}})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save(tmp_path, some_model(), FACTS)
+    return tmp_path
+
+
+def test_a_loaded_model_scores_to_the_bit_like_the_saved_one(folder):
+    model = some_model()
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            if value.is_floating_point():
+                value.add_(torch.rand_like(value))  # running statistics and zeros, too
+    save(folder, model, FACTS)
+    loaded, facts = load(folder)
+    assert facts == FACTS
+    assert loaded.spec == model.spec
+    assert loaded.config == model.config
+    batch = some_batch(50)
+    assert torch.equal(loaded(batch), model.eval()(batch))
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_an_artefact_is_json_and_safetensors(folder):
+    assert sorted(p.name for p in folder.iterdir()) == ["model.json", "weights.safetensors"]
+    json.loads((folder / "model.json").read_text())
+    head = (folder / "weights.safetensors").read_bytes()
+    size = int.from_bytes(head[:8], "little")
+    assert "tables.item__row_of" in json.loads(head[8 : 8 + size])
+
+
+def test_another_format_version_is_refused(folder):
+    about = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(about | {"format_version": 2}))
+    with pytest.raises(InputError, match="format version 2; this release reads 1"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
+def test_a_missing_or_torn_file_is_refused_by_its_folder(folder, name):
+    whole = (folder / name).read_bytes()
+    for damage in (lambda p: p.write_bytes(whole[: len(whole) // 2]), lambda p: p.unlink()):
+        damage(folder / name)
+        with pytest.raises(InputError, match=f"{folder.name}: no DIN model"):
+            load(folder)
+
+
+def test_published_scores_are_shifted_from_the_drawn_click_rate_to_the_one_that_is_meant():
+    drawn = NegativesConfig(per_positive=4, base_rate=0.02)
+    facts = ModelMetadata("2026-11-21", "f", logit_shift=drawn.logit_shift)
+    # Among drawn rows one in five is a click; a model that says so means the base rate.
+    logit = torch.logit(torch.tensor([0.2, 0.5]))
+    published = facts.probability(logit)
+    odds = published / (1 - published)
+    torch.testing.assert_close(published[0].item(), 0.02)
+    torch.testing.assert_close((odds[1] / odds[0]).item(), 4.0)
+    assert NegativesConfig(per_positive=4).logit_shift == 0.0

@@ -1,0 +1,88 @@
+"""Versions, the champion's alias and its way back, on a real MLflow store."""
+
+from pathlib import Path
+
+import pytest
+
+from din_model.config import load
+from din_model.errors import InputError
+from din_model.registry import tracking, versions
+from din_model.registry.artifact import ModelMetadata, save
+from din_model.registry.tracking import TrackingConfig
+from tests.din_model.conftest import some_model
+
+
+@pytest.fixture
+def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking.connect(TrackingConfig(), f"file://{tmp_path}")
+    save(tmp_path / "model", some_model(), ModelMetadata("2026-11-21", "f"))
+    with tracking.run("test", {}, {}):
+        for fingerprint in ("a", "b", "c"):
+            versions.register("m", tmp_path / "model", fingerprint, {})
+    return "m"
+
+
+def test_the_title_moves_and_comes_back_step_by_step(name):
+    assert versions.champion(name) is None
+    assert versions.champion("nobody") is None
+    for version in (1, 2, 3):
+        versions.promote(name, version)
+        versions.promote(name, version)  # twice is once
+        assert versions.champion(name) == version
+    assert versions.rollback(name) == (3, 2)
+    assert versions.rollback(name) == (2, 1)
+    with pytest.raises(InputError, match="'m' version 1 has no champion before it"):
+        versions.rollback(name)
+    assert versions.champion(name) == 1
+
+
+def test_mlflow_shows_the_experiment_as_one_of_training(name):
+    experiment = versions.mlflow.get_experiment_by_name(TrackingConfig().experiment)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_what_was_made_of_the_same_is_found_again(name):
+    assert [versions.find(name, f) for f in ("a", "b", "c", "d")] == [1, 2, 3, None]
+    model, facts = versions.load(name, 2)
+    assert facts.trained_through == "2026-11-21"
+    assert model.spec == some_model().spec
+
+
+def test_a_wanted_model_is_resolved_to_one_version_or_refused(name):
+    versions.promote(name, 2)
+    wanted = (None, "2", "@champion", "models:/m/2", "models:/m@champion")
+    assert {versions.resolve(name, w) for w in wanted} == {2}
+    for missing in ("9", "@nobody", "models:/m/9"):
+        with pytest.raises(InputError, match=r"no model 'm' with (version 9|alias nobody) at"):
+            versions.resolve(name, missing)
+
+
+def test_a_version_is_described_by_its_card_as_far_as_a_server_has_room(name):
+    card = "# m\n" + "| a feature | of the item | string | 8 |\n" * 300
+    with tracking.run("card", {}, {}):
+        run = tracking.active()
+        versions.describe(name, 3, card)
+    described = versions.mlflow.MlflowClient().get_model_version(name, "3").description
+    assert len(described) <= 5000
+    assert described.endswith("8 |\n\n… model_card.md of the run has it all")
+    assert versions.mlflow.artifacts.load_text(f"runs:/{run}/model_card.md") == card
+
+
+def test_a_password_in_the_address_is_not_told(name, monkeypatch):
+    monkeypatch.setattr(versions, "address", lambda: "https://somebody:secret@host/mlflow")
+    with pytest.raises(InputError, match=r"at https://somebody:\*\*\*@host/mlflow: train"):
+        versions.resolve(name, "9")
+
+
+def test_a_password_in_the_configuration_is_refused_and_not_repeated():
+    with pytest.raises(InputError, match=r"^tracking\.uri holds a password: take it out, [^:]*$"):
+        load(TrackingConfig, [], ["uri=https://somebody:secret@host"])
+    load(TrackingConfig, [], ["uri=https://somebody:${PASSWORD}@host"])
+
+
+def test_a_server_that_does_not_answer_is_not_a_registry_without_a_champion(name, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    versions.mlflow.set_tracking_uri("http://127.0.0.1:1")
+    with pytest.raises(tracking.TrackingError):
+        versions.champion(name)

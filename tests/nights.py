@@ -1,0 +1,51 @@
+"""The demo, made small enough for tests, and what tests of jobs share."""
+
+import os
+import sys
+from datetime import date
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+
+from pipelines.session import java_home
+
+DEMO = Path(__file__).parents[1] / "conf" / "demo.yaml"
+NIGHTS = [date(2026, 11, 20), date(2026, 11, 21), date(2026, 11, 22)]
+SMALL = [
+    *(
+        f"generate.{word}"
+        for word in (
+            "users=150", "items=120", "categories=12", "impressions=1500",
+            "candidates_users=20", "candidates_items=9",
+        )
+    ),
+    "train.epochs=3",
+    "train.batch_size=256",
+    "train.learning_rate=0.005",
+    "train.window=2",
+    "train.baselines=[]",
+    "build.max_broken=0.02",
+    "nightly.min_gain=-0.1",  # so few users prove no gain: who is not much worse wins
+    "score.guards.max_drift=5",  # and versions of so little training differ much
+]  # fmt: skip
+
+
+def demo(folder: Path) -> str:
+    """The demo's configuration with all its paths in ``folder``: Spark does not follow chdir."""
+    path = folder / "demo.yaml"
+    path.write_text(DEMO.read_text().replace("out/demo", f"{folder}/out/demo"))
+    return str(path)
+
+
+def environment() -> dict[str, str]:
+    """What a job is started with as a process of its own, in any folder."""
+    env = os.environ | {"PYTHONPATH": str(DEMO.parents[1]), "PYSPARK_PYTHON": sys.executable}
+    env.pop("MLFLOW_TRACKING_URI", None)
+    if home := java_home():
+        env["JAVA_HOME"] = home
+    return env
+
+
+def rows(frame: DataFrame) -> list[str]:
+    """Every row as text, sorted: equal lists, equal tables."""
+    return sorted(map(str, frame.toPandas().to_numpy().tolist()))

@@ -1,0 +1,74 @@
+"""Quantile boundaries are found once, from the first day, and kept in the contract."""
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+
+from din_model.errors import InputError
+from din_model.features import FeatureSpec
+from pipelines.examples.binning import with_boundaries
+from pipelines.examples.build import BuildConfig, build_day
+from pipelines.examples.split import SplitConfig
+from pipelines.ingest.logs import Logs
+from pipelines.ingest.sources import BehaviourSource, Source, SourcesConfig
+from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
+from pipelines.store.store import Store
+
+DAYS = date(2026, 11, 19), date(2026, 11, 20)
+SPEC = feature_spec(
+    FeaturesConfig(
+        user="user", item="item", time="at", label="clicked",
+        columns={
+            "user": ColumnConfig(side="user"),
+            "item": ColumnConfig(side="item"),
+            "price": ColumnConfig(side="item", type="number", quantiles=4),
+        },
+    ),
+    HistoryConfig({"clicks": KindConfig({"item": "item"})}),
+)  # fmt: skip
+
+
+def logs_of(spark, folder, prices: dict[date, list[float | None]]) -> Logs:
+    for day, values in prices.items():
+        rows = [(f"u{n}", f"i{n}", f"{day} 10:00:00", n % 2, v) for n, v in enumerate(values)]
+        frame = spark.createDataFrame(
+            rows, "user string, item string, at string, clicked int, price double"
+        )
+        frame.write.parquet(f"{folder}/log/date={day}")
+    source = Source(path=f"{folder}/log/date={{date}}")
+    done = BehaviourSource(origin="impressions", label_delay="0s")
+    return Logs(spark, SourcesConfig(source, (done,)), SPEC, DAYS[0])
+
+
+def test_boundaries_are_the_first_days_and_a_later_or_cold_build_keeps_them(spark, tmp_path):
+    values = np.random.default_rng(1).lognormal(size=101).tolist()
+    logs = logs_of(spark, tmp_path, {DAYS[0]: [*values, None], DAYS[1]: [1e6] * 40})
+    expected = np.quantile(values, [0.25, 0.5, 0.75])
+    store, cold = Store(str(tmp_path / "store")), Store(str(tmp_path / "cold"))
+    for day in DAYS:
+        settled = with_boundaries(logs, store, day)
+        manifest = build_day(settled, store, BuildConfig(shards=1), SplitConfig(), day)
+        spec = FeatureSpec.from_json(manifest.facts["spec"])
+        assert spec["price"].boundaries == pytest.approx(tuple(expected))
+    assert with_boundaries(logs, cold, DAYS[1]).spec.hash == spec.hash
+    changed = logs_of(spark, tmp_path / "changed", {DAYS[0]: [5.0, 6.0, 7.0, 8.0]})
+    assert with_boundaries(changed, store, DAYS[1]).spec.hash == spec.hash, "kept, not found again"
+    first = store.read(spark, [store.require("examples", DAYS[0], "")])
+    buckets = {row["price"]: row["count"] for row in first.groupBy("price").count().collect()}
+    assert buckets == {1: 1, 2: 25, 3: 25, 4: 25, 5: 26}, "1 is unknown"
+
+
+def test_a_column_without_values_has_no_quantiles(spark, tmp_path):
+    logs = logs_of(spark, tmp_path, {DAYS[0]: [None, None]})
+    with pytest.raises(InputError, match=r"columns\.price: no value on 2026-11-19 to take"):
+        with_boundaries(logs, Store(str(tmp_path / "store")), DAYS[0])
+
+
+def test_boundaries_and_quantiles_exclude_each_other():
+    with pytest.raises(ValueError, match="not both"):
+        ColumnConfig(side="item", type="number", quantiles=4, boundaries=(1.0,))
+    item = replace(SPEC["price"], quantiles=1)
+    with pytest.raises(InputError, match=r"price\.quantiles: at least 2"):
+        replace(SPEC, features=(SPEC["user"], SPEC["item"], item))

@@ -1,0 +1,76 @@
+"""Drawn items are never touched ones, follow what was asked for, and stay as they were drawn."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from pipelines.examples.build import build_day
+from pipelines.examples.data_quality import QualityConfig
+from pipelines.examples.negatives import NegativesConfig, sample_negatives
+from pipelines.examples.publish import BuildConfig
+from pipelines.examples.split import SplitConfig
+from pipelines.store.store import Store
+from tests.pipelines.examples.test_build import DAY, impressions, logs_of
+from tests.pipelines.examples.test_data_quality import NEXT, two_days
+from tests.pipelines.ingest.test_attribution import SPEC
+
+COLUMNS = "example_id long, user int, item int, label double, cutoff long"
+
+
+def drawn(spark, positives: list[tuple], touched: list[tuple], config: NegativesConfig, items: int):
+    rows = spark.createDataFrame(positives, COLUMNS)
+    seen = spark.createDataFrame(touched, "user int, item int")
+    return sample_negatives(rows, seen, SPEC, config, items).collect()
+
+
+@pytest.mark.parametrize("power", [0.75, 1.0])
+def test_popular_items_are_drawn_by_their_clicks(spark, power):
+    clicks = {2: 400, 3: 100, 4: 25, 5: 5}
+    items = np.repeat(list(clicks), list(clicks.values()))
+    # Each click is a user's own, who touched nothing else than item 9.
+    positives = [(n * 7919, n, int(item), 1.0, 0) for n, item in enumerate(items)]
+    touched = [(n, 9) for n in range(len(items))]
+    config = NegativesConfig(per_positive=4, by="popularity", power=power)
+    found = Counter(row["item"] for row in drawn(spark, positives, touched, config, 10))
+    weights = np.array([n**power for n in clicks.values()])
+    expected = weights / weights.sum() * len(items) * 4
+    assert chisquare([found[item] for item in clicks], expected).pvalue > 1e-4
+    even = replace(config, by="uniform")
+    found = Counter(row["item"] for row in drawn(spark, positives, touched, even, 10))
+    assert set(found) == set(range(2, 9)), "all items known, but for the touched one"
+    assert chisquare(list(found.values())).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("by", ["uniform", "popularity"])
+def test_nobody_is_shown_what_they_touched_and_a_draw_is_repeatable(spark, by):
+    rng = np.random.default_rng(5)
+    touched = sorted({(int(u), int(i)) for u, i in rng.integers(2, 12, (60, 2))})
+    positives = [(n, u, i, 1.0, 0) for n, (u, i) in enumerate(touched)]
+    config = NegativesConfig(per_positive=3, by=by)
+    first = drawn(spark, positives, touched, config, 14)
+    assert len(first) == 3 * len(positives)
+    assert {(row["user"], row["item"]) for row in first}.isdisjoint(touched)
+    again = drawn(spark, positives[::-1], touched[::-1], config, 14)
+    assert sorted(map(str, first)) == sorted(map(str, again))
+
+
+@pytest.mark.slow
+def test_building_an_old_day_again_draws_the_same_items(spark, tmp_path):
+    clicked = [
+        row | {"clicked": 1, "item": n // 40 * 5 + n % 4} for n, row in enumerate(impressions(60))
+    ]
+    later = [row | {"item": row["item"] + 100} for row in clicked]
+    logs = logs_of(spark, tmp_path, two_days(clicked, later), cutoff="impression")
+    store, quality = Store(str(tmp_path / "store")), QualityConfig(change={})
+    config = BuildConfig(shards=1, negatives=NegativesConfig(), quality=quality)
+
+    def content(day) -> str:
+        build_day(logs, store, config, SplitConfig(), day)
+        return store.require("counts", day, "").facts["content"]
+
+    first = content(DAY)
+    content(NEXT)
+    assert content(DAY) == first, "items first seen on the next day must not come out"

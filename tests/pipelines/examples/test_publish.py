@@ -1,0 +1,63 @@
+"""Unclicked impressions may be sampled for training; what judges never is."""
+
+from dataclasses import replace
+
+import pytest
+
+from din_model.config import build
+from din_model.errors import InputError
+from din_model.training.config import TrainConfig
+from pipelines.examples.build import build_day
+from pipelines.examples.data_quality import QualityConfig
+from pipelines.examples.publish import BuildConfig, unsampled_examples
+from pipelines.examples.split import SplitConfig
+from pipelines.store.store import Store
+from pipelines.training.training_set import open_training_set
+from tests.pipelines.examples.test_build import DAY, impressions, logs_of
+from tests.pipelines.examples.test_data_quality import NEXT, two_days
+
+CONFIG = BuildConfig(shards=2, sample_rate=0.25, quality=QualityConfig(change={}))
+
+
+def test_a_sampled_day_keeps_every_click_and_judges_by_every_row(spark, tmp_path):
+    rows = impressions(400)
+    logs = logs_of(spark, tmp_path, two_days(rows, rows[:200]))
+    store = Store(str(tmp_path / "store"))
+    manifests = [build_day(logs, store, CONFIG, SplitConfig(), day) for day in (DAY, NEXT)]
+    assert [m.facts["sample_rate"] for m in manifests] == [0.25, 0.25]
+    kept = store.read(spark, manifests[:1]).groupBy("label").count().collect()
+    kept = {row["label"]: row["count"] for row in kept}
+    assert kept[1.0] == 80 and 50 < kept[0.0] < 110, "of 80 and 320"
+    assert [unsampled_examples(store, day).rows for day in (DAY, NEXT)] == [400, 200]
+    everything = store.read(spark, [unsampled_examples(store, DAY)])
+    ids = {row["example_id"] for row in everything.collect()}
+    assert {row["example_id"] for row in store.read(spark, manifests[:1]).collect()} < ids
+
+    training_set = open_training_set(store, [DAY], SplitConfig(), NEXT)
+    assert training_set.judge.rows == 200
+    assert training_set.training[0].rows == sum(kept.values())
+    assert training_set.base_rate == pytest.approx(80 / (80 + 4 * kept[0.0])), (
+        "a kept row is worth four"
+    )
+    reader = training_set.training_loader(store, TrainConfig(batch_size=32))
+    weights = {float(w) for batch, _ in reader.epoch() for w in batch.weight}
+    assert weights == {1.0, 4.0}
+    judges = training_set.evaluation_loader(store)
+    assert {float(w) for batch, _ in judges.epoch() for w in batch.weight} == {1.0}
+
+
+@pytest.mark.slow
+def test_the_sample_is_the_same_again_and_another_with_another_seed(spark, tmp_path):
+    logs = logs_of(spark, tmp_path, impressions(400))
+
+    def content(seed: int, name: str) -> str:
+        store = Store(str(tmp_path / name))
+        build_day(logs, store, replace(CONFIG, seed=seed), SplitConfig(), DAY)
+        return store.require("counts", DAY, "").facts["content"]
+
+    assert content(1, "a") == content(1, "b") != content(2, "c")
+
+
+def test_a_rate_of_nothing_is_refused():
+    with pytest.raises(InputError, match=r"sample_rate must lie in \(0, 1\]"):
+        build(BuildConfig, {"sample_rate": 0}, "conf")

@@ -1,0 +1,145 @@
+"""Clicks find their impressions, by id or by user and item, and each click is accounted for."""
+
+import json
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from din_model.errors import InputError
+from pipelines.examples.build import build_day
+from pipelines.examples.publish import BuildConfig
+from pipelines.examples.split import SplitConfig
+from pipelines.ingest.attribution import attribute
+from pipelines.ingest.logs import Logs
+from pipelines.ingest.sources import BehaviourSource, Source, SourcesConfig
+from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
+from pipelines.store.store import Store
+
+DAYS = date(2026, 11, 19), date(2026, 11, 20)
+FEATURES = FeaturesConfig(
+    user="user", item="item", time="at", key=("id",),
+    columns={"user": ColumnConfig(side="user"), "item": ColumnConfig(side="item")},
+)  # fmt: skip
+SPEC = feature_spec(FEATURES, HistoryConfig({"clicks": KindConfig({"item": "item"})}))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_click_without_id_belongs_to_the_newest_impression_of_its_window(spark, seed):
+    rng, window = np.random.default_rng(seed), 40
+    shown = [
+        (f"u{rng.integers(3)}", f"i{rng.integers(3)}", t, n)
+        for n, t in enumerate(rng.permutation(500)[:120].tolist())
+    ]
+    clicks = [(f"u{rng.integers(3)}", f"i{rng.integers(3)}", t) for t in rng.integers(0, 500, 80)]
+    found = attribute(
+        spark.createDataFrame(
+            [(*map(str, c[:2]), int(c[2]), None) for c in clicks],
+            "user string, item string, time long, key_0 string",
+        ),
+        spark.createDataFrame(shown, "user string, item string, time long, example_id long"),
+        SPEC,
+        window,
+    ).collect()
+    expected = []
+    for user, item, time in clicks:
+        past = [(t, n) for u, i, t, n in shown if (u, i) == (user, item) and t <= time]
+        newest = max(past, default=(None, None))
+        late = newest[0] is not None and time - newest[0] > window
+        expected.append((user, item, int(time), None if late else newest[1], late))
+    got = [(r["user"], r["item"], r["time"], r["example_id"], r["late"]) for r in found]
+    assert sorted(map(str, got)) == sorted(map(str, expected))
+    assert {r["late"] for r in found} == {True, False}
+
+
+def logs_of(spark, folder: Path, shown: list, clicks: list, columns: str = "*") -> Logs:
+    """Two days of logs; an entry is (id, user, item, time of day), times above 24:00 the second."""
+    for name, rows in (("impressions", shown), ("clicks", clicks)):
+        for number, day in enumerate(DAYS):
+            lines = []
+            for key, user, item, at in rows:
+                if int(at[:2]) // 24 == number:
+                    at = f"{day} {int(at[:2]) % 24:02}{at[2:]}"
+                    lines.append({"id": key, "user": user, "item": item, "at": at})
+            place = folder / name / f"date={day}"
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "log.json").write_text("\n".join(map(json.dumps, lines)))
+    schema = "id string, user string, item string, at string"
+    source = Source(path=f"{folder}/impressions/date={{date}}", format="json", schema=schema)
+    clicked = replace(source, path=f"{folder}/clicks/date={{date}}")
+    sources = SourcesConfig(
+        source,
+        (BehaviourSource(**(vars(clicked) | {"query": None})),),
+        replace(clicked, query=f"select {columns} from raw"),
+    )
+    return Logs(spark, sources, SPEC, DAYS[0])
+
+
+SHOWN = [
+    ("a", "u", "x", "10:00:00"),
+    ("b", "u", "x", "11:00:00"),
+    ("c", "v", "x", "12:00:00"),
+    ("d", "v", "y", "23:50:00"),
+    ("e", "w", "y", "23:50:00"),
+    ("f", "w", "z", "23:55:00"),
+    ("g", "w", "y", "24:05:00"),
+    ("h", "v", "x", "25:00:00"),
+]
+CLICKS = [
+    ("a", "u", "x", "11:30:00"),  # by its id, though b is newer
+    ("a", "u", "x", "11:31:00"),  # again
+    (None, "v", "x", "12:10:00"),  # c, by user and item
+    (None, "v", "x", "13:00:00"),  # c was more than half an hour ago
+    (None, "u", "z", "13:00:00"),  # never shown
+    ("gone", "u", "x", "14:00:00"),  # an id that no impression has
+    (None, None, "x", "15:00:00"),  # says nothing
+    ("d", "v", "y", "24:10:00"),  # in time for the day before
+    (None, "w", "y", "24:10:00"),  # g, which is newer than e
+    ("f", "w", "z", "24:40:00"),  # too late for the day before
+]
+
+
+def built(spark, folder: Path, logs: Logs) -> dict[str, list[tuple[str, int]]]:
+    store = Store(str(folder / "store"))
+    config = BuildConfig(shards=1, max_broken=0.3)
+    for day in DAYS:
+        build_day(logs, store, config, SplitConfig(), day)
+    funnels = [store.require("examples", day, "").facts["funnel"]["clicks"] for day in DAYS]
+    labels = {
+        row["example_id"]: row["label"]
+        for day in DAYS
+        for row in store.read(spark, [store.require("examples", day, "")]).collect()
+    }
+    ids = spark.createDataFrame([(i,) for i, *_ in SHOWN], "id string")
+    hashed = ids.selectExpr("id", "xxhash64(id) as example_id").collect()
+    clicked = {row["id"] for row in hashed if labels[row["example_id"]] == 1}
+    return {"funnels": funnels, "clicked": clicked}
+
+
+def test_every_click_is_counted_once_and_late_ones_label_nothing(spark, tmp_path):
+    found = built(spark, tmp_path, logs_of(spark, tmp_path, SHOWN, CLICKS))
+    assert found["clicked"] == {"a", "c", "d", "g"}
+    first, second = found["funnels"]
+    assert first == {
+        "click without an impression": 2,
+        "good": 2,
+        "late click": 1,
+        "neither the impression's key nor user and item": 1,
+        "repeated click": 1,
+    }
+    assert second == {"good": 1, "late click": 1}
+
+
+def test_a_click_log_without_ids_labels_by_user_and_item(spark, tmp_path):
+    clicks = [c for c in CLICKS if c[1]]
+    logs = logs_of(spark, tmp_path, SHOWN, clicks, "user, item, at")
+    found = built(spark, tmp_path, logs)
+    assert found["clicked"] == {"b", "c", "d", "g"}
+
+
+def test_a_click_log_that_names_nothing_is_an_error(spark, tmp_path):
+    logs = logs_of(spark, tmp_path, SHOWN, CLICKS, "user, at")
+    with pytest.raises(InputError, match=r"sources\.clicks: .* the log has neither.*user, at"):
+        built(spark, tmp_path, logs)

@@ -1,0 +1,118 @@
+"""Attributes are those that held at the cutoff, and never later ones."""
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from din_model.errors import InputError
+from pipelines.examples.negatives import NegativesConfig, with_negatives
+from pipelines.examples.vocabulary import encode
+from pipelines.ingest.logs import Logs
+from pipelines.ingest.sources import BehaviourSource, SideTable, Source, SourcesConfig
+from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
+
+DAY = date(2026, 11, 20)
+NOON = datetime(2026, 11, 20, 12)
+COLUMNS = {
+    "user": ColumnConfig(side="user"),
+    "city": ColumnConfig(side="user"),
+    "item": ColumnConfig(side="item"),
+    "price": ColumnConfig(side="item"),
+}
+HISTORY = {"clicks": KindConfig({"item": "item", "price": "price"})}
+
+
+def logs_of(
+    spark, folder: Path, shown: list[tuple], prices: list[tuple], cutoff: Any = "impression"
+) -> Logs:
+    """Impressions (user, item, at), and prices (item, price, since)."""
+    spark.createDataFrame(shown, "user string, item string, at timestamp").selectExpr(
+        "*", "1 as clicked"
+    ).write.parquet(f"{folder}/shown")
+    table = spark.createDataFrame(prices, "item string, price string, since timestamp")
+    table.write.parquet(f"{folder}/prices")
+    cities = [("u", "Oslo", datetime(2020, 1, 1)), ("u", "Rome", NOON), ("v", "Bonn", None)]
+    spark.createDataFrame(cities, "user string, city string, since timestamp").write.parquet(
+        f"{folder}/cities"
+    )
+    features = FeaturesConfig(user="user", item="item", time="at", label="clicked", columns=COLUMNS)
+    return Logs(
+        spark,
+        SourcesConfig(
+            Source(path=f"{folder}/shown"),
+            (BehaviourSource(path=f"{folder}/shown"),),
+            items=SideTable(path=f"{folder}/prices", valid_from="since"),
+            users=SideTable(path=f"{folder}/cities", valid_from="since"),
+            candidates=Source(path=f"{folder}/shown", query="select distinct user, item from raw"),
+        ),
+        feature_spec(features, HistoryConfig(HISTORY, cutoff)),
+        None,
+    )
+
+
+@pytest.mark.parametrize("cutoff", ["impression", "day"])
+def test_an_impression_sees_what_held_at_its_cutoff_and_a_behaviour_what_held_then(
+    spark, tmp_path, cutoff
+):
+    rng = np.random.default_rng(3)
+    start = datetime(2026, 11, 18)
+    hours = rng.choice(72, 30, replace=False)
+    prices = [(f"i{n % 3}", f"p{n}", start + timedelta(hours=int(h))) for n, h in enumerate(hours)]
+    moments = rng.choice(24 * 60, 40, replace=False)
+    shown = [
+        ("u", f"i{rng.integers(4)}", datetime(2026, 11, 20) + timedelta(minutes=int(m)))
+        for m in moments
+    ] + [("v", "i0", prices[0][2])]
+
+    def price(item: str, at: datetime) -> str | None:
+        held = [(since, p) for i, p, since in prices if i == item and since <= at]
+        return max(held)[1] if held else None
+
+    logs = logs_of(spark, tmp_path, shown, prices, cutoff)
+    midnight = datetime(2026, 11, 20)
+    found = logs.impressions(None, DAY + timedelta(days=1)).collect()
+    assert len(found) == 41
+    for row in found:
+        at = datetime.fromtimestamp(row["time"] / 1e6)
+        at = at if cutoff == "impression" else at.replace(hour=0, minute=0)
+        assert row["price"] == price(row["item"], at)
+        city = "Bonn" if row["user"] == "v" else "Oslo" if at < NOON else "Rome"
+        assert row["city"] == city
+    for row in logs.behaviours(None, DAY + timedelta(days=1)).collect():
+        assert row["price"] == price(row["item"], datetime.fromtimestamp(row["time"] / 1e6))
+    for row in logs.candidates(DAY).collect():
+        assert row["price"] == price(row["item"], midnight)
+        assert row["city"] == {"u": "Oslo", "v": "Bonn"}[row["user"]]
+
+
+def test_a_drawn_item_has_the_price_of_the_moment_it_is_drawn_for(spark, tmp_path):
+    prices = [("i0", "old", datetime(2026, 1, 1)), ("i0", "new", NOON), ("i1", "x", NOON)]
+    shown = [("u", "i1", NOON - timedelta(hours=1)), ("v", "i1", NOON + timedelta(hours=1))]
+    logs = logs_of(spark, tmp_path, shown, prices)
+    keys = [("user", "u", 2), ("user", "v", 3), ("item", "i0", 2), ("item", "i1", 3)]
+    keys += [("price", "old", 2), ("price", "new", 3), ("price", "x", 4)]
+    vocabulary = spark.createDataFrame(keys, "vocabulary string, key string, id int")
+    rows = logs.impressions(None, DAY).drop("reason", "raw", "city").selectExpr("*", "time cutoff")
+    features = [f for f in logs.spec.features if f.name != "city"]
+    positives = encode(rows, features, vocabulary)
+    touched = positives.select("user", "item")
+    drawn = with_negatives(
+        positives, touched, logs, vocabulary, {"item": 4}, NegativesConfig(), DAY
+    )
+    found = {(r["user"], r["item"]): r["price"] for r in drawn.where("label = 0").collect()}
+    assert found == {(2, 2): 2, (3, 2): 3}
+
+
+def test_two_rows_of_one_moment_and_a_column_that_is_not_there_are_errors(spark, tmp_path):
+    prices = [("i0", "a", NOON), ("i0", "b", NOON)]
+    logs = logs_of(spark, tmp_path, [("u", "i0", NOON)], prices)
+    with pytest.raises(InputError, match=r"items: item 'i0' has 2 rows that hold from the same"):
+        logs.impressions(None, DAY)
+    items = replace(logs.sources.items, valid_from="until")
+    logs = replace(logs, sources=replace(logs.sources, items=items))
+    with pytest.raises(InputError, match=r"items\.valid_from: no column 'until'; there are item"):
+        logs.impressions(None, DAY)

@@ -1,0 +1,122 @@
+"""Each guard lets a good night pass, and holds a bad one back with its number."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pyspark.sql import functions as F
+
+from din_model.errors import InputError
+from din_model.evaluation.drift import histogram
+from pipelines.scoring.guards import GuardsConfig, calibration, check, compared, measured
+from pipelines.scoring.shadow import rankings_compared
+
+LIMITS = GuardsConfig(
+    min_coverage=0.9, max_drift=0.2, max_drift_from_validation=0.3, max_calibration=1.5,
+    min_clicks=50, max_unknown_users=0.4, max_unknown_items=0.3, max_without_history=0.5,
+)  # fmt: skip
+GOOD = {
+    "coverage": 0.95, "drift": 0.1, "drift_from_validation": 0.2, "unknown_users": 0.3,
+    "unknown_items": 0.2, "without_history": 0.4, "expected": 70.0, "clicks": 60.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key"),
+    [
+        ("coverage", 0.89, "min_coverage"),
+        ("drift", 0.21, "max_drift"),
+        ("drift_from_validation", 0.31, "max_drift_from_validation"),
+        ("unknown_users", 0.41, "max_unknown_users"),
+        ("unknown_items", 0.31, "max_unknown_items"),
+        ("without_history", 0.51, "max_without_history"),
+        ("expected", 91.0, "max_calibration"),
+        ("expected", 39.0, "max_calibration"),
+    ],
+)
+def test_a_breach_names_the_number_and_the_limit_and_null_asks_nothing(name, value, key):
+    check(GOOD, LIMITS, "2026-11-23")
+    check({}, LIMITS, "2026-11-23")
+    bad = GOOD | {name: value}
+    with pytest.raises(InputError, match=rf"2026-11-23 are held back.*score\.guards\.{key}") as e:
+        check(bad, LIMITS, "2026-11-23")
+    number = f"{value / 60:.3f}" if name == "expected" else f"{value:.4f}"
+    assert number in str(e.value)
+    assert "\n" not in str(e.value)
+    check(bad, replace(LIMITS, **{key: None}), "2026-11-23")
+
+
+def test_too_few_clicks_say_nothing_of_calibration():
+    check(GOOD | {"expected": 500.0, "clicks": 49.0}, LIMITS, "2026-11-23")
+
+
+def test_all_breaches_are_told_at_once():
+    with pytest.raises(InputError, match=r"coverage 0\.1000 is below.*drift 0\.9000 is above"):
+        check(GOOD | {"coverage": 0.1, "drift": 0.9}, LIMITS, "2026-11-23")
+
+
+def test_a_table_is_measured_in_one_pass(spark):
+    rng = np.random.default_rng(0)
+    p = np.r_[1 / (1 + np.exp(-rng.normal(-2, 3, 500))), 0.0, 1.0, 1e-9]
+    rows = [(float(x), n % 4, n % 5 == 0, n % 10 == 0) for n, x in enumerate(p)]
+    schema = "score double, history_length int, unknown_user boolean, unknown_item boolean"
+    found = measured(spark.createDataFrame(rows, schema))
+    assert found["histogram"] == histogram(p).tolist()
+    assert found["mean_score"] == pytest.approx(p.mean())
+    assert found["without_history"] == pytest.approx(126 / 503)
+    assert found["unknown_users"] == pytest.approx(101 / 503)
+    assert found["unknown_items"] == pytest.approx(51 / 503)
+    moved = compared(found, {"histogram": histogram(p**0.5).tolist()}, histogram(p).tolist())
+    assert moved["drift"] > 0.25
+    assert moved["drift_from_validation"] == 0
+    assert compared(found, None, []) == {} == compared(found, {"facts": "of an older release"}, [])
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), 1.5, -0.1])
+def test_what_is_no_probability_is_never_published(spark, wrong):
+    rows = spark.createDataFrame(
+        [(0.5, 1, False, False), (wrong, 1, False, False)],
+        "score double, history_length int, unknown_user boolean, unknown_item boolean",
+    )
+    with pytest.raises(InputError, match="1 scores are no probability"):
+        measured(rows)
+
+
+def test_last_nights_scores_are_held_against_the_clicks_that_came(spark):
+    scores = spark.range(1000).select(
+        F.col("id").cast("string").alias("user"), F.lit("i").alias("item"),
+        (F.col("id") / 2000).alias("score"),
+    )  # fmt: skip
+    shown = scores.where("cast(user as int) % 10 = 0").select(
+        "user", "item", (F.col("user") % 20 == 0).cast("double").alias("label"),
+        F.lit(3.0).alias("weight"),
+    )  # fmt: skip
+    shown = shown.union(spark.createDataFrame([("nobody", "i", 1.0, 3.0)]))
+    sums, curve = calibration(scores, shown, ["user", "item"])
+    expected = 3 * sum(n / 2000 for n in range(0, 1000, 10))
+    assert sums == {"shown": 300, "expected": pytest.approx(expected), "clicks": 150}
+    assert sum(b.rows for b in curve) == 300
+    assert len(curve) > 5
+    assert [b.score for b in curve] == sorted(b.score for b in curve)
+    assert sum(b.rate * b.rows for b in curve) == pytest.approx(150)
+
+
+def test_a_shadow_tells_how_its_ranking_differs(spark):
+    def table(scores: dict[str, list[float]]) -> object:
+        rows = []
+        for user, each in scores.items():
+            order = sorted(range(len(each)), key=lambda n: -each[n])
+            rows += [(user, n, each[n], order.index(n) + 1) for n in range(len(each))]
+        return spark.createDataFrame(rows, "user string, item int, score double, rank int")
+
+    rising = [n / 20 for n in range(20)]
+    ours = table({"same": rising, "reversed": rising, "alone": [0.5]})
+    same = rankings_compared(ours, ours, ["user", "item"])
+    assert same == {"overlap": 1, "same_first": 1, "rank_correlation": 1, "score_change": 0}
+    theirs = table({"same": rising, "reversed": rising[::-1], "alone": [0.75]})
+    found = rankings_compared(ours, theirs, ["user", "item"])
+    assert found["overlap"] == pytest.approx(2 / 3), "no common item among the best ten of one"
+    assert found["same_first"] == pytest.approx(2 / 3)
+    assert found["rank_correlation"] == pytest.approx(0, abs=1e-9), "1 and -1; alone has none"
+    change = sum(abs(2 * n - 19) / 20 for n in range(20)) + 0.25
+    assert found["score_change"] == pytest.approx(change / 41)

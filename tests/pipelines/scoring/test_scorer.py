@@ -1,0 +1,173 @@
+"""Candidates meet the state on Spark: users split over tasks, users nobody knows, other ways in."""
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from din_model.registry import artifact, tracking, versions
+from din_model.registry.predict import probabilities
+from din_model.registry.tracking import TrackingConfig
+from pipelines.scoring import scorer as scoring
+from pipelines.scoring import sql_function as sql
+from pipelines.scoring.scorer import Night, encoded, finished, score, ship
+from pipelines.scoring.udf import GROUP, Task, loaded
+from tests.din_model.conftest import some_columns
+from tests.pipelines.scoring.test_udf import CUTOFF, FACTS, SPEC, model
+
+DAY = "2026-11-22"
+Scores = dict[tuple[str, int], tuple]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("model")
+    artifact.save(place, model(), FACTS)
+    return place
+
+
+@pytest.fixture(scope="module")
+def vocabulary(spark: SparkSession) -> DataFrame:
+    keys = [("user", f"u{n}", n + 2) for n in range(6)]
+    keys += [("item", str(n), n) for n in range(2, 40)]
+    keys += [("tags", f"t{n}", n) for n in range(2, 9)]
+    return spark.createDataFrame(keys, "vocabulary string, key string, id int").coalesce(1)
+
+
+@pytest.fixture(scope="module")
+def state(spark: SparkSession) -> DataFrame:
+    rng, rows = np.random.default_rng(0), []
+    for user in range(6):
+        row: list[object] = [user + 2]
+        for _ in SPEC.histories:
+            times = np.sort(CUTOFF - rng.integers(-5, 60, 7) * 10**6)
+            row += [times.tolist(), rng.integers(2, 40, 7).tolist()]
+        rows.append(tuple(row))
+    kinds = [f"{h.kind}__time array<long>, {h.kind}__item array<int>" for h in SPEC.histories]
+    return spark.createDataFrame(rows, f"user int, {', '.join(kinds)}")
+
+
+@pytest.fixture(scope="module")
+def candidates(spark: SparkSession) -> DataFrame:
+    """Six known users and two that nobody knows, 30 candidates each, some of items never seen."""
+    rows = spark.range(8).crossJoin(spark.range(30).withColumnRenamed("id", "n"))
+    tags = F.array(F.concat(F.lit("t"), F.pmod("n", F.lit(9))), F.lit("t3"))
+    return rows.select(
+        F.concat(F.lit("u"), "id").alias("user"), (F.col("n") * 2).cast("string").alias("item"),
+        F.when(F.col("n") % 3 > 0, tags).alias("tags"),
+    )  # fmt: skip
+
+
+def scored(
+    candidates: DataFrame, state: DataFrame, vocabulary: DataFrame, folder: Path, **task: int
+) -> tuple[Scores, DataFrame]:
+    rows = encoded(candidates, SPEC, vocabulary)
+    sizes = rows.groupBy(GROUP).agg(F.count("*").alias("good"))
+    night = Night(SPEC, ship(candidates.sparkSession, folder), Task(CUTOFF, **task))
+    table = finished(score(rows, sizes, state, night), SPEC, vocabulary)
+    found = {(r["user"], r["item"]): tuple(r)[2:] for r in table.collect()}
+    assert len(found) == table.count()
+    return found, table
+
+
+def test_users_split_over_tasks_have_the_same_scores_and_ranks(
+    candidates, state, vocabulary, folder, monkeypatch
+):
+    whole, table = scored(candidates, state, vocabulary, folder, explain=2)
+    assert len(whole) == 240
+    assert table.schema["item"].dataType.typeName() == "long"
+    monkeypatch.setattr(scoring, "LARGEST", 7)
+    split, table = scored(candidates, state, vocabulary, folder, explain=2)
+    tasks = table.select("user", F.spark_partition_id().alias("task")).distinct()
+    assert tasks.groupBy("user").count().count() == 8
+    assert split.keys() == whole.keys()
+    for key, (one, _, *others, because) in whole.items():
+        again, _, *same, told = split[key]
+        assert abs(again - one) < 1e-6
+        assert same == others
+        assert [w["item"] for w in told or ()] == [w["item"] for w in because or ()]
+    for rows in (whole, split):  # what is equal but for rounding may change places
+        for user in {key[0] for key in rows}:
+            mine = sorted((-s[0], str(item), s[1]) for (u, item), s in rows.items() if u == user)
+            assert [rank for *_, rank in mine] == [*range(1, 31)]
+    best, _ = scored(candidates, state, vocabulary, folder, top=5)
+    assert {r[1] for r in best.values()} == {1, 2, 3, 4, 5}
+    assert len(best) == 40
+
+
+def test_a_split_user_lies_in_several_groups_and_none_is_large(
+    candidates, state, vocabulary, folder, monkeypatch
+):
+    seen = []
+    sweep = scoring._sweep
+
+    def watched(rows: DataFrame, states: DataFrame, night: Night) -> DataFrame:
+        seen.append(rows.groupBy("user_key", GROUP).count().collect())
+        return sweep(rows, states, night)
+
+    monkeypatch.setattr(scoring, "LARGEST", 7)
+    monkeypatch.setattr(scoring, "_sweep", watched)
+    scored(candidates, state, vocabulary, folder)
+    usual, split = seen
+    assert usual == []
+    assert len({r["user_key"] for r in split}) == 8
+    assert all(sum(r["user_key"] == f"u{n}" for r in split) > 2 for n in range(8))
+
+
+def test_candidates_of_users_nobody_knows_are_ranked_each_by_itself(
+    candidates, state, vocabulary, folder
+):
+    rows, _ = scored(candidates, state, vocabulary, folder)
+    for user in ("u6", "u7"):
+        mine = [r for (u, _), r in rows.items() if u == user]
+        assert sorted(r[1] for r in mine) == [*range(1, 31)]
+        assert all(length == 0 and unknown for _, _, length, unknown, _ in mine)
+    assert all(r[4] == (item not in range(2, 40)) for (_, item), r in rows.items()), (
+        "items never seen are told"
+    )
+    assert {r[2] for (u, _), r in rows.items() if u == "u0"} != {0}
+
+
+def test_users_nobody_knows_are_no_one_group(candidates, vocabulary):
+    groups = encoded(candidates, SPEC, vocabulary).select("user_key", GROUP).distinct().collect()
+    assert len(groups) == len({row[GROUP] for row in groups}) == 8
+
+
+def test_encoded_examples_are_scored_alike_by_sql_and_by_mlflows_udf(
+    spark, folder, tmp_path, monkeypatch
+):
+    rng = np.random.default_rng(1)
+    columns = some_columns(50) | {"clicks__age": rng.integers(0, 5, (50, 5))}
+    lengths = rng.integers(0, 4, 50)
+    columns |= {"carts__item": rng.integers(2, 40, (50, 3)), "carts__length": lengths}
+    columns |= {n: columns[n][:, :k] for n, k in (("clicks__item", 5), ("tags", 2))}
+    columns |= {
+        n: np.minimum(columns[n], k) for n, k in (("clicks__length", 5), ("tags__length", 2))
+    }
+    table = pa.table({n: list(v) if v.ndim == 2 else v for n, v in columns.items()})
+    want = dict(enumerate(probabilities(*artifact.load(folder), table.to_pandas())))
+    pq.write_table(table.append_column("n", pa.array(range(50))), tmp_path / "rows.parquet")
+    rows = spark.read.parquet(str(tmp_path / "rows.parquet"))
+    rows.repartition(2).createOrReplaceTempView("examples")
+    sql.register(spark, folder)
+    got = spark.sql("SELECT n, din_score(struct(*)) AS score FROM examples").collect()
+    assert len(got) == 50
+    assert all(abs(want[r["n"]] - r["score"]) < 1e-6 for r in got)
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking.connect(TrackingConfig(model="m"), f"file://{tmp_path}")
+    with tracking.run("train", {}, {}):
+        version = versions.register("m", folder, "f", {})
+    udf = mlflow.pyfunc.spark_udf(spark, f"models:/m/{version}", "double", env_manager="local")
+    again = spark.table("examples").select("n", udf(F.struct("*")).alias("score")).collect()
+    assert all(abs(want[r["n"]] - r["score"]) < 1e-6 for r in again)
+
+
+def test_a_worker_loads_a_shipped_model_once(spark, folder):
+    shipped = ship(spark, folder)
+    assert loaded(shipped) is loaded(shipped)

@@ -1,0 +1,143 @@
+"""What a machine does to a job becomes one line, wherever it happens."""
+
+import os
+import signal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+
+from din_model.data.petastorm_reader import row_groups
+from din_model.errors import InputError
+from pipelines.examples.split import SplitConfig
+from pipelines.failures import one_line
+from pipelines.store.store import Store
+from pipelines.training.launch import LaunchConfig, on_ranks
+from pipelines.training.training_set import open_training_set
+from tests.nights import NIGHTS
+
+FULL = Path("/dev/full")  # a disk without room, on every Linux
+
+
+def full_disk(batches):
+    yield from batches
+    FULL.write_text("no room")
+
+
+def killed(batches):
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield from batches
+
+
+def killed_with_much_to_read(batches):
+    yield next(batches)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def told(action) -> str | None:
+    with pytest.raises(Exception) as raised:
+        action()
+    return one_line(raised.value)
+
+
+def test_a_full_disk_is_told_wherever_it_was_met(spark):
+    def on_an_executor():
+        spark.range(3).mapInArrow(full_disk, "id long").collect()
+
+    ways = [lambda: FULL.write_text("x"), on_an_executor]
+    for line in map(told, ways):
+        assert line is not None and line.startswith("No space left on device"), line
+        assert "\n" not in line
+        assert "spark.local.dir" in line
+
+
+def write_much() -> None:
+    FULL.write_text("x")
+
+
+def test_a_rank_without_room_says_so_where_even_the_store_is_full(tmp_path):
+    (tmp_path / "store").write_text("no folder can be made here")
+    ranks = LaunchConfig("torchrun", ranks=2)
+    for place in (tmp_path, tmp_path / "store"):
+        line = told(lambda place=place: on_ranks(ranks, f"file://{place}", write_much))
+        assert line is not None and "No space left on device" in line, line
+
+
+def test_a_lost_python_worker_is_told(spark):
+    line = told(lambda: spark.range(3).mapInArrow(killed, "id long").collect())
+    assert line == "a Spark task was lost (Python worker exited unexpectedly): run the job again"
+
+
+def test_a_lost_python_worker_whose_socket_is_reset_is_told(spark):
+    rows = spark.range(0, 5_000_000, 1, 1).mapInArrow(killed_with_much_to_read, "id long")
+    line = told(rows.collect)
+    resets = [f"SocketException: {why}" for why in ("Connection reset", "Broken pipe")]
+    assert line in {
+        f"a Spark task was lost ({why}): run the job again"
+        for why in (*resets, "Python worker exited unexpectedly")  # as Spark 4 tells it
+    }
+
+
+@pytest.mark.parametrize("whole", [3, 0.5, 0.99])
+def test_a_parquet_file_that_ends_too_early_is_named(spark, tmp_path, whole):
+    spark.range(1000).repartition(1).write.parquet(f"{tmp_path}/table")
+    (file,) = (tmp_path / "table").glob("*.parquet")
+    file.with_name(f".{file.name}.crc").unlink()
+    data = file.read_bytes()
+    file.write_bytes(data[: whole if whole > 1 else int(whole * len(data))])
+    for action in (
+        lambda: spark.read.parquet(str(file)).collect(),
+        lambda: spark.read.schema("id long").parquet(str(file)).collect(),
+        lambda: list(row_groups(f"file://{file}", ["id"])),
+    ):
+        line = told(action)
+        assert line is not None
+        assert f"{file}: cannot be read (" in line
+        assert "\n" not in line
+
+
+def test_a_damaged_parquet_file_that_spark_3_does_not_name_is_told(spark, tmp_path):
+    spark.range(1000).repartition(1).write.parquet(f"{tmp_path}/table")
+    (file,) = (tmp_path / "table").glob("*.parquet")
+    file.with_name(f".{file.name}.crc").unlink()
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 64  # of the footer's length
+    file.write_bytes(data)
+    line = told(lambda: spark.read.schema("id long").parquet(str(file)).collect())
+    nameless = "a Parquet file cannot be read (corrupted file: "
+    named = f"file://{file}: cannot be read (Encountered error while reading): "
+    assert line is not None
+    assert line.startswith(nameless if spark.version.startswith("3.") else named)
+
+
+def test_damaged_counts_are_named(nights, tmp_path):
+    _, store, _ = nights
+    manifest = store.require("counts", NIGHTS[0], "")
+    file = Path(store.urls(manifest)[0].removeprefix("file://"))
+    data = file.read_bytes()
+    file.write_bytes(data[:-8] + b"0" * 8)
+    try:
+        with pytest.raises(InputError, match=rf"{file.name}: cannot be read \("):
+            open_training_set(Store(store.base), [NIGHTS[0]], SplitConfig(), NIGHTS[1])
+    finally:
+        file.write_bytes(data)
+
+
+def test_a_server_that_takes_no_files_is_told(tmp_path):
+    class Refusing(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(403)
+
+    (tmp_path / "report.html").write_text("a page")
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        files = HttpArtifactRepository(f"http://127.0.0.1:{server.server_port}/artifacts")
+        line = told(lambda: files.log_artifact(str(tmp_path / "report.html")))
+    assert line is not None and line.startswith("tracking: 403 Client Error"), line
+
+
+def test_a_bug_is_not_told_in_one_line():
+    assert one_line(KeyError("score")) is None
