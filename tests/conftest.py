@@ -12,7 +12,7 @@ from filelock import FileLock
 from pyspark.sql import SparkSession
 
 from din_model.config import load
-from din_model.registry import versions
+from din_model.registry import tracking, versions
 from jobs import nightly
 from jobs.cli import Settings
 from pipelines.ingest.synthetic import generate
@@ -106,6 +106,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file together where tests run side by side."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture(autouse=True)
+def tracked(request: pytest.FixtureRequest) -> None:
+    """A test of the nights finds MLflow at their store, wherever an earlier test has pointed it."""
+    if "nights" in request.fixturenames:
+        settings, store, _ = request.getfixturevalue("nights")
+        tracking.connect(settings.tracking, store.url)
 
 
 @pytest.fixture(autouse=True)
