@@ -61,7 +61,7 @@ EXTRAS = {
 
 setup(
     name="din-pipeline",
-    version="0.1.0",
+    version="0.2.0.dev0",
     description="Nightly click-through-rate prediction with the Deep Interest Network",
     license="Apache-2.0",
     python_requires=">=3.10,<3.12",
