@@ -3,7 +3,10 @@
 import sys
 from datetime import date
 
-from jobs.cli import main
+import pytest
+
+from din_model.console import console
+from jobs.cli import Settings, main
 from tests.nights import DEMO
 
 
@@ -15,3 +18,33 @@ def test_options_and_words_stand_in_any_order(monkeypatch):
     [(settings, day)] = seen
     assert (settings.train.epochs, settings.train.window, settings.score.model) == (7, 2, "3")
     assert day == date(2026, 11, 20)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train.epoch=2", "unknown key 'train.epoch'; did you mean 'epochs'?"),
+        ("--config nowhere.yaml", "nowhere.yaml: no such configuration file"),
+        ("date=null", "--date is missing"),
+        ("train.epochs=many", "'train.epochs'"),
+        ("train.epochs", "'train.epochs': an override is written key.sub=value"),
+    ],
+)
+def test_bad_input_ends_a_job_with_one_line_and_status_2(monkeypatch, capsys, words, message):
+    monkeypatch.setattr(sys, "argv", ["job", "--config", str(DEMO), *words.split()])
+    monkeypatch.setattr(console, "_file", None)  # main points it to standard error
+    with pytest.raises(SystemExit) as ended:
+        main(lambda *given: None, None)
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_a_bug_in_a_job_keeps_its_stack_trace(monkeypatch):
+    def fail(settings: Settings, day: date) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(sys, "argv", ["job", "--config", str(DEMO)])
+    with pytest.raises(KeyError, match="a bug"):
+        main(fail, None)

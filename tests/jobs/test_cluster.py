@@ -118,6 +118,7 @@ def test_the_wheel_holds_every_file_of_the_packages(built):
     assert {n for n in zipfile.ZipFile(built).namelist() if ".dist-info" not in n} == wanted
 
 
+@pytest.mark.slow
 def test_a_date_scored_on_a_cluster_is_the_date_scored_here(spark, nights, place, tmp_path):
     _, store, champions = nights
     shutil.copytree(store.base, tmp_path / "store", ignore=shutil.ignore_patterns("ml*", *SCORED))

@@ -1,4 +1,4 @@
-"""The jobs as a scheduler starts them: real processes, their exit codes, and what they print."""
+"""The jobs as a scheduler starts them: real processes, their exit status, and their output."""
 
 import subprocess
 import sys
@@ -66,6 +66,7 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     return folder, said
 
 
+@pytest.mark.slow
 def test_every_job_runs_under_spark_submit(submitted):
     folder, said = submitted
     store = Store(str(folder / "out/demo/store"))
@@ -89,6 +90,7 @@ def test_every_job_runs_under_spark_submit(submitted):
     assert "error: 'din-demo' version 1 has no champion before it" in rolled.stdout
 
 
+@pytest.mark.slow
 def test_two_ranks_read_every_row_of_uneven_files_once(submitted, monkeypatch):
     folder, _ = submitted
     store = Store(str(folder / "out/demo/store"))
@@ -104,20 +106,16 @@ def test_two_ranks_read_every_row_of_uneven_files_once(submitted, monkeypatch):
     assert facts.rows_read == facts.rows == 2 * manifest.rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["train.epoch=2"], "unknown key 'train.epoch'; did you mean 'epochs'?"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such configuration file"),
         (["--date", "2026-12-24"], "no data for 2026-12-24"),
-        # Each starts Spark, which takes its time.
-        pytest.param(
-            ["sources.impressions.path=elsewhere/{date}"],
-            "elsewhere/2026-11-20 does not exist",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(["features.time=when"], "'when'", marks=pytest.mark.slow),
-        pytest.param(["features.columns.colour.side=item"], "colour", marks=pytest.mark.slow),
+        (["sources.impressions.path=elsewhere/{date}"], "elsewhere/2026-11-20 does not exist"),
+        (["features.time=when"], "'when'"),
+        (["features.columns.colour.side=item"], "colour"),
     ],
 )
 def test_bad_input_is_one_line_and_no_success(submitted, words, message):

@@ -36,8 +36,16 @@ def settings_of(name: str, store: Path, *words: str) -> Settings:
     return load(Settings, [str(DATASETS / name)], [f"store.path={store}", *words])
 
 
+def of_every_sixth_user(folder: Path) -> None:
+    """Write the part of EB-NeRD that belongs to every sixth user."""
+    (folder / "ebnerd").mkdir()
+    for name in ("behaviors", "history"):
+        rows = pd.read_parquet(Path(os.environ["DIN_REAL_DATA"]) / "ebnerd" / f"{name}.parquet")
+        rows[rows["user_id"] % 6 == 0].to_parquet(folder / "ebnerd" / f"{name}.parquet")
+
+
 def ebnerd() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Impressions (a row an article shown) and behaviours, by pandas instead of Spark."""
+    """Read impressions (one row per article shown) and behaviours with pandas."""
     folder = Path(os.environ["DIN_REAL_DATA"]) / "ebnerd"
     views = pd.read_parquet(folder / "behaviors.parquet")
     shown = views.explode("article_ids_inview").rename(columns={"article_ids_inview": "article"})
@@ -55,7 +63,9 @@ def ebnerd() -> tuple[pd.DataFrame, pd.DataFrame]:
     return shown, both.drop_duplicates()
 
 
-def test_ebnerd_loses_no_impression_and_sees_the_days_before_alone(spark, tmp_path):
+def test_ebnerd_loses_no_impression_and_sees_the_days_before_alone(spark, tmp_path, monkeypatch):
+    of_every_sixth_user(tmp_path)
+    monkeypatch.setenv("DIN_REAL_DATA", str(tmp_path))
     settings = settings_of("ebnerd.yaml", tmp_path)
     logs, store = settings.open("tests", JUDGE)
     shown, behaviours = ebnerd()

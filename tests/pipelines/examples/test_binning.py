@@ -9,8 +9,7 @@ import pytest
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from pipelines.examples.binning import with_boundaries
-from pipelines.examples.build import BuildConfig, build_day
-from pipelines.examples.split import SplitConfig
+from pipelines.examples.vocabulary import encode
 from pipelines.ingest.logs import Logs
 from pipelines.ingest.sources import BehaviourSource, Source, SourcesConfig
 from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
@@ -42,21 +41,26 @@ def logs_of(spark, folder, prices: dict[date, list[float | None]]) -> Logs:
     return Logs(spark, SourcesConfig(source, (done,)), SPEC, DAYS[0])
 
 
-def test_boundaries_are_the_first_days_and_a_later_or_cold_build_keeps_them(spark, tmp_path):
+def publish_state(spark, store: Store, day: date, spec: FeatureSpec) -> None:
+    """Publish what a build leaves of the spec: the facts of a state."""
+    facts = {"spec": spec.to_json(), "spec_hash": spec.hash}
+    store.publish("state", day, spark.createDataFrame([(2,)], "user int"), facts)
+
+
+def test_boundaries_are_the_first_days_and_later_ones_keep_them(spark, tmp_path):
     values = np.random.default_rng(1).lognormal(size=101).tolist()
     logs = logs_of(spark, tmp_path, {DAYS[0]: [*values, None], DAYS[1]: [1e6] * 40})
-    expected = np.quantile(values, [0.25, 0.5, 0.75])
     store, cold = Store(str(tmp_path / "store")), Store(str(tmp_path / "cold"))
-    for day in DAYS:
-        settled = with_boundaries(logs, store, day)
-        manifest = build_day(settled, store, BuildConfig(shards=1), SplitConfig(), day)
-        spec = FeatureSpec.from_json(manifest.facts["spec"])
-        assert spec["price"].boundaries == pytest.approx(tuple(expected))
-    assert with_boundaries(logs, cold, DAYS[1]).spec.hash == spec.hash
+    spec = with_boundaries(logs, store, DAYS[0]).spec
+    expected = np.quantile(values, [0.25, 0.5, 0.75])
+    assert spec["price"].boundaries == pytest.approx(tuple(expected))
+    publish_state(spark, store, DAYS[0], spec)
+    assert with_boundaries(logs, store, DAYS[1]).spec.hash == spec.hash
+    assert with_boundaries(logs, cold, DAYS[1]).spec.hash == spec.hash, "a cold build"
     changed = logs_of(spark, tmp_path / "changed", {DAYS[0]: [5.0, 6.0, 7.0, 8.0]})
-    assert with_boundaries(changed, store, DAYS[1]).spec.hash == spec.hash, "kept, not found again"
-    first = store.read(spark, [store.require("examples", DAYS[0], "")])
-    buckets = {row["price"]: row["count"] for row in first.groupBy("price").count().collect()}
+    assert with_boundaries(changed, store, DAYS[1]).spec.hash == spec.hash, "kept, not measured"
+    rows = encode(logs.impressions(DAYS[0], DAYS[0]), [spec["price"]], None)
+    buckets = {row["price"]: row["count"] for row in rows.groupBy("price").count().collect()}
     assert buckets == {1: 1, 2: 25, 3: 25, 4: 25, 5: 26}, "1 is unknown"
 
 

@@ -1,8 +1,9 @@
 """A day's logs become examples: none lost or doubled, broken rows set aside, files alike."""
 
 import json
+import shutil
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from pyspark.sql import SparkSession
 
 from din_model.errors import InputError
 from pipelines.examples.build import build_day, is_built
-from pipelines.examples.data_quality import QualityConfig
 from pipelines.examples.negatives import NegativesConfig
 from pipelines.examples.publish import BuildConfig
 from pipelines.examples.split import SplitConfig
@@ -21,6 +21,7 @@ from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConf
 from pipelines.store.store import Store
 
 DAY = date(2026, 11, 20)
+NEXT = DAY + timedelta(days=1)
 SCHEMA = "id string, user string, item bigint, at string, clicked int"
 FEATURES = FeaturesConfig(
     user="user", item="item", time="at", label="clicked", key=("id",),
@@ -63,131 +64,92 @@ def logs_of(
     )
 
 
-def test_files_of_a_day_are_alike_and_in_no_users_order(spark, tmp_path):
-    logs, store = logs_of(spark, tmp_path, impressions()), Store(str(tmp_path / "store"))
-    manifest = build_day(logs, store, EIGHT_FILES, BY_DATE, DAY)
-    sizes = sorted(file.rows for file in manifest.files)
-    assert sizes == [50] * 7 + [51]
+@pytest.fixture(scope="module")
+def built(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One day of 401 impressions, built once."""
+    folder = tmp_path_factory.mktemp("built")
+    store = Store(str(folder / "store"))
+    build_day(logs_of(spark, folder, impressions()), store, EIGHT_FILES, BY_DATE, DAY)
+    return store
+
+
+@pytest.fixture
+def copy(built: Store, tmp_path: Path) -> Store:
+    return Store(str(shutil.copytree(built.base, tmp_path / "store")))
+
+
+def test_files_of_a_day_differ_by_one_row_and_mix_users(spark, built):
+    manifest = built.require("examples", DAY, "")
+    assert sorted(file.rows for file in manifest.files) == [50] * 7 + [51]
     assert {f.row_groups for f in manifest.files} == {1}
-    for url in store.urls(manifest):
+    for url in built.urls(manifest):
         users = [row["user"] for row in spark.read.parquet(url).collect()]
-        assert len(set(users)) > 5, "users lie in blocks of 40 in the log, and must not in a file"
-    assert is_built(store, DAY)
+        assert len(set(users)) > 5, "the log holds users in blocks of 40"
+    assert is_built(built, DAY)
 
 
-def test_building_again_gives_the_same_rows_and_a_lone_new_state_is_not_a_built_day(
-    spark, tmp_path
-):
-    logs, store = logs_of(spark, tmp_path, impressions()), Store(str(tmp_path / "store"))
+def test_building_again_gives_the_same_files(spark, built, copy, tmp_path):
+    manifest = build_day(logs_of(spark, tmp_path, impressions()), copy, EIGHT_FILES, BY_DATE, DAY)
 
-    def build() -> tuple[str, list[str]]:
-        manifest = build_day(logs, store, EIGHT_FILES, BY_DATE, DAY)
-        rows = [list(map(str, spark.read.parquet(u).collect())) for u in store.urls(manifest)]
-        return store.require("counts", DAY, "").facts["content"], sorted(map(str, rows))
+    def rows(store: Store) -> list[str]:
+        urls = store.urls(store.require("examples", DAY, ""))
+        return sorted(str(spark.read.parquet(url).collect()) for url in urls)
 
-    assert build() == build()
-    state = store.require("state", DAY, "")
-    store.publish("state", DAY, store.read(spark, [state]), state.facts)
-    assert not is_built(store, DAY)
+    assert manifest.id != built.require("examples", DAY, "").id
+    assert rows(copy) == rows(built)
+    counts = [store.require("counts", DAY, "").facts["content"] for store in (built, copy)]
+    assert counts[0] == counts[1]
 
 
-def test_broken_rows_are_set_aside_with_a_reason_and_everything_adds_up(spark, tmp_path):
-    good = impressions(300)
-    bad = [
-        "{not json",
-        good[0],  # a repeat
-        good[1] | {"id": "x1", "item": None},
-        good[1] | {"id": "x2", "at": "yesterday"},
-        good[1] | {"id": "x3", "clicked": 2},
-        good[1] | {"id": None},
-        '{"id": "x4", "user": "u1", "item": "text", "at": "2026-11-20 01:00:00", "clicked": 0}',
-    ]
-    logs, store = logs_of(spark, tmp_path, [*good, *bad]), Store(str(tmp_path / "store"))
-    manifest = build_day(logs, store, BuildConfig(max_broken=0.05), BY_DATE, DAY)
-    assert manifest.facts["funnel"]["impressions"] == {
-        "at is missing or of the wrong type": 1,
-        "clicked is neither 0 nor 1": 1,
-        "good": 300,
-        "id is missing or of the wrong type": 1,
-        "item is missing or of the wrong type": 1,
-        "malformed": 2,
-        "repeated impression": 1,
-    }
-    assert manifest.rows == 300
-    aside = store.read(spark, [store.require("quarantine", DAY, "")])
-    kept = aside.where("source = 'impressions'").collect()
-    assert len(kept) == 7
-    assert any("not json" in row["raw"] for row in kept)
+def test_a_day_whose_state_alone_was_replaced_is_not_built(spark, copy):
+    state = copy.require("state", DAY, "")
+    copy.publish("state", DAY, copy.read(spark, [state]), state.facts)
+    assert not is_built(copy, DAY)
 
 
-def test_too_many_broken_rows_stop_the_job_and_yesterdays_answer_stands(spark, tmp_path):
-    store = Store(str(tmp_path / "store"))
-    before = build_day(logs_of(spark, tmp_path, impressions()), store, EIGHT_FILES, BY_DATE, DAY)
+def test_too_many_broken_rows_stop_the_build_and_the_last_answer_stands(spark, copy, tmp_path):
+    before = copy.manifest("examples", DAY)
     logs = logs_of(spark, tmp_path, [*impressions(), *["{"] * 20])
     message = r"sources\.impressions: 20 of 421 rows of 2026-11-20 are broken, mostly 'malformed'"
     with pytest.raises(InputError, match=message):
-        build_day(logs, store, EIGHT_FILES, BY_DATE, DAY)
-    assert store.manifest("examples", DAY) == before
-    assert is_built(store, DAY)
+        build_day(logs, copy, EIGHT_FILES, BY_DATE, DAY)
+    assert copy.manifest("examples", DAY) == before
+    assert is_built(copy, DAY)
 
 
 def test_a_log_without_rows_of_the_date_says_so(spark, tmp_path):
-    logs, store = logs_of(spark, tmp_path, impressions()), Store(str(tmp_path / "store"))
+    logs, store = logs_of(spark, tmp_path, impressions(20)), Store(str(tmp_path / "store"))
     with pytest.raises(InputError, match=r"sources\.impressions: no impressions on 2026-11-21"):
-        build_day(logs, store, EIGHT_FILES, BY_DATE, date(2026, 11, 21))
+        build_day(logs, store, EIGHT_FILES, BY_DATE, NEXT)
     assert store.dates("examples") == []
 
 
-def test_a_day_begins_where_its_time_zone_says(spark, tmp_path):
-    store = Store(str(tmp_path / "store"))
-    rows = [
-        row | {"at": f"2026-11-20T{hour}:30:00Z"}
-        for row, hour in zip(impressions(3), ("14", "15", "16"), strict=True)
-    ]
-    logs = logs_of(spark, tmp_path, rows, zone="Asia/Tokyo")  # midnight there is 15:00 UTC
-    anything = BuildConfig(quality=QualityConfig(change={}))
-    assert build_day(logs, store, anything, BY_DATE, DAY).rows == 1
-    assert build_day(logs, store, anything, BY_DATE, date(2026, 11, 21)).rows == 2
+def test_a_day_unlike_the_last_one_is_held_back_and_the_last_one_stands(spark, copy, tmp_path):
+    before = copy.manifest("examples", DAY)
+    unclicked = [row | {"at": f"{NEXT} 12:00:00", "clicked": 0} for row in impressions(400)]
+    logs = logs_of(spark, tmp_path, unclicked)
+    with pytest.raises(InputError, match=r"label_rate is 0, but was 0\.201995 on 2026-11-20"):
+        build_day(logs, copy, EIGHT_FILES, BY_DATE, NEXT)
+    assert copy.dates("examples") == copy.dates("state") == copy.dates("vocabulary") == [DAY]
+    assert copy.manifest("examples", DAY) == before
+
+
+def test_a_second_build_in_a_store_is_refused(spark, copy, tmp_path):
+    logs = logs_of(spark, tmp_path, impressions(20))
+    with copy.sole_writer(), pytest.raises(InputError, match="another job is building"):
+        build_day(logs, copy, EIGHT_FILES, BY_DATE, DAY)
 
 
 @pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        ("select id, user, item, at from raw", "no column 'clicked'; there are id, user, item, at"),
-        ("select * from rows", r"sources\.impressions: .*rows"),
-        ("select *, from raw", r"sources\.impressions: .*"),
-        (
-            "select id, user, cast(item as double) item, at, clicked from raw",
-            "column 'item' is double, but features.columns.item says int64",
-        ),
-        (
-            "select id, 7 user, item, at, clicked from raw",
-            "column 'user' is int, but features.columns.user says string: write type: int64 there",
-        ),
-        ("select id, user, item, 5 at, clicked from raw", r"sources\.impressions\.time_unit"),
-    ],
+    "query", ["select id, user, item, at from raw", "select id, 7 user, item, at, clicked from raw"]
 )
-def test_what_the_log_lacks_is_named_before_anything_is_written(spark, tmp_path, query, message):
+def test_a_wrong_column_is_named_before_anything_is_written(spark, tmp_path, query):
     logs, store = logs_of(spark, tmp_path, impressions(20)), Store(str(tmp_path / "store"))
     source = replace(logs.sources.impressions, query=query)
     logs = replace(logs, sources=replace(logs.sources, impressions=source))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match="sources.impressions"):
         build_day(logs, store, EIGHT_FILES, BY_DATE, DAY)
     assert {p.name for p in (tmp_path / "store").rglob("*")} <= {".writer.lock"}
-
-
-def test_a_time_of_digits_as_text_is_read_by_its_unit_and_asked_for_it(spark, tmp_path):
-    logs, store = logs_of(spark, tmp_path, impressions(20)), Store(str(tmp_path / "store"))
-    query = "select id, user, item, '1795132800123' at, clicked from raw"  # 2026-11-20 00:00 UTC
-
-    def build(unit: str | None) -> int:
-        source = replace(logs.sources.impressions, query=query, time_unit=unit)
-        there = replace(logs, sources=replace(logs.sources, impressions=source))
-        return build_day(there, store, EIGHT_FILES, BY_DATE, DAY).rows
-
-    with pytest.raises(InputError, match="mostly 'at is a whole number, but no time_unit is set'"):
-        build(None)
-    assert build("ms") == 20
 
 
 def test_last_position_holds_one_positive_a_user_out_with_negatives_never_touched(spark, tmp_path):
@@ -229,11 +191,3 @@ def test_last_position_holds_one_positive_a_user_out_with_negatives_never_touche
             past = min(5, 39) if user not in ("u10", "u11") else 1
             if role is holdout:
                 assert row["clicks__length"] == past
-
-
-def test_a_user_who_touched_every_item_is_named(spark, tmp_path):
-    rows = [row | {"user": "u", "item": 1 + n} for n, row in enumerate(impressions(6))]
-    logs = logs_of(spark, tmp_path, [row | {"clicked": 1} for row in rows], cutoff="impression")
-    config = BuildConfig(negatives=NegativesConfig())
-    with pytest.raises(Exception, match="negatives: no item found that user"):
-        build_day(logs, Store(str(tmp_path / "s")), config, SplitConfig("last_position"), DAY)

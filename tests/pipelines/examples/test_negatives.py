@@ -13,8 +13,7 @@ from pipelines.examples.negatives import NegativesConfig, sample_negatives
 from pipelines.examples.publish import BuildConfig
 from pipelines.examples.split import SplitConfig
 from pipelines.store.store import Store
-from tests.pipelines.examples.test_build import DAY, impressions, logs_of
-from tests.pipelines.examples.test_data_quality import NEXT, two_days
+from tests.pipelines.examples.test_build import DAY, NEXT, impressions, logs_of
 from tests.pipelines.ingest.test_attribution import SPEC
 
 COLUMNS = "example_id long, user int, item int, label double, cutoff long"
@@ -57,13 +56,22 @@ def test_nobody_is_shown_what_they_touched_and_a_draw_is_repeatable(spark, by):
     assert sorted(map(str, first)) == sorted(map(str, again))
 
 
+def test_a_user_who_touched_every_item_is_named(spark):
+    touched = [(7, item) for item in range(2, 8)]
+    with pytest.raises(Exception, match="negatives: no item found that user id 7"):
+        drawn(spark, [(1, 7, 2, 1.0, 0)], touched, NegativesConfig(), 8)
+
+
 @pytest.mark.slow
 def test_building_an_old_day_again_draws_the_same_items(spark, tmp_path):
     clicked = [
         row | {"clicked": 1, "item": n // 40 * 5 + n % 4} for n, row in enumerate(impressions(60))
     ]
-    later = [row | {"item": row["item"] + 100} for row in clicked]
-    logs = logs_of(spark, tmp_path, two_days(clicked, later), cutoff="impression")
+    later = [
+        row | {"id": f"n{row['id']}", "at": f"{NEXT} 12:00:00", "item": row["item"] + 100}
+        for row in clicked
+    ]
+    logs = logs_of(spark, tmp_path, [*clicked, *later], cutoff="impression")
     store, quality = Store(str(tmp_path / "store")), QualityConfig(change={})
     config = BuildConfig(shards=1, negatives=NegativesConfig(), quality=quality)
 

@@ -14,27 +14,24 @@ from pipelines.examples.split import SplitConfig
 from pipelines.store.store import Store
 from pipelines.training.training_set import open_training_set
 from tests.pipelines.examples.test_build import DAY, impressions, logs_of
-from tests.pipelines.examples.test_data_quality import NEXT, two_days
 
 CONFIG = BuildConfig(shards=2, sample_rate=0.25, quality=QualityConfig(change={}))
 
 
 def test_a_sampled_day_keeps_every_click_and_judges_by_every_row(spark, tmp_path):
-    rows = impressions(400)
-    logs = logs_of(spark, tmp_path, two_days(rows, rows[:200]))
-    store = Store(str(tmp_path / "store"))
-    manifests = [build_day(logs, store, CONFIG, SplitConfig(), day) for day in (DAY, NEXT)]
-    assert [m.facts["sample_rate"] for m in manifests] == [0.25, 0.25]
-    kept = store.read(spark, manifests[:1]).groupBy("label").count().collect()
+    logs, store = logs_of(spark, tmp_path, impressions(400)), Store(str(tmp_path / "store"))
+    manifest = build_day(logs, store, CONFIG, SplitConfig(), DAY)
+    assert manifest.facts["sample_rate"] == 0.25
+    kept = store.read(spark, [manifest]).groupBy("label").count().collect()
     kept = {row["label"]: row["count"] for row in kept}
     assert kept[1.0] == 80 and 50 < kept[0.0] < 110, "of 80 and 320"
-    assert [unsampled_examples(store, day).rows for day in (DAY, NEXT)] == [400, 200]
+    assert unsampled_examples(store, DAY).rows == 400
     everything = store.read(spark, [unsampled_examples(store, DAY)])
     ids = {row["example_id"] for row in everything.collect()}
-    assert {row["example_id"] for row in store.read(spark, manifests[:1]).collect()} < ids
+    assert {row["example_id"] for row in store.read(spark, [manifest]).collect()} < ids
 
-    training_set = open_training_set(store, [DAY], SplitConfig(), NEXT)
-    assert training_set.judge.rows == 200
+    training_set = open_training_set(store, [DAY], SplitConfig(), DAY)
+    assert training_set.judge.rows == 400
     assert training_set.training[0].rows == sum(kept.values())
     assert training_set.base_rate == pytest.approx(80 / (80 + 4 * kept[0.0])), (
         "a kept row is worth four"

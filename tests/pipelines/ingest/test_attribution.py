@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 
 from din_model.errors import InputError
-from pipelines.examples.build import build_day
-from pipelines.examples.publish import BuildConfig
-from pipelines.examples.split import SplitConfig
 from pipelines.ingest.attribution import attribute
 from pipelines.ingest.logs import Logs
+from pipelines.ingest.quarantine import good, reasons
 from pipelines.ingest.sources import BehaviourSource, Source, SourcesConfig
 from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
-from pipelines.store.store import Store
 
 DAYS = date(2026, 11, 19), date(2026, 11, 20)
 FEATURES = FeaturesConfig(
@@ -101,27 +98,22 @@ CLICKS = [
 ]
 
 
-def built(spark, folder: Path, logs: Logs) -> dict[str, list[tuple[str, int]]]:
-    store = Store(str(folder / "store"))
-    config = BuildConfig(shards=1, max_broken=0.3)
-    for day in DAYS:
-        build_day(logs, store, config, SplitConfig(), day)
-    funnels = [store.require("examples", day, "").facts["funnel"]["clicks"] for day in DAYS]
-    labels = {
-        row["example_id"]: row["label"]
-        for day in DAYS
-        for row in store.read(spark, [store.require("examples", day, "")]).collect()
-    }
+def accounted(spark, logs: Logs) -> tuple[list[dict[str, int]], set[str]]:
+    """Count the clicks of each day by reason; return the counts, and the impressions clicked."""
+    funnels, clicked, before = [], set(), None
     ids = spark.createDataFrame([(i,) for i, *_ in SHOWN], "id string")
-    hashed = ids.selectExpr("id", "xxhash64(id) as example_id").collect()
-    clicked = {row["id"] for row in hashed if labels[row["example_id"]] == 1}
-    return {"funnels": funnels, "clicked": clicked}
+    key_of = {row[1]: row[0] for row in ids.selectExpr("id", "xxhash64(id)").collect()}
+    for day in DAYS:
+        shown = good(logs.impressions(day, day)).persist()
+        funnels.append(reasons(logs.clicks_accounted(day, shown, before)))
+        clicked |= {key_of[row["example_id"]] for row in shown.where("label = 1").collect()}
+        before = shown
+    return funnels, clicked
 
 
 def test_every_click_is_counted_once_and_late_ones_label_nothing(spark, tmp_path):
-    found = built(spark, tmp_path, logs_of(spark, tmp_path, SHOWN, CLICKS))
-    assert found["clicked"] == {"a", "c", "d", "g"}
-    first, second = found["funnels"]
+    (first, second), clicked = accounted(spark, logs_of(spark, tmp_path, SHOWN, CLICKS))
+    assert clicked == {"a", "c", "d", "g"}
     assert first == {
         "click without an impression": 2,
         "good": 2,
@@ -135,11 +127,11 @@ def test_every_click_is_counted_once_and_late_ones_label_nothing(spark, tmp_path
 def test_a_click_log_without_ids_labels_by_user_and_item(spark, tmp_path):
     clicks = [c for c in CLICKS if c[1]]
     logs = logs_of(spark, tmp_path, SHOWN, clicks, "user, item, at")
-    found = built(spark, tmp_path, logs)
-    assert found["clicked"] == {"b", "c", "d", "g"}
+    _, clicked = accounted(spark, logs)
+    assert clicked == {"b", "c", "d", "g"}
 
 
 def test_a_click_log_that_names_nothing_is_an_error(spark, tmp_path):
     logs = logs_of(spark, tmp_path, SHOWN, CLICKS, "user, at")
     with pytest.raises(InputError, match=r"sources\.clicks: .* the log has neither.*user, at"):
-        built(spark, tmp_path, logs)
+        logs.clicks(DAYS[0], DAYS[0])

@@ -62,7 +62,9 @@ def told(version: int, **more) -> NightSummary:
     stages = [Stage("train din", 4321, "in 3 epochs", 12.5, datetime.now(timezone.utc))]
     offers = (Offer(1, EVIL, 0.417, (Reason(0.092, "clicks", EVIL),)),)
     best = Explained("u0000050", 37, offers)
-    night = NightSummary("din", decision, scores, stages, best, NightlyConfig(), GuardsConfig())
+    night = NightSummary(
+        "din", decision, scores, stages, best, NightlyConfig(), GuardsConfig(), "din"
+    )
     return replace(night, **more)
 
 

@@ -13,13 +13,10 @@ from pyspark.sql import functions as F
 
 from din_model.config import build
 from din_model.errors import InputError
-from pipelines.examples.build import build_day
-from pipelines.examples.data_quality import QualityConfig
-from pipelines.examples.publish import BuildConfig
-from pipelines.examples.split import SplitConfig
-from pipelines.examples.vocabulary import open_vocabulary
+from pipelines.examples.state import advance
+from pipelines.examples.vocabulary import encode, grow, keys_of, open_vocabulary, padded
 from pipelines.ingest.logs import Logs
-from pipelines.ingest.sources import BehaviourSource, SideTable, Source, SourcesConfig
+from pipelines.ingest.sources import BehaviourSource, SideTable, Source, SourcesConfig, start_of
 from pipelines.scoring.candidates import CandidatesConfig, _liked, candidates, generated
 from pipelines.scoring.scorer import encoded
 from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
@@ -48,7 +45,6 @@ LENGTH, LAG = 4, timedelta(hours=6)
 HISTORY = HistoryConfig(
     {"clicks": KindConfig({"item": "item", "category": "category"}, lag="6h")}, length=LENGTH
 )
-BUILD = BuildConfig(shards=1, quality=QualityConfig(change={}))
 
 
 def impressions() -> list[dict[str, Any]]:
@@ -97,12 +93,29 @@ def logs_of(spark, folder: str, rows: list[dict[str, Any]]) -> Logs:
 
 @pytest.fixture(scope="module")
 def built(spark, tmp_path_factory):
+    """Publish what three built days leave, without their histories: candidates read none."""
     folder = tmp_path_factory.mktemp("candidates")
     logs, store = logs_of(spark, str(folder), ROWS), Store(str(folder / "store"))
-    for day in DAYS[:-1]:
-        build_day(logs, store, BUILD, SplitConfig(), day)
-    # A sample of the last day is trained on; what is popular must be told from all of it.
-    build_day(logs, store, replace(BUILD, sample_rate=0.3), SplitConfig(), LAST)
+    spec, tags = logs.spec, logs.spec["tags"]
+    for day in DAYS:
+        rows = logs.impressions(day, day).drop("reason", "raw").persist()
+        grow(store, day, keys_of(rows, spec.features))
+        rows = encode(rows, spec.features, open_vocabulary(spark, store)[0])
+        rows = rows.select(*(c for c in rows.columns if c != "tags"), *padded(tags)).persist()
+        # A sample of the last day is trained on; what is popular must come from all of it.
+        rate = 0.3 if day == LAST else 1.0
+        sampled = rows.where("label = 1 or pmod(example_id, 10) < 3") if day == LAST else rows
+        store.publish("examples", day, sampled, {"sample_rate": rate})
+        if day == LAST:
+            store.publish("holdout", day, rows, {"sample_rate": 1.0})
+    done = logs.behaviours(FIRST, LAST).drop("reason", "raw")
+    done = encode(
+        done, [spec["user"], spec["item"], spec["category"]], open_vocabulary(spark, store)[0]
+    )
+    end = start_of(SCORED, spec.time_zone)
+    state = advance(None, done, spec, end)
+    for day, rows in ((FIRST, state.limit(0)), (LAST, state)):
+        store.publish("state", day, rows, {})
     return SimpleNamespace(logs=logs, store=store)
 
 

@@ -23,6 +23,16 @@ def plainly(spark: SparkSession, root: Path) -> list[int]:
     return sorted(row["id"] for row in spark.read.parquet(str(root / "numbers")).collect())
 
 
+def test_a_lock_on_an_object_store_is_a_file_that_one_job_makes(tmp_path):
+    store = Store("memory://locked")
+    message, other = r"remove .*\.writer\.lock", Store("memory://locked")
+    with store.sole_writer(), pytest.raises(InputError, match=message), other.sole_writer():
+        pass
+    with store.sole_writer():
+        assert store.fs.exists(f"{store.base}/.writer.lock")
+    assert not store.fs.exists(f"{store.base}/.writer.lock")
+
+
 def test_a_plain_read_sees_one_run_a_date_and_publishing_again_replaces_it(
     spark: SparkSession, tmp_path: Path
 ) -> None:

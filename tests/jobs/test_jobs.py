@@ -1,0 +1,83 @@
+"""Every job's run(), in this process, on a store that three nights have filled."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from din_model.errors import InputError
+from din_model.registry import versions
+from din_model.registry.export import ExportConfig
+from jobs import build_sequences, erase, export, generate_logs, prune, rollback, score, train
+from tests.nights import NIGHTS
+
+LAST, SCORED = NIGHTS[-1], NIGHTS[-1] + timedelta(days=1)
+
+
+def test_score_leaves_a_table_of_the_same_inputs_alone(nights, capsys):
+    settings, store, champions = nights
+    before = store.manifest("scores", SCORED)
+    settings = replace(settings, score=replace(settings.score, model=str(champions[-1])))
+    score.run(settings, SCORED)
+    assert store.manifest("scores", SCORED) == before
+    assert f"published {before.id}" in capsys.readouterr().out
+
+
+def test_score_replays_a_day(nights, capsys):
+    settings, store, _ = nights
+    score.run(replace(settings, score=replace(settings.score, replay=True)), LAST)
+    rows = store.require("examples", LAST, "").rows
+    assert f"replayed {rows:,} impressions of {LAST}" in capsys.readouterr().out
+
+
+def test_train_finds_the_version_of_the_same_data_and_settings(nights, capsys):
+    settings, _, _ = nights
+    train.run(settings, NIGHTS[0])
+    assert "din-demo version 1;" in capsys.readouterr().out
+
+
+def test_rollback_moves_the_alias_back_or_says_why_not(nights, capsys):
+    settings, _, champions = nights
+    name, now = settings.tracking.model, versions.champion(settings.tracking.model)
+    if len(set(champions)) == 1:
+        with pytest.raises(InputError, match="has no champion before it"):
+            rollback.run(settings, None)
+        return
+    rollback.run(settings, None)
+    assert versions.champion(name) != now
+    assert f"champion was version {now}, is version" in capsys.readouterr().out
+    versions.promote(name, now)
+
+
+def test_prune_keeps_what_is_younger_than_store_keep(nights, capsys):
+    settings, store, _ = nights
+    prune.run(settings, None)
+    assert f"{store.url}: 0 superseded runs removed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        (erase, "erase.users: name at least one user"),
+        (export, "export.path is missing"),
+        (generate_logs, "generate: the section is missing"),
+    ],
+)
+def test_a_job_without_its_section_names_it(nights, job, message):
+    settings, _, _ = nights
+    with pytest.raises(InputError, match=message):
+        job.run(replace(settings, generate=None), None)
+
+
+def test_export_names_a_version_that_does_not_exist(nights, tmp_path):
+    settings, _, _ = nights
+    missing = ExportConfig(str(tmp_path / "export"), model="99")
+    with pytest.raises(InputError, match="no model 'din-demo' with version 99"):
+        export.run(replace(settings, export=missing), None)
+
+
+def test_an_empty_range_of_dates_is_refused(nights):
+    settings, _, _ = nights
+    settings = replace(settings, build=replace(settings.build, first=SCORED))
+    with pytest.raises(InputError, match=f"build.first: {SCORED} is after --date {LAST}"):
+        build_sequences.run(settings, LAST)
