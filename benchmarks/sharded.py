@@ -47,10 +47,10 @@ def of_ranks(written: list[tuple[str, int]], items: int) -> dict[str, list[float
 
         before = peak_mb()
         sizes = {"user": USERS, "item": items, "category": CATEGORIES}
-        row_of = {
+        id_to_row = {
             name: torch.arange(size + FIRST_ID, dtype=torch.int32) for name, size in sizes.items()
         }
-        model = new_model(SPEC, TRAIN.model, row_of, 1, sharding=TRAIN.sharding)
+        model = new_model(SPEC, TRAIN.model, id_to_row, 1, sharding=TRAIN.sharding)
         trainer, files = Trainer(model, TRAIN, {}), [File(*each) for each in written]
         reader = Loader(files, SPEC, 1024, collectives.rank(), collectives.world_size(), seed=1)
         start = time.perf_counter()

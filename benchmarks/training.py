@@ -107,9 +107,9 @@ def trainer_of(items: int) -> Trainer:
     """A new model with so many items."""
     sizes = {"user": USERS, "item": items, "category": CATEGORIES}
     seen = {name: np.ones(size + FIRST_ID, np.int64) for name, size in sizes.items()}
-    row_of = {name: assign_rows(n, 1) for name, n in seen.items()}
-    model = new_model(SPEC, CONFIG.model, row_of, seed=1)
-    n_j = {name: examples_of_rows(n, row_of[name]) for name, n in seen.items()}
+    id_to_row = {name: assign_rows(n, 1) for name, n in seen.items()}
+    model = new_model(SPEC, CONFIG.model, id_to_row, seed=1)
+    n_j = {name: examples_of_rows(n, id_to_row[name]) for name, n in seen.items()}
     return Trainer(model, CONFIG, n_j)
 
 

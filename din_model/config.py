@@ -1,7 +1,7 @@
-"""Closed, typed configuration: YAML files and ``key.sub=value`` words into frozen dataclasses.
+"""Configuration: YAML files and ``key.sub=value`` arguments into frozen dataclasses.
 
-Each section's dataclass stands beside the code it configures; this file only fills them in. It
-knows no section by name.
+Unknown keys are errors. The dataclass of each section stands beside the code it configures; this
+module knows no section by name.
 """
 
 import difflib
@@ -28,9 +28,9 @@ MICROSECONDS["d"] = 24 * MICROSECONDS["h"]
 
 @dataclass(frozen=True)
 class Section:
-    """Base of every configuration dataclass: a key it does not name is an error."""
+    """Base of every configuration dataclass. A key that it does not declare is an error."""
 
-    # A version is written 7 as readily as "7".
+    # Accept a model version written as the number 7.
     __pydantic_config__: ClassVar[dict[str, Any]] = {
         "extra": "forbid",
         "coerce_numbers_to_str": True,
@@ -38,19 +38,25 @@ class Section:
 
 
 def load(cls: type[T], paths: Sequence[str], overrides: Sequence[str] = ()) -> T:
-    """Read ``paths`` in order (later ones win), then apply ``key.sub=value`` overrides.
+    """Read ``paths`` in order, later ones winning, then apply ``key.sub=value`` overrides.
 
     Raises:
-        InputError: a file that is not there or no mapping, an unknown key (with the nearest known
-            one), a value of the wrong type, an override without ``=``.
+        InputError: a missing file, a file that is not a mapping, an unknown key (with the nearest
+            known one), a value of a wrong type, an override without ``=``.
     """
-    layers = [_read(path) for path in paths] + [_override(word) for word in overrides]
-    nothing: dict[str, Any] = {}
-    return build(cls, reduce(_merge, layers, nothing), " ".join(paths) or "the command line")
+    layers = [_read(path) for path in paths] + [_override(override) for override in overrides]
+    empty: dict[str, Any] = {}
+    return build(cls, reduce(_merge, layers, empty), " ".join(paths) or "the command line")
 
 
 def build(cls: type[T], data: Any, where: str) -> T:
-    """Turn plain ``data`` into the dataclass ``cls``; ``where`` names its origin in errors."""
+    """Turn plain ``data`` into the dataclass ``cls``.
+
+    Args:
+        cls: the dataclass.
+        data: a mapping of plain values.
+        where: the origin of the data, for error messages.
+    """
     try:
         return TypeAdapter(cls).validate_python(data)
     except ValidationError as error:
@@ -74,10 +80,12 @@ def to_dict(section: Any) -> dict[str, Any]:
 
 
 def expand(text: str) -> str:
-    """Fill ``${NAME}`` from the environment, as late as possible, so that no value is logged.
+    """Replace ``${NAME}`` by environment variables.
+
+    Call it as late as possible: the values may be secret.
 
     Raises:
-        InputError: a variable that is not set.
+        InputError: a variable is not set.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -92,7 +100,7 @@ def microseconds(duration: str) -> int:
     """Parse ``30s``, ``15m``, ``2h``, ``1d`` (also ``ms``, ``us``) into microseconds."""
     match = DURATION.fullmatch(duration.strip())
     if match is None:
-        raise InputError(f"{duration!r} is no duration: write 30s, 15m, 2h or 1d")
+        raise InputError(f"{duration!r} is not a duration: write 30s, 15m, 2h or 1d")
     return round(float(match[1]) * MICROSECONDS[match[2]])
 
 
@@ -109,14 +117,14 @@ def _read(path: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise InputError(f"{path}: a mapping of sections was expected")
+        raise InputError(f"{path}: must be a mapping of sections")
     return data
 
 
 def _override(word: str) -> dict[str, Any]:
     key, equals, value = word.partition("=")
     if not equals or not key:
-        raise InputError(f"{word!r}: an override is written key.sub=value")
+        raise InputError(f"{word!r}: write an override as key.sub=value")
     data: Any = yaml.safe_load(value)
     for part in reversed(key.split(".")):
         data = {part: data}
@@ -132,7 +140,7 @@ def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keys_at(cls: Any, path: Sequence[Any]) -> list[str]:
-    """The keys that the dataclass at ``path`` below ``cls`` accepts."""
+    """Return the keys that the dataclass at ``path`` below ``cls`` accepts."""
     for part in path:
         if is_dataclass(cls):
             cls = get_type_hints(cls)[part]

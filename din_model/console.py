@@ -1,7 +1,7 @@
-"""What is told while work goes on: one line a finished stage, a bar for what is long.
+"""Progress output: one line per finished stage, a bar for long work.
 
-With ``DIN_LOG=json`` in the environment a stage is a line of JSON on standard output, and nothing
-else is there: what is meant for people goes to standard error.
+With ``DIN_LOG=json`` in the environment, each stage is one JSON line on standard output, and all
+other output goes to standard error.
 """
 
 import json
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 JSON = os.environ.get("DIN_LOG") == "json"
 
-# Whoever asks for colours in a log file (FORCE_COLOR) has not asked for bars that are drawn again.
+# FORCE_COLOR asks for colours in a log file, not for progress bars that redraw themselves.
 console = Console(
     stderr=JSON,
     highlight=False,
@@ -42,7 +42,7 @@ console = Console(
 
 @dataclass
 class Stage:
-    """A stage under way; set ``rows`` (and ``note``) before it ends to have them told."""
+    """A running stage. Set ``rows`` and ``note`` before it ends to print them."""
 
     name: str
     rows: int | None = None
@@ -51,7 +51,7 @@ class Stage:
     ended: datetime | None = None
 
     def end(self, began: float) -> None:
-        """``began``: as time.perf_counter tells it."""
+        """Record the end; ``began`` is a value of time.perf_counter."""
         self.seconds, self.ended = time.perf_counter() - began, datetime.now(timezone.utc)
 
 
@@ -60,7 +60,7 @@ _ended: ContextVar[list[Stage] | None] = ContextVar("ended", default=None)
 
 @contextmanager
 def recorded() -> Iterator[list[Stage]]:
-    """The stages that end well within the block, in order, as they end."""
+    """Collect the stages that end without an error within the block, in order."""
     stages: list[Stage] = []
     token = _ended.set(stages)
     try:
@@ -71,9 +71,9 @@ def recorded() -> Iterator[list[Stage]]:
 
 @contextmanager
 def stage(name: str) -> Iterator[Stage]:
-    """Tell ``name``, rows and seconds when the block ends well; a spinner meanwhile.
+    """Print ``name``, rows and seconds when the block ends; show a spinner meanwhile.
 
-    As JSON, a stage that fails is told too, with the error's name as ``failed``.
+    With JSON output, a failed stage is printed too, with the error's class name as ``failed``.
     """
     report, start = Stage(name), time.perf_counter()
     try:
@@ -85,37 +85,41 @@ def stage(name: str) -> Iterator[Stage]:
     except BaseException as error:
         report.end(start)
         if JSON:
-            _tell_machine(report, {"failed": type(error).__name__})
+            _print_json(report, {"failed": type(error).__name__})
         raise
     report.end(start)
     if (stages := _ended.get()) is not None:
         stages.append(report)
     if JSON:
-        _tell_machine(report, {})
+        _print_json(report, {})
         return
     rows = "" if report.rows is None else f"{report.rows:,} rows"
     console.print(f"  {name:<34} {rows:>18} {report.seconds:>7.1f} s  {report.note}".rstrip())
 
 
-def _tell_machine(report: Stage, more: dict[str, str]) -> None:
+def _print_json(report: Stage, more: dict[str, str]) -> None:
     if console.quiet or report.ended is None:
         return
-    told = {
+    line = {
         "time": report.ended.isoformat(timespec="milliseconds"),
         "stage": report.name,
         "rows": report.rows,
         "seconds": round(report.seconds, 3),
         "note": report.note,
     }
-    print(json.dumps(told | more), flush=True)
+    print(json.dumps(line | more), flush=True)
 
 
 def track(
     batches: Iterable[T], total: int, title: str, numbers: Mapping[str, float]
 ) -> Iterator[T]:
-    """Pass ``batches`` through, drawing a bar in a terminal and nothing elsewhere.
+    """Pass ``batches`` through and draw a progress bar in a terminal.
 
-    Beside the bar stand ``numbers`` by their names, as they are at the time.
+    Args:
+        batches: what to iterate over.
+        total: the number of batches.
+        title: text in front of the bar.
+        numbers: current values by name, shown beside the bar.
     """
     columns = (
         TextColumn("  {task.description}"), BarColumn(20), MofNCompleteColumn(),
@@ -127,13 +131,14 @@ def track(
 
 
 class _Numbers(ProgressColumn):
-    """Numbers by their names; written out when the bar is drawn, not in every step."""
+    """Numbers by name, formatted only when the bar is redrawn."""
 
     def __init__(self, numbers: Mapping[str, float]) -> None:
         super().__init__()
         self.numbers = numbers
 
-    def render(self, task: Task) -> Text:
-        now = dict(self.numbers)  # the bar is drawn in a thread of its own
-        said = [f"{n} {v:,.0f}" if v >= 1000 else f"{n} {v:.3g}" for n, v in now.items()]
-        return Text("  ".join(said))
+    def render(self, task: Task) -> Text:  # noqa: ARG002 (rich's signature)
+        """Format the current values."""
+        current = dict(self.numbers)  # the bar is drawn in its own thread
+        texts = [f"{n} {v:,.0f}" if v >= 1000 else f"{n} {v:.3g}" for n, v in current.items()]
+        return Text("  ".join(texts))

@@ -1,25 +1,25 @@
-"""The one exception for what a person can mend: bad input, bad configuration, a missing model."""
+"""The exception for what a person can fix: bad input, bad configuration, a missing model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class InputError(Exception):
-    """One line that names the file, key or column, the count, and the way out.
+    """One line that names the file, key or column, the count, and what to do.
 
-    The jobs print it without a stack trace and exit with a non-zero status.
+    The jobs print it without a stack trace and exit with status 2.
     """
 
 
 @contextmanager
 def reading(url: str) -> Iterator[None]:
-    """While pyarrow reads a published file: one line that names it, if that cannot be done."""
-    from pyarrow.lib import ArrowException  # not above: din_model.features needs nothing installed
+    """Turn pyarrow's errors about the published file ``url`` into one line that names it."""
+    from pyarrow.lib import ArrowException  # imported here: din_model.features needs stdlib only
 
     try:
         yield
     except (ArrowException, OSError) as error:
-        why = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise InputError(
-            f"{url}: cannot be read ({why}): put the file back, or build its date again"
+            f"{url}: cannot be read ({reason}): restore the file, or build its date again"
         ) from None

@@ -1,6 +1,6 @@
-"""FeatureSpec, the one contract between logs, Parquet, model and scores (stdlib only).
+"""FeatureSpec, the contract between logs, Parquet, model and scores; needs the stdlib only.
 
-The build job makes it from the ``features`` and ``history`` sections; from then on it is read from
+The build makes it from the sections ``features`` and ``history``. Every later step reads it from
 where it was written: beside the Parquet, and inside the model.
 """
 
@@ -12,16 +12,17 @@ from typing import Any, Literal
 from din_model.errors import InputError
 
 PADDING, UNKNOWN, FIRST_ID = 0, 1, 2
-"""Ids of every vocabulary: nothing here; never seen (or too rare, or null); the first real key."""
+"""Reserved ids of every vocabulary: padding, the unknown key (new, rare or null), the first key."""
 
 RESERVED = ("example_id", "label", "weight", "reference", "time")
-"""Columns of an example beside its features."""
+"""Columns of an example other than its features."""
 
 AGE = "age"
-"""History field (optional) that mirrors no feature: the bucket of a behaviour's age."""
+"""Optional history field: the bucket of a behaviour's age. It mirrors no feature."""
 
 AGE_BUCKETS = 41
-"""Bucket 0 is padding; bucket b holds ages of [2^(b-1) - 1, 2^b - 1) seconds, the last all more."""
+"""Bucket 0 is padding; bucket b holds ages in [2^(b-1) - 1, 2^b - 1) seconds, the last all larger.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,16 @@ class Feature:
     """One column of an example.
 
     Attributes:
-        name: its column, in the logs and in the examples.
-        side: whose attribute it is. Context is known when the item is shown, not the night before.
-        type: of its keys; ``number`` is bucketised by ``boundaries`` and has no vocabulary.
-        vocabulary: features that share one share ids and embedding table.
-        dimension: of the embedding; 0 keeps the column out of the model.
-        max_length: 0 for a single value, else a list of at most so many.
+        name: column name, in the logs and in the examples.
+        side: ``user``, ``item``, or ``context`` (known only when the item is shown, not the night
+            before).
+        type: type of the keys; a ``number`` is bucketised by ``boundaries`` and has no vocabulary.
+        vocabulary: features with the same vocabulary share ids and the embedding table.
+        dimension: embedding dimension; 0 keeps the column out of the model.
+        max_length: 0 for a single value, else the maximum length of a list.
         boundaries: bucket b holds values in [boundaries[b-1], boundaries[b]).
-        quantiles: number of buckets of about equal rows; the first build finds their boundaries.
-        serving_default: what scoring assumes where the candidate table has no such column.
+        quantiles: number of buckets with about equal rows; the first build computes the boundaries.
+        serving_default: value that scoring uses if the candidate table has no such column.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Feature:
 
     @property
     def is_list(self) -> bool:
+        """Whether a row holds a list of keys."""
         return self.max_length > 0
 
 
@@ -60,11 +63,11 @@ class History:
     """One kind of past behaviour.
 
     Attributes:
-        kind: its name (clicks, carts, …).
-        length: the newest so many are kept.
-        lag: availability lag in microseconds: visible when time + lag < cutoff, strictly.
+        kind: name of the kind (clicks, carts, …).
+        length: number of newest behaviours to keep.
+        lag: availability lag in microseconds; visible if time + lag < cutoff, strictly.
         fields: history field -> the candidate feature that it mirrors and shares a table with.
-        age: whether each behaviour also tells how long before the cutoff it happened.
+        age: whether the example also holds the age of each behaviour at the cutoff.
     """
 
     kind: str
@@ -74,22 +77,22 @@ class History:
     age: bool = False
 
     def __post_init__(self) -> None:
-        # Their order is the order of a behaviour's numbers: equal specs must make equal models.
+        # The order of the fields is the layout of a behaviour's vector: equal specs, equal models.
         object.__setattr__(self, "fields", dict(sorted(self.fields.items())))
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """What an example holds of each behaviour: the fields and, if asked for, the age."""
+        """Columns per behaviour in an example: the fields and, if configured, the age."""
         return (*self.fields, AGE) if self.age else tuple(self.fields)
 
     def column(self, name: str) -> str:
-        """Column of a field in examples and state; also of ``time`` and ``length``."""
+        """Return the column of a field in examples and state; also of ``time`` and ``length``."""
         return f"{self.kind}__{name}"
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Every feature and history, with the columns that carry user, item, time and label."""
+    """Every feature and history, and the columns of user, item, time and label."""
 
     user: str
     item: str
@@ -110,16 +113,16 @@ class FeatureSpec:
         return next(f for f in self.features if f.name == name)
 
     def side(self, *sides: str) -> tuple[Feature, ...]:
-        """The features of the given sides, in order."""
+        """Return the features of the given sides, in order."""
         return tuple(f for f in self.features if f.side in sides)
 
     @property
     def dimensions(self) -> dict[str, int]:
-        """Embedding table -> dimension; the tables are named after the vocabularies."""
+        """Embedding table -> dimension. Tables are named after their vocabularies."""
         return {f.vocabulary: f.dimension for f in self.features if f.dimension}
 
     def used_by(self, vocabulary: str) -> tuple[list[Feature], list[tuple[History, str]]]:
-        """The features, and the (history, field) pairs, that read a vocabulary."""
+        """Return the features, and the (history, field) pairs, that read a vocabulary."""
         features = [f for f in self.features if f.vocabulary == vocabulary]
         fields = [
             (history, name)
@@ -130,20 +133,22 @@ class FeatureSpec:
         return features, fields
 
     def key_feature(self, history: History) -> Feature:
-        """What names a behaviour: the item where it is known, else the first mirrored feature."""
-        told = [f for f in self.features if f.name in history.fields.values()]
-        return next((f for f in told if f.name == self.item), told[0])
+        """Return the feature that names a behaviour: the item, else the first mirrored feature."""
+        mirrored = [f for f in self.features if f.name in history.fields.values()]
+        return next((f for f in mirrored if f.name == self.item), mirrored[0])
 
     def to_json(self) -> str:
-        """Canonical JSON: equal specs give equal text."""
+        """Return canonical JSON: equal specs give equal text."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @property
     def hash(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     @classmethod
     def from_json(cls, text: str) -> "FeatureSpec":
+        """Read a spec that ``to_json`` wrote."""
         data: dict[str, Any] = json.loads(text)
         features = tuple(
             Feature(**(f | {"boundaries": tuple(f["boundaries"])})) for f in data.pop("features")
@@ -154,49 +159,64 @@ class FeatureSpec:
 
 
 def _check(spec: FeatureSpec) -> None:
-    """Refuse a spec that contradicts itself, naming the key to mend."""
+    """Refuse a spec that contradicts itself; the message names the key to correct."""
     names = [f.name for f in spec.features]
     if len(set(names)) < len(names):
-        raise InputError("features.columns: a column is named twice")
+        raise InputError("features.columns: a column is declared twice")
+    _check_roles(spec, names)
+    tables: dict[str, Feature] = {}
+    for f in spec.features:
+        _check_feature(f)
+        _check_shared_table(f, tables.setdefault(f.vocabulary, f))
+    for history in spec.histories:
+        _check_history(history, spec, names)
+
+
+def _check_roles(spec: FeatureSpec, names: list[str]) -> None:
     for role, side in (("user", "user"), ("item", "item")):
         name = getattr(spec, role)
         if name not in names or spec[name].side != side or spec[name].is_list:
             raise InputError(
-                f"features.columns.{name}: the {role} column must be declared, side: {side}, single"
+                f"features.columns.{name}: declare the {role} column with side: {side}, not a list"
             )
-    tables: dict[str, Feature] = {}
-    for f in spec.features:
-        where = f"features.columns.{f.name}"
-        if f.name in RESERVED or "__" in f.name:
-            raise InputError(f"{where}: this name is reserved")
-        if f.side == "context" and f.serving_default is None:
-            raise InputError(f"{where}: unknown at night, so it needs a serving_default")
-        if (f.type == "number") != bool(f.boundaries or f.quantiles):
+
+
+def _check_feature(f: Feature) -> None:
+    where = f"features.columns.{f.name}"
+    if f.name in RESERVED or "__" in f.name:
+        raise InputError(f"{where}: this name is reserved")
+    if f.side == "context" and f.serving_default is None:
+        raise InputError(f"{where}: scoring does not know a context feature: set serving_default")
+    if (f.type == "number") != bool(f.boundaries or f.quantiles):
+        raise InputError(f"{where}: type: number needs boundaries or quantiles, other types none")
+    if f.quantiles < 0 or f.quantiles == 1:
+        raise InputError(f"{where}.quantiles: must be 0 or at least 2")
+    if list(f.boundaries) != sorted(set(f.boundaries)):
+        raise InputError(f"{where}.boundaries: must increase strictly")
+
+
+def _check_shared_table(f: Feature, first: Feature) -> None:
+    """``first``: the first feature of the same vocabulary, which may be ``f`` itself."""
+    equal = (first.type, first.dimension) == (f.type, f.dimension)
+    if not equal or (f is not first and f.type == "number"):
+        raise InputError(
+            f"features.columns.{f.name}: shares the vocabulary {f.vocabulary!r} with"
+            f" {first.name!r}, so both need the same type (not number) and dimension"
+        )
+
+
+def _check_history(history: History, spec: FeatureSpec, names: list[str]) -> None:
+    where = f"history.kinds.{history.kind}"
+    if history.length < 1:
+        raise InputError(f"{where}: length must be at least 1")
+    if not history.fields:
+        raise InputError(f"{where}.fields: name at least one field and the feature it mirrors")
+    if reserved := {AGE, "time", "length"} & set(history.fields):
+        raise InputError(f"{where}.fields.{min(reserved)}: this name is reserved")
+    for name, mirrored in history.fields.items():
+        if mirrored not in names or spec[mirrored].side != "item" or spec[mirrored].is_list:
             raise InputError(
-                f"{where}: boundaries or quantiles go with type: number, and it needs them"
+                f"{where}.fields.{name}: {mirrored!r} is not a single-valued item feature"
             )
-        if f.quantiles < 0 or f.quantiles == 1:
-            raise InputError(f"{where}.quantiles: at least 2 buckets, or none")
-        if list(f.boundaries) != sorted(set(f.boundaries)):
-            raise InputError(f"{where}.boundaries: must rise strictly")
-        other = tables.setdefault(f.vocabulary, f)
-        if (other.type, other.dimension) != (f.type, f.dimension) or (
-            f is not other and f.type == "number"
-        ):
-            raise InputError(
-                f"{where}: shares the vocabulary {f.vocabulary!r} with {other.name!r}, so type and"
-                " dimension must be the same, and neither a number"
-            )
-    for history in spec.histories:
-        where = f"history.kinds.{history.kind}"
-        if history.length < 1:
-            raise InputError(f"{where}: length must be at least 1")
-        if not history.fields:
-            raise InputError(f"{where}.fields: name at least one field and the feature it mirrors")
-        if reserved := {AGE, "time", "length"} & set(history.fields):
-            raise InputError(f"{where}.fields.{min(reserved)}: this name is reserved")
-        for name, mirrored in history.fields.items():
-            if mirrored not in names or spec[mirrored].side != "item" or spec[mirrored].is_list:
-                raise InputError(f"{where}.fields.{name}: {mirrored!r} is no single item feature")
-            if spec[mirrored].dimension == 0:
-                raise InputError(f"{where}.fields.{name}: {mirrored!r} has dimension 0")
+        if spec[mirrored].dimension == 0:
+            raise InputError(f"{where}.fields.{name}: {mirrored!r} has dimension 0")

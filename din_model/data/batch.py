@@ -1,7 +1,7 @@
-"""Columns -> ragged Batch: what the model sees, made alike for training and for scoring.
+"""Columns into a jagged Batch, the input of the model in training and in scoring.
 
-No padding enters: a history is a run of values between two offsets. In training every row has its
-own; in scoring all of a user's candidates share one (``history_of``).
+Batches hold no padding: a history is a segment of values between two offsets. In training every row
+has its own history; in scoring all candidates of a user share one (``history_of``).
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from din_model.features import FeatureSpec
 
 @dataclass(frozen=True)
 class Jagged:
-    """Lists of ids, end to end: list i is values[offsets[i]:offsets[i + 1]]."""
+    """Concatenated lists of ids: list i is values[offsets[i]:offsets[i + 1]]."""
 
     values: Tensor  # [N] int64
     offsets: Tensor  # [lists + 1] int64
@@ -26,7 +26,7 @@ class Jagged:
 
 @dataclass(frozen=True)
 class Histories:
-    """One kind's behaviours, oldest first: every field has the same offsets."""
+    """The behaviours of one kind, oldest first; all fields share the offsets."""
 
     fields: dict[str, Tensor]  # each [N] int64
     offsets: Tensor  # [histories + 1] int64
@@ -34,13 +34,14 @@ class Histories:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows to score, and what is known of their outcome.
+    """Rows to score, with labels if known.
 
     Attributes:
-        features: id of each row ([B] int64), or a list of ids a row.
+        rows: number of rows B.
+        features: the id of each row ([B] int64), or a list of ids per row.
         histories: kind -> behaviours.
-        history_of: row -> which history is its own ([B] int64); None: row i has history i.
-        label, weight: [B] float32; zeros and ones where nothing is known.
+        label, weight: [B] float32; zeros and ones if unknown.
+        history_of: the history of each row ([B] int64); None if row i has history i.
     """
 
     rows: int
@@ -51,7 +52,7 @@ class Batch:
     history_of: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device."""
+        """Return the batch on another device."""
         if device.type == "cpu":
             return self
         features = {
@@ -70,7 +71,7 @@ class Batch:
 
 
 def example_columns(spec: FeatureSpec) -> list[str]:
-    """The columns of an example that a Batch is made of, label and weight included."""
+    """Return the columns of an example that a Batch needs, label and weight included."""
     names = ["label"] + (["weight"] if spec.weight else [])
     for f in spec.features:
         if f.dimension:
@@ -81,7 +82,7 @@ def example_columns(spec: FeatureSpec) -> list[str]:
 
 
 def from_columns(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec) -> Batch:
-    """Make a batch of padded columns, as examples store them ([B] and [B, L] arrays)."""
+    """Make a batch from padded columns, as examples store them ([B] and [B, L] arrays)."""
     histories = {}
     for history in spec.histories:
         lengths = columns[history.column("length")]
@@ -98,7 +99,7 @@ def with_histories(
     histories: dict[str, Histories],
     history_of: Tensor | None = None,
 ) -> Batch:
-    """Make a batch of the features in ``columns`` and of histories made elsewhere."""
+    """Make a batch from the features in ``columns`` and from separate histories."""
     features: dict[str, Tensor | Jagged] = {}
     for f in spec.features:
         if f.dimension == 0:
@@ -128,7 +129,7 @@ def _jagged(padded: NDArray[Any], lengths: NDArray[Any]) -> Jagged:
 
 
 def _inside(padded: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
-    """Which places of padded lists [B, L] are real [B, L]."""
+    """Return which positions of padded lists [B, L] hold values [B, L]."""
     return np.arange(padded.shape[1]) < np.asarray(lengths)[:, None]
 
 

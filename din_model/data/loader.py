@@ -1,12 +1,12 @@
-"""Petastorm -> the ragged batches of one rank.
+"""Loads the jagged batches of one rank from Parquet, through Petastorm.
 
-Petastorm deals out row groups by number, whatever their size, so each rank is given files of its
-own, about equal in rows. Every rank takes the same number of steps; one that has run out takes part
-with batches of no rows. What was read is counted against the manifests, every epoch.
+Petastorm shards row groups by index, whatever their size, so each rank gets its own files, with
+about equal rows. Every rank takes the same number of steps; a rank without rows left gets empty
+batches. Each epoch compares the rows read with the manifests.
 
-A model scores ids that are newer than itself through the unknown row. New ids are not like rare
-ones (today's news is read, last week's is not), so training must show it that row as a night will:
-a share of the ids first seen on an example's own day read as unknown there.
+Out-of-vocabulary dropout: in scoring, ids newer than the model read the unknown row. New ids differ
+from rare ones (today's news is read, last week's is not), so training replaces a share of the ids
+first seen on an example's own day by the unknown id.
 """
 
 import warnings
@@ -25,10 +25,11 @@ Columns = dict[str, NDArray[Any]]
 
 
 class File(NamedTuple):
-    """A Parquet file, the rows that its manifest says it has, and what was known before its day.
+    """A Parquet file, its row count by the manifest, and what was known before its day.
 
-    ``first_new``: vocabulary -> the first id given on the file's own day; none if nobody knows.
-    ``sample_rate``: the share of unclicked rows that was kept; each stands for 1 / sample_rate.
+    ``first_new``: vocabulary -> the first id assigned on the file's own day; empty if unknown.
+    ``sample_rate``: the share of unclicked rows that was kept; each stands for 1 / sample_rate
+    rows.
     """
 
     url: str
@@ -38,10 +39,14 @@ class File(NamedTuple):
 
 
 def shard_files(files: Sequence[File], ranks: int) -> list[list[File]]:
-    """Deal the files out, largest first to whoever has the fewest rows: one list a rank."""
+    """Assign files to ranks, largest first to the rank with the fewest rows.
+
+    Returns:
+        One list of files per rank.
+    """
     shares: list[list[File]] = [[] for _ in range(ranks)]
     for file in sorted(files, key=lambda f: (-f.rows, f.url)):
-        min(shares, key=lambda mine: sum(f.rows for f in mine)).append(file)
+        min(shares, key=lambda shard: sum(f.rows for f in shard)).append(file)
     return shares
 
 
@@ -49,12 +54,12 @@ class Loader:
     """Epochs of batches for one rank.
 
     Attributes:
-        rows: of all ranks, an epoch, as the manifests say.
-        read: that this rank has read so far, in all epochs.
-        steps: batches an epoch, the same on every rank.
+        rows: rows per epoch over all ranks, by the manifests.
+        read: rows that this rank has read, in all epochs.
+        steps: batches per epoch, equal on every rank.
     """
 
-    def __init__(
+    def __init__(  # nine independent settings of reading, each with one caller-visible meaning
         self,
         files: Sequence[File],
         spec: FeatureSpec,
@@ -65,12 +70,20 @@ class Loader:
         extra: Sequence[str] = (),
         oov_dropout: float = 0.0,
     ) -> None:
-        """``seed`` None keeps the files' order; ``extra`` columns are read beside the batch's.
+        """Shard the files over the ranks.
 
-        ``oov_dropout``: the share of a day's new ids to read as unknown; it needs a seed.
+        Args:
+            files: the files of all ranks.
+            spec: names the columns.
+            batch_size: rows per batch of a rank.
+            rank: this rank.
+            ranks: number of ranks.
+            seed: of the order of files and rows; None keeps the order of the files.
+            extra: columns to read beside those of a batch.
+            oov_dropout: share of a day's new ids to read as unknown; needs a seed.
         """
         shares = shard_files(files, ranks)
-        self.mine, self.spec, self.batch_size, self.seed = shares[rank], spec, batch_size, seed
+        self.files, self.spec, self.batch_size, self.seed = shares[rank], spec, batch_size, seed
         self._rows = [sum(f.rows for f in files) for files in shares]
         self._rank, self._new_as_unknown = rank, oov_dropout
         self._sampled = any(f.sample_rate < 1 for f in files)
@@ -79,14 +92,14 @@ class Loader:
         self.columns = list(dict.fromkeys([*example_columns(spec), *extra]))
 
     def pass_over(self, epochs: int) -> None:
-        """Count epochs as read: an earlier process has read them."""
+        """Count epochs as read, because an earlier process has read them."""
         self.read += epochs * self._rows[self._rank]
 
     def epoch(self, number: int = 0, start: int = 0) -> Generator[tuple[Batch, int], None, None]:
-        """Yield (batch, rows of this step over all ranks); order depends on seed and number.
+        """Yield (batch, rows of this step over all ranks); the order depends on seed and number.
 
-        Those before step ``start`` are read and dropped, so that what is drawn stays the same:
-        reading is many times faster than training.
+        Batches before step ``start`` are read and dropped, so that random draws stay the same.
+        Reading is many times faster than training.
 
         Raises:
             InputError: the files hold more or fewer rows than the manifests say.
@@ -96,33 +109,33 @@ class Loader:
                 yield from_columns(columns, self.spec), self._global_rows(step)
 
     def chunks(self, number: int = 0) -> Iterator[Columns]:
-        """The columns of each batch, as epoch() reads them."""
+        """Yield the columns of each batch, as ``epoch`` reads them."""
         rng = None if self.seed is None else np.random.default_rng([self.seed, number, self._rank])
-        left: Columns | None = None
-        already, taken = self.read, 0
+        partial: Columns | None = None
+        before, yielded = self.read, 0
         for columns in self._files(rng):
             size, start = len(columns["label"]), 0
             self.read += size
             order = np.arange(size) if rng is None else rng.permutation(size)
             while start < size:
-                lacking = self.batch_size - (len(left["label"]) if left else 0)
-                rows = order[start : start + lacking]
+                missing = self.batch_size - (len(partial["label"]) if partial else 0)
+                rows = order[start : start + missing]
                 batch = {name: values.take(rows, 0) for name, values in columns.items()}
-                if left is not None:
-                    batch = {name: np.concatenate([left[name], v]) for name, v in batch.items()}
-                start, left = start + lacking, batch
+                if partial is not None:
+                    batch = {name: np.concatenate([partial[name], v]) for name, v in batch.items()}
+                start, partial = start + missing, batch
                 if len(batch["label"]) == self.batch_size:
-                    taken, left = taken + 1, None
+                    yielded, partial = yielded + 1, None
                     yield batch
-        if (read := self.read - already) != self._rows[self._rank]:
+        if (read := self.read - before) != self._rows[self._rank]:
             raise InputError(
-                f"read {read} rows of {len(self.mine)} files, but their manifests say"
+                f"read {read} rows of {len(self.files)} files, but their manifests say"
                 f" {self._rows[self._rank]}: build the dates again"
             )
-        if left is not None:
-            taken += 1
-            yield left
-        for _ in range(self.steps - taken):
+        if partial is not None:
+            yielded += 1
+            yield partial
+        for _ in range(self.steps - yielded):
             yield self._no_rows()
 
     def _global_rows(self, step: int) -> int:
@@ -130,30 +143,30 @@ class Loader:
         return sum(min(max(rows, 0), self.batch_size) for rows in left)
 
     def _files(self, rng: np.random.Generator | None) -> Iterator[Columns]:
-        """Each file's columns; lists of one length come as matrices."""
+        """Yield the columns of each file; lists of one length come as matrices."""
         files = (
-            self.mine if rng is None else [self.mine[i] for i in rng.permutation(len(self.mine))]
+            self.files if rng is None else [self.files[i] for i in rng.permutation(len(self.files))]
         )
         for file in files:
             for columns in self._read(file):
                 if rng is not None:
-                    columns = self._forget_new(columns, file.first_new, rng)
-                yield _weighed(columns, file.sample_rate) if self._sampled else columns
+                    columns = self._drop_new_ids(columns, file.first_new, rng)
+                yield _weighted(columns, file.sample_rate) if self._sampled else columns
 
     def _read(self, file: File) -> Iterator[Columns]:
         with warnings.catch_warnings():
-            # Petastorm 0.12 is loud about the pyarrow API that it was written for.
+            # Petastorm 0.12 warns about the old pyarrow API that it uses.
             warnings.simplefilter("ignore")
             from din_model.data.petastorm_reader import row_groups
 
-            # One file a reader: Petastorm sorts the paths that it is given.
+            # One file per reader, because Petastorm sorts the paths it is given.
             yield from row_groups(file.url, self.columns)
 
-    def _forget_new(
+    def _drop_new_ids(
         self, columns: Columns, first_new: Mapping[str, int], rng: np.random.Generator
     ) -> Columns:
-        """The columns with a share of the day's new ids made unknown."""
-        forgotten: Columns = {}
+        """Replace a share of the day's new ids by the unknown id."""
+        replaced: Columns = {}
         for vocabulary, first in first_new.items() if self._new_as_unknown else ():
             features, fields = self.spec.used_by(vocabulary)
             names = [f.name for f in features] + [history.column(name) for history, name in fields]
@@ -161,8 +174,8 @@ class Loader:
                 new = np.flatnonzero(columns[name] >= first)
                 values = columns[name].copy()
                 values.flat[new[rng.random(len(new)) < self._new_as_unknown]] = UNKNOWN
-                forgotten[name] = values
-        return columns | forgotten
+                replaced[name] = values
+        return columns | replaced
 
     def _no_rows(self) -> Columns:
         widths = {f.name: f.max_length for f in self.spec.features if f.is_list}
@@ -173,7 +186,7 @@ class Loader:
         }
 
 
-def _weighed(columns: Columns, sample_rate: float) -> Columns:
-    """The columns with a weight that makes up for the unclicked rows that were left out."""
+def _weighted(columns: Columns, sample_rate: float) -> Columns:
+    """Return the columns with weights that make up for unclicked rows that were sampled out."""
     stands_for = np.where(columns["label"] > 0, 1.0, 1 / sample_rate).astype(np.float32)
     return columns | {"weight": columns.get("weight", np.float32(1)) * stands_for}

@@ -1,9 +1,9 @@
-"""One Parquet file through Petastorm: of any address that fsspec knows, its lists as matrices.
+"""Reads one Parquet file through Petastorm, from any fsspec address, with lists as matrices.
 
-Row groups and their decoding are Petastorm's; of its pools the one without threads, since batches
-are read ahead in a thread anyway and every further one takes cores from the training step. Two
-things of version 0.12 are not as we need them: it takes lists apart into one array a row, which
-cost three quarters of reading, and with the pyarrow that it needs it opens nothing but local files.
+Petastorm reads and decodes the row groups, in its pool without threads: batches are prefetched in a
+thread anyway, and each further one takes cores from the training step. Version 0.12 needs two
+changes: it splits lists into one array per row, which took three quarters of the reading time, and
+with the pyarrow that it requires it opens local files only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,11 +26,11 @@ def row_groups(url: str, names: Sequence[str]) -> Iterator[dict[str, NDArray[Any
     """Yield the named columns of each row group: [rows], or [rows, L] for lists of length L.
 
     Raises:
-        InputError: the file is not there, or the lists of a column differ in length.
+        InputError: the file is missing, or the lists of a column differ in length.
     """
     fs, path = url_to_fs(url)
     if not fs.isfile(path):
-        raise InputError(f"{url}: its manifest names it, but it is gone: build the date again")
+        raise InputError(f"{url}: listed in the manifest but missing: build the date again")
     local = "file" in fs.protocol
     with reading(url), Reader(
         LocalFileSystem() if local else _Remote(fs), path,
@@ -42,21 +42,24 @@ def row_groups(url: str, names: Sequence[str]) -> Iterator[dict[str, NDArray[Any
 
 
 class _Remote(DaskFileSystem):
-    """What pyarrow's old data sets ask of a file system and its own wrapper of fsspec lacks."""
+    """Adds the file system calls of pyarrow's old data sets that its fsspec wrapper lacks."""
 
     def isdir(self, path: str) -> bool:
+        """Return whether the path is a folder."""
         return bool(self.fs.isdir(path))
 
     def isfile(self, path: str) -> bool:
+        """Return whether the path is a file."""
         return bool(self.fs.isfile(path))
 
 
 class _Columns:
-    """Hands on the columns that the worker read as they are."""
+    """Passes on the columns that the worker read, unchanged."""
 
     batched_output = True
 
-    def read_next(self, workers_pool: Any, schema: Any, ngram: None) -> Any:
+    def read_next(self, workers_pool: Any, schema: Any, ngram: None) -> Any:  # noqa: ARG002 (Petastorm's signature)
+        """Return the next row group as a named tuple of Arrow columns."""
         try:
             table = workers_pool.get_results()
         except EmptyResultError:
@@ -67,17 +70,18 @@ class _Columns:
 class _Worker(ArrowReaderWorker):
     @staticmethod
     def new_results_queue_reader() -> _Columns:
+        """Return the reader of this worker's results."""
         return _Columns()
 
 
 def _array(name: str, column: pa.ChunkedArray) -> NDArray[Any]:
-    """The column as an array over Arrow's own memory."""
+    """Return the column as an array over Arrow's own memory."""
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if not pa.types.is_list(array.type):
         return array.to_numpy(zero_copy_only=False)
     lengths = np.unique(np.diff(array.offsets.to_numpy()))
     if len(lengths) > 1:
         raise InputError(
-            f"{name}: lists of {lengths[0]} to {lengths[-1]} ids, but all must be of one length"
+            f"{name}: lists of {lengths[0]} to {lengths[-1]} ids; all must have one length"
         )
     return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)

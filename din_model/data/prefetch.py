@@ -1,4 +1,4 @@
-"""Batches made in a thread of their own, so that a training step need not wait for its data."""
+"""Prefetch: read batches in a thread, so that a training step does not wait for data."""
 
 import time
 from collections.abc import Generator
@@ -9,38 +9,38 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 DEPTH = 4
-PATIENCE = 0.1  # seconds between two looks whether the reader is still wanted
+POLL_SECONDS = 0.1  # how often a blocked reader checks whether the consumer has stopped
 
 
 class Throughput:
-    """Rows trained on, and seconds spent waiting for data, since somebody last asked."""
+    """Rows trained on and seconds spent waiting for data since the last ``take``."""
 
     def __init__(self) -> None:
         self.rows, self.waited, self._since = 0, 0.0, time.perf_counter()
 
     def take(self) -> dict[str, float]:
-        """Rows a second and the share of time spent waiting (0 to 1); begins anew."""
+        """Return rows per second and the share of time spent waiting (0 to 1), and start over."""
         now = time.perf_counter()
         seconds = max(now - self._since, 1e-9)
-        found = {"rows_per_s": self.rows / seconds, "waiting": self.waited / seconds}
+        values = {"rows_per_s": self.rows / seconds, "waiting": self.waited / seconds}
         self.rows, self.waited, self._since = 0, 0.0, now
-        return found
+        return values
 
 
 def prefetch(
     items: Generator[T, None, None], pace: Throughput, depth: int = DEPTH
 ) -> Generator[T, None, None]:
-    """Yield ``items`` in their order, ``depth`` of them made in advance.
+    """Yield ``items`` in order, with up to ``depth`` of them read in advance.
 
-    What ``items`` raises is raised here. Where the caller stops early, ``items`` is closed.
+    An exception of ``items`` is raised here. If the caller stops early, ``items`` is closed.
     """
-    line: Queue[tuple[Any, BaseException | None]] = Queue(depth)
-    end, unwanted = object(), Event()
+    queue: Queue[tuple[Any, BaseException | None]] = Queue(depth)
+    end, stopped = object(), Event()
 
     def offer(item: Any, error: BaseException | None = None) -> None:
-        while not unwanted.is_set():
+        while not stopped.is_set():
             try:
-                return line.put((item, error), timeout=PATIENCE)
+                return queue.put((item, error), timeout=POLL_SECONDS)
             except Full:
                 continue
 
@@ -48,18 +48,18 @@ def prefetch(
         try:
             for item in items:
                 offer(item)
-                if unwanted.is_set():
+                if stopped.is_set():
                     return items.close()
             offer(end)
-        except BaseException as error:  # whatever it is, it belongs to the training loop
+        except BaseException as error:  # re-raised in the training loop
             offer(end, error)
 
-    thread = Thread(target=fill, name="read-ahead", daemon=True)
+    thread = Thread(target=fill, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:
             start = time.perf_counter()
-            item, error = line.get()
+            item, error = queue.get()
             pace.waited += time.perf_counter() - start
             if error is not None:
                 raise error
@@ -67,5 +67,5 @@ def prefetch(
                 return
             yield item
     finally:
-        unwanted.set()
+        stopped.set()
         thread.join()

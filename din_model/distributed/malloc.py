@@ -1,4 +1,4 @@
-"""Memory that torch frees, kept for its next tensors."""
+"""Keeps memory that torch frees in the process, for its next tensors."""
 
 import ctypes
 import sys
@@ -8,12 +8,12 @@ LARGEST_MMAP_THRESHOLD = 32 << 20
 
 
 def keep_freed_blocks() -> None:
-    """Let this process keep what it frees (glibc; elsewhere nothing happens).
+    """Stop glibc from returning freed memory to the kernel. No effect on other C libraries.
 
-    A batch's tensors are a few megabytes each. glibc hands such blocks back to the kernel as soon
-    as they are free, and the next one is faulted in page by page: on a CPU that took longer than
-    the arithmetic, and a training step was twice as slow. The price: memory once used stays with
-    the process until it ends.
+    The tensors of a batch take a few megabytes each. glibc returns such blocks to the kernel when
+    they are freed, and the next allocation is faulted in page by page. On a CPU that took longer
+    than the arithmetic and doubled the time of a training step. The cost: memory that was used once
+    stays with the process until it ends.
     """
     if not sys.platform.startswith("linux"):
         return

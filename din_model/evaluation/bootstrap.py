@@ -8,7 +8,7 @@ from din_model.evaluation.metrics import Sums
 
 
 class BootstrapInterval(NamedTuple):
-    """How much better, and the interval that holds it with the confidence asked for."""
+    """A gain and its confidence interval."""
 
     point: float
     low: float
@@ -18,22 +18,26 @@ class BootstrapInterval(NamedTuple):
 def gain(
     one: Sums, other: Sums, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> BootstrapInterval:
-    """What ``one`` has over the ``other`` model on the same rows, with a bootstrap interval.
+    """Return the gain of ``one`` model over the ``other`` on the same rows, with its interval.
 
-    Users are drawn with replacement (Efron 1979), each with all their rows and both models' scores
-    on them: rows of one user are not independent, and what both models find hard cancels out. The
-    interval lies between percentiles of the resamples. nan where no user has weight.
+    Users are resampled with replacement (Efron 1979), each with all rows and both models' scores:
+    rows of a user are not independent, and what both models find hard cancels out. The interval
+    lies between percentiles of the resamples. nan if no user has weight.
 
     Args:
-        confidence: that the interval holds the gain; half of what is left lies below it.
+        one: metric of the first model by cells of users.
+        other: metric of the second model.
+        confidence: probability that the interval covers the gain.
+        resamples: number of resamples.
+        seed: of the resampling.
     """
-    some = one.weight > 0
-    more, weight = (one.total - other.total)[some], one.weight[some]
+    weighted = one.weight > 0
+    difference, weight = (one.total - other.total)[weighted], one.weight[weighted]
     if not len(weight):
         return BootstrapInterval(*[float("nan")] * 3)
-    rng, found, at_once = np.random.default_rng(seed), np.empty(resamples), 1 << 22
-    for block in np.array_split(found, -(-resamples * len(weight) // at_once)):
-        drawn = rng.integers(0, len(weight), (len(block), len(weight)))
-        block[:] = more[drawn].sum(1) / weight[drawn].sum(1)
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return BootstrapInterval(float(more.sum() / weight.sum()), float(low), float(high))
+    rng, gains, block_size = np.random.default_rng(seed), np.empty(resamples), 1 << 22
+    for block in np.array_split(gains, -(-resamples * len(weight) // block_size)):
+        sample = rng.integers(0, len(weight), (len(block), len(weight)))
+        block[:] = difference[sample].sum(1) / weight[sample].sum(1)
+    low, high = np.quantile(gains, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return BootstrapInterval(float(difference.sum() / weight.sum()), float(low), float(high))

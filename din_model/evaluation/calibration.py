@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Calibration(NamedTuple):
-    """One bucket: rows of neighbouring scores, their mean score and their click rate."""
+    """One bucket: rows with neighbouring scores, their mean score and their click rate."""
 
     rows: int
     score: float
@@ -15,9 +15,9 @@ class Calibration(NamedTuple):
 
 
 def buckets_of(counts: NDArray[Any], buckets: int = 10) -> NDArray[Any]:
-    """The bucket of each bin [BINS], from 0: in order, of about equal rows, cut between bins.
+    """Return the bucket of each bin [BINS], from 0: ordered, with about equal rows.
 
-    A bin goes where its middle row does, so bins below and above a heavy one are not its bucket's.
+    A bin belongs to the bucket of its middle row, so bins around a heavy one get other buckets.
     """
     middle = np.cumsum(counts) - counts / 2
     return np.clip(middle * buckets // max(counts.sum(), 1), 0, buckets - 1).astype(int)

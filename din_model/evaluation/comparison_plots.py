@@ -1,4 +1,4 @@
-"""Pictures of a comparison: metric against dimension, slices, popularity, and what lights up."""
+"""Plots of a comparison: metric by dimension, slices, popularity, attention weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ STYLE = {"mean": (COLOURS[1], "s"), "din": (COLOURS[0], "o"), "personas": (COLOU
 
 
 def draw_dimensions(axes: Axes, found: Spread, label: str) -> None:
-    """A line an encoder, its spread over seeds as bars."""
+    """Draw one line per encoder, with its standard deviation as error bars."""
     for encoder in dict.fromkeys(encoder for encoder, _ in found):
         sizes = sorted(d for e, d in found if e == encoder)
         means, spread = zip(*[found[encoder, d] for d in sizes], strict=True)
@@ -32,7 +32,7 @@ def draw_dimensions(axes: Axes, found: Spread, label: str) -> None:
 
 
 def dimensions(found: Mapping[str, Spread]) -> Figure:
-    """A panel a metric: metric -> spread."""
+    """Plot one panel per metric: metric -> spread."""
     figure = Figure(figsize=(5 * len(found), 3.8), layout="constrained")
     for axes, (label, spread) in zip(
         figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True
@@ -43,7 +43,7 @@ def dimensions(found: Mapping[str, Spread]) -> Figure:
 
 
 def by_interests(found: Mapping[str, Spread], best: Mapping[str, float]) -> Figure:
-    """A panel a data set, one scale for all: title -> spread, title -> the AUC of the truth."""
+    """Plot one panel per data set: title -> spread, title -> best possible AUC."""
     figure = Figure(figsize=(2.9 * len(found), 3.4), layout="constrained")
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for axes, (title, spread) in zip(panels, found.items(), strict=True):
@@ -56,7 +56,7 @@ def by_interests(found: Mapping[str, Spread], best: Mapping[str, float]) -> Figu
 
 
 def slices(found: Mapping[str, Mapping[str, float]], dimension: int) -> Figure:
-    """AUC of each slice, a dot an encoder: encoder -> slice -> AUC."""
+    """Plot the AUC of each slice, one dot per encoder: encoder -> slice -> AUC."""
     names = list(dict.fromkeys(name for each in found.values() for name in each))
     figure = Figure(figsize=(7, 0.32 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots()
@@ -67,7 +67,7 @@ def slices(found: Mapping[str, Mapping[str, float]], dimension: int) -> Figure:
         axes.plot(values, places, marker, color=colour, label=encoder)
     axes.axvline(0.5, color="grey", linestyle="--", linewidth=1)
     axes.set_yticks(places, names)
-    axes.set(xlabel="AUC", title=f"Whom it serves, at dimension {dimension}")
+    axes.set(xlabel="AUC", title=f"AUC by slice, at dimension {dimension}")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
@@ -76,11 +76,12 @@ def slices(found: Mapping[str, Mapping[str, float]], dimension: int) -> Figure:
 def activation(
     behaviours: Sequence[str], candidates: Mapping[str, NDArray[Any]], title: str
 ) -> Figure:
-    """One user, several candidates: the weight of each behaviour, oldest first.
+    """Plot the weight of each behaviour, oldest first, for several candidates of one user.
 
     Args:
-        behaviours: what each behaviour counts as (its category, say).
-        candidates: what is offered -> weights [behaviours].
+        behaviours: label of each behaviour, such as its category.
+        candidates: label of each candidate -> weights [behaviours].
+        title: title of the figure.
     """
     groups = list(dict.fromkeys(behaviours))
     colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
@@ -91,7 +92,7 @@ def activation(
         axes.bar(places, weights, color=[colours[b] for b in behaviours])
         axes.axhline(1 / len(behaviours), color="grey", linestyle="--", linewidth=1)
         axes.set_ylabel("weight")
-        axes.set_title(f"offered: {candidate}", loc="left", fontsize=10)
+        axes.set_title(f"candidate: {candidate}", loc="left", fontsize=10)
     panels[-1].set_xticks(places, behaviours, rotation=60, ha="right", fontsize=8)
     figure.suptitle(title)
     return figure

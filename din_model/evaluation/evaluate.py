@@ -13,16 +13,16 @@ from din_model.modules.din import DIN
 
 
 def evaluate(model: DIN, reader: Loader) -> dict[str, float]:
-    """Metrics (see din_model.evaluation.metrics.Meter) of all rows of all ranks, GAUC apart."""
+    """Return the metrics of all rows of all ranks (see metrics.Meter), without GAUC."""
     with Meter(by_user=False) as meter:
         for columns, score in predict_batches(model, reader):
             meter.add(columns["label"], score)
         return meter.result()
 
 
-@torch.no_grad()  # the kernel of sharded tables knows no inference mode
+@torch.no_grad()  # the kernel of sharded tables does not support inference mode
 def predict_batches(model: DIN, reader: Loader) -> Iterator[tuple[Columns, NDArray[Any]]]:
-    """Yield the columns that this rank reads and their scores (probabilities [B]), by batches."""
+    """Yield the columns of each batch of this rank, and their probabilities [B]."""
     model.eval()
     device = next(model.parameters()).device
     for columns in reader.chunks():

@@ -1,8 +1,7 @@
-"""How good scores are, streamed: a Meter takes batches of any number in bounded memory.
+"""Streaming metrics: a Meter reads any number of batches in bounded memory.
 
-AUC and calibration come from a fine histogram of the scores, GAUC from users sharded to files
-that are read back one by one. On several ranks each meters its own rows, and ``result`` is that of
-all. Whether one model is better than another is told with an interval: the users are resampled.
+AUC and calibration use a fine histogram of the scores. GAUC partitions users into files that are
+read back one at a time. Each rank meters its own rows, and ``result`` covers all ranks.
 """
 
 import tempfile
@@ -23,8 +22,8 @@ BINS = 1 << 20
 """Scores closer than a millionth count as equal in AUC (half a pair each)."""
 
 CELLS = 1 << 16
-"""Users are sharded to cells by id, and resampled cell by cell: up to so many, each alone. Where
-more share a cell they are drawn together, which bounds memory and time and biases nothing.
+"""Users are assigned to cells by id and resampled by cell. Up to this number, each user has its own
+cell; users that share a cell are drawn together, which bounds memory and time without bias.
 """
 
 PARTS = 64
@@ -32,7 +31,7 @@ RECORD = np.dtype([("user", "i8"), ("score", "f4"), ("label", "f4")])
 
 
 class Users(NamedTuple):
-    """Users in order of id [U]: rows, AUC (exact, ties half; nan without both labels), log loss."""
+    """Per user [U], ordered by id: rows, exact AUC (nan without both labels) and log loss."""
 
     id: Array
     rows: Array
@@ -41,26 +40,27 @@ class Users(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """A metric by cells of users [CELLS]: it is ``total.sum() / weight.sum()``."""
+    """A metric by cells of users [CELLS]; its value is ``total.sum() / weight.sum()``."""
 
     total: Array
     weight: Array
 
     def mean(self) -> float:
+        """Return the value of the metric; nan without weight."""
         weight = self.weight.sum()
         return float(self.total.sum() / weight) if weight else float("nan")
 
 
 class Meter:
-    """Adds up what batches of (label, score, user) are worth.
+    """Accumulates the metrics of batches of (label, score, user).
 
-    A context: what GAUC keeps on disk goes when it is closed.
+    A context manager: files for GAUC are removed when it exits.
     """
 
     def __init__(self, bins: int = BINS, by_user: bool = True) -> None:
-        """``by_user`` false leaves GAUC out, and needs no disk."""
+        """``by_user`` false omits GAUC and uses no disk."""
         self.bins = bins
-        # Per bin: rows without and with a click, and the sum of their scores.
+        # Per bin: unclicked rows, clicked rows, and the sum of their scores.
         self._histogram = np.zeros((3, bins))
         self._loss = 0.0
         self._folder = tempfile.TemporaryDirectory(prefix="meter-") if by_user else None
@@ -74,7 +74,7 @@ class Meter:
             self._folder.cleanup()
 
     def add(self, label: Array, score: Array, user: Array | None = None) -> None:
-        """Label [B] (0 or 1), score [B] (probabilities), user [B] (integers)."""
+        """Add rows: label [B] (0 or 1), score [B] (probabilities), user [B] (integers)."""
         self._by_user = None
         clicked = np.asarray(label) > 0
         p = np.asarray(score, np.float64)
@@ -84,40 +84,40 @@ class Meter:
         np.add.at(self._histogram[1], bins[clicked], 1)
         np.add.at(self._histogram[2], bins, p)
         if self._folder and user is not None:
-            self._keep(np.asarray(user, np.int64), p, clicked)
+            self._append(np.asarray(user, np.int64), p, clicked)
 
     def result(self) -> dict[str, float]:
-        """Metrics of all rows of all ranks; nan where they have no meaning.
+        """Return the metrics of all rows of all ranks; nan if undefined.
 
-        ``auc``; ``gauc``, by impressions (arXiv 1706.06978, equation 7); ``log_loss`` in nats;
-        ``normalised_entropy``, log loss over that of the click rate (He et al. 2014);
+        ``auc``; ``gauc``, weighted by impressions (arXiv 1706.06978, equation 7); ``log_loss`` in
+        nats; ``normalised_entropy``, log loss over that of the click rate (He et al. 2014);
         ``calibration``, mean score over click rate; ``rows``, ``clicks``.
         """
         histogram = _over_ranks(self._histogram)
         others, clicks, scores = histogram
         rows, clicked = others.sum() + clicks.sum(), clicks.sum()
-        found = {"auc": _auc(others, clicks)}
+        metrics = {"auc": _auc(others, clicks)}
         if self._folder:
-            found["gauc"] = self.by_user()["gauc"].mean()
+            metrics["gauc"] = self.by_user()["gauc"].mean()
         loss = float(_over_ranks(np.array([self._loss]))[0])
-        nothing = float("nan")
-        found["log_loss"] = loss / rows if rows else nothing
+        undefined = float("nan")
+        metrics["log_loss"] = loss / rows if rows else undefined
         entropy = _entropy(clicked / rows) if rows else 0.0
-        found["normalised_entropy"] = found["log_loss"] / entropy if entropy else nothing
-        found["calibration"] = float(scores.sum() / clicked) if clicked else nothing
-        return found | {"rows": float(rows), "clicks": float(clicked)}
+        metrics["normalised_entropy"] = metrics["log_loss"] / entropy if entropy else undefined
+        metrics["calibration"] = float(scores.sum() / clicked) if clicked else undefined
+        return metrics | {"rows": float(rows), "clicks": float(clicked)}
 
     def calibration(self, buckets: int = 10) -> list[Calibration]:
-        """Rows in order of score, cut into buckets of about equal size (between bins)."""
+        """Return buckets of about equal rows, ordered by score and cut between bins."""
         others, clicks, scores = _over_ranks(self._histogram)
         bucket = buckets_of(others + clicks, buckets)
         sums = [np.bincount(bucket, each, buckets) for each in (others + clicks, scores, clicks)]
         return [Calibration(int(n), s / n, c / n) for n, s, c in zip(*sums, strict=True) if n]
 
     def by_user(self) -> dict[str, Sums]:
-        """``gauc`` and ``log_loss`` by cells of users, of all ranks, whatever the order of rows.
+        """Return ``gauc`` and ``log_loss`` by cells of users, over all ranks, for any row order.
 
-        Meters of the same rows have the same weights: they differ in their totals alone.
+        Meters of the same rows have the same weights and differ in their totals only.
         """
         if self._by_user is None:
             sums = {name: Sums(*np.zeros((2, CELLS))) for name in ("gauc", "log_loss")}
@@ -133,7 +133,7 @@ class Meter:
             self._by_user = sums
         return self._by_user
 
-    def _keep(self, user: Array, score: Array, clicked: Array) -> None:
+    def _append(self, user: Array, score: Array, clicked: Array) -> None:
         records = np.empty(len(user), RECORD)
         records["user"], records["score"], records["label"] = user, score, clicked
         part = user % PARTS
@@ -148,11 +148,11 @@ class Meter:
         return Path(self._folder.name) / f"{part}"
 
     def _users(self) -> Iterator[Users]:
-        """All users of all ranks, part by part."""
+        """Yield all users of all ranks, file by file."""
         for part in range(PARTS):
             path = self._file(part)
-            mine = np.fromfile(path, RECORD) if path.exists() else np.empty(0, RECORD)
-            fields = (torch.from_numpy(mine[name].copy()) for name in ("label", "score", "user"))
+            records = np.fromfile(path, RECORD) if path.exists() else np.empty(0, RECORD)
+            fields = (torch.from_numpy(records[name].copy()) for name in ("label", "score", "user"))
             label, score, user = (
                 torch.cat(parts).numpy() for parts in all_gather_jagged(list(fields))
             )
@@ -160,18 +160,21 @@ class Meter:
 
 
 def relative_improvement(auc: float, base: float) -> float:
-    """RelaImpr (arXiv 1706.06978, equation 8): gain over chance against that of a base model."""
+    """RelaImpr (arXiv 1706.06978, equation 8): gain over chance relative to a base model."""
     return (auc - 0.5) / (base - 0.5) - 1
 
 
 def auc(label: Array, score: Array) -> float:
-    """Probability that a click scores above a non-click, ties half; exact. nan without both."""
-    found = each_user(label, score, np.zeros(len(label), np.int64)).auc
-    return float(found[0]) if len(found) else float("nan")
+    """Return the exact probability that a click scores above a non-click, ties half.
+
+    nan without both labels.
+    """
+    areas = each_user(label, score, np.zeros(len(label), np.int64)).auc
+    return float(areas[0]) if len(areas) else float("nan")
 
 
 def each_user(label: Array, score: Array, user: Array) -> Users:
-    """What each user's rows are worth, to the bit whatever their order."""
+    """Return the metrics of each user's rows; bitwise independent of the row order."""
     if len(label) == 0:
         return Users(np.empty(0, np.int64), *np.empty((3, 0)))
     order = np.lexsort((label, score, user))
@@ -194,7 +197,10 @@ def each_user(label: Array, score: Array, user: Array) -> Users:
 
 
 def log_likelihood(clicked: Array, probability: Array) -> Array:
-    """Of each row, in nats; probabilities are kept 1e-7 off 0 and 1."""
+    """Return the log likelihood of each row, in nats.
+
+    Probabilities are clipped to [1e-7, 1 - 1e-7].
+    """
     p = np.clip(probability, 1e-7, 1 - 1e-7)
     return np.where(clicked, np.log(p), np.log1p(-p))
 

@@ -1,4 +1,4 @@
-"""Pictures of a run and of a night, for MLflow and for the report."""
+"""Plots of a run and of a night, for MLflow and the report."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from din_model.evaluation.calibration import Calibration
 from din_model.evaluation.drift import EDGES
 
 SCORES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
-# Okabe and Ito's colours, told apart by most eyes; markers and dashes do it without colour.
+# Okabe and Ito's colour-blind safe palette; markers and dashes differ too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 
 
@@ -25,20 +25,20 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def training_curve(losses: Sequence[tuple[int, float]], base_rate: float) -> Figure:
-    """Loss against step, with the loss of always saying the click rate."""
-    always = -base_rate * np.log(base_rate) - (1 - base_rate) * np.log1p(-base_rate)
+    """Plot loss against step, beside the loss of predicting the click rate."""
+    base_loss = -base_rate * np.log(base_rate) - (1 - base_rate) * np.log1p(-base_rate)
     figure, axes = _axes(5, 3.4)
     axes.plot(*zip(*losses, strict=True), label="training loss")
-    axes.axhline(always, color="grey", linestyle="--", label="base rate")
+    axes.axhline(base_loss, color="grey", linestyle="--", label="base rate")
     axes.set(xlabel="step", ylabel="log loss (nats)", title="Training")
     axes.legend()
     return figure
 
 
 def calibration_curve(
-    buckets: Sequence[Calibration], title: str = "Calibration on the judging day"
+    buckets: Sequence[Calibration], title: str = "Calibration on the evaluation date"
 ) -> Figure:
-    """Mean score against click rate, a point a bucket of equal rows."""
+    """Plot mean score against click rate, one point per bucket."""
     figure, axes = _axes(5, 3.4)
     top = max(max(b.score, b.rate) for b in buckets)
     axes.plot([0, top], [0, top], color="grey", linestyle="--", label="perfect")
@@ -49,25 +49,25 @@ def calibration_curve(
 
 
 def score_histogram(now: NDArray[Any], before: NDArray[Any] | None = None) -> Figure:
-    """How the scores of a night are spread, over those of the night before (din_model.evaluation.drift)."""
+    """Plot the distribution of a night's scores over that of the night before."""
     figure, axes = _axes(5, 3.4)
     scores = 1 / (1 + np.exp(-EDGES))
     for counts, label, style in ((now, "tonight", "-"), (before, "last night", "--")):
         if counts is not None:
             share = counts / max(counts.sum(), 1)
             axes.stairs(share, scores, label=label, linestyle=style, linewidth=1.5)
-    some = np.flatnonzero(now + (0 if before is None else before))
-    ends = scores[[some.min(), some.max() + 1]] if len(some) else scores[[0, -1]]
+    used = np.flatnonzero(now + (0 if before is None else before))
+    ends = scores[[used.min(), used.max() + 1]] if len(used) else scores[[0, -1]]
     axes.set(xscale="logit", xlabel="score", ylabel="share of candidates", title="Scores")
     axes.set(xticks=SCORES, xticklabels=[f"{score:g}" for score in SCORES])
-    axes.set(xlim=ends)  # ticks would widen it
+    axes.set(xlim=ends)  # set last: ticks widen the limits
     axes.minorticks_off()
     axes.legend()
     return figure
 
 
 def gain(point: float, low: float, high: float, least: float) -> Figure:
-    """The interval of a gain beside nothing (0) and the least gain that is asked for."""
+    """Plot the interval of a gain beside 0 and the required gain."""
     figure, axes = _axes(5, 1.6)
     axes.errorbar([point], [0], xerr=[[point - low], [high - point]], marker="o", capsize=6)
     axes.axvline(0, color="grey", linewidth=1)

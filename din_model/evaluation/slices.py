@@ -1,6 +1,6 @@
-"""EvalResult rows by what there is to go by: length of history, popularity of item, interests.
+"""Metrics by slice: length of the history, popularity of the item, number of interests.
 
-A model's mean hides whom it serves. Each slice is a name and the rows that fall into it.
+A model's mean hides which users it serves well.
 """
 
 from collections import defaultdict
@@ -23,7 +23,7 @@ BINS = 1 << 14
 
 
 class Slice(NamedTuple):
-    """``auc``: by the name of who scored the rows."""
+    """Rows and clicks of a slice, and the AUC of each model by name."""
 
     name: str
     rows: float
@@ -32,34 +32,37 @@ class Slice(NamedTuple):
 
 
 class Slices:
-    """Adds up what batches are worth, by slice; in one process, not over ranks."""
+    """Accumulates metrics by slice, in one process."""
 
     def __init__(self, spec: FeatureSpec, shown: Array) -> None:
-        """``shown``: impressions of each item, by id."""
+        """``shown``: impressions of each item, indexed by id."""
         self._spec, self._thirds = spec, popularity_thirds(shown)
         self._meters: defaultdict[tuple[str, str], Meter] = defaultdict(
             partial(Meter, BINS, by_user=False)
         )
 
     def add(self, columns: Mapping[str, Array], scores: Mapping[str, Array]) -> None:
-        """``scores``: by the name of who gives them, [B] each."""
+        """Add rows; ``scores``: model name -> scores [B]."""
         for part, mask in slices_of(columns, self._spec, self._thirds):
             for name, score in scores.items():
                 self._meters[name, part].add(columns["label"][mask], score[mask])
 
     def result(self) -> list[Slice]:
-        """Every slice, in order; who scored has no AUC there if all labels are alike."""
-        found: dict[str, Slice] = {}
+        """Return every slice, in order; a model has no AUC in a slice with one label."""
+        slices: dict[str, Slice] = {}
         for (name, part), meter in self._meters.items():
             numbers = meter.result()
-            row = found.setdefault(part, Slice(part, numbers["rows"], numbers["clicks"], {}))
+            row = slices.setdefault(part, Slice(part, numbers["rows"], numbers["clicks"], {}))
             if numbers["auc"] == numbers["auc"]:
                 row.auc[name] = numbers["auc"]
-        return list(found.values())
+        return list(slices.values())
 
 
 def interest_column(spec: FeatureSpec) -> str | None:
-    """The history column whose distinct values count as interests: a broader one than the item."""
+    """Return the history column whose distinct values count as interests, if there is one.
+
+    It is the first field broader than the item.
+    """
     for history in spec.histories:
         for name, mirrored in history.fields.items():
             if mirrored != spec.item:
@@ -68,7 +71,7 @@ def interest_column(spec: FeatureSpec) -> str | None:
 
 
 def popularity_thirds(shown: Array) -> Array:
-    """Which third of all impressions an item belongs to, 0 the most shown ones; by id [ids]."""
+    """Return the third of all impressions that each item belongs to, 0 for the most shown [ids]."""
     order = np.argsort(-shown, kind="stable")
     upto = np.cumsum(shown[order]) - shown[order]
     third = np.empty(len(shown), np.int64)
@@ -79,7 +82,7 @@ def popularity_thirds(shown: Array) -> Array:
 def slices_of(
     columns: Mapping[str, Array], spec: FeatureSpec, thirds: Array
 ) -> Iterator[tuple[str, Array]]:
-    """Yield (slice, mask [B]) for every slice; ``thirds``: see popularity_thirds."""
+    """Yield (slice, mask [B]) of every slice; ``thirds``: see popularity_thirds."""
     length = sum(columns[h.column("length")] for h in spec.histories)
     yield from _ranges("history", np.asarray(length), LENGTHS)
     items = columns[spec.item]

@@ -1,8 +1,8 @@
-"""Interest encoders: how a user's behaviours become the interest that meets a candidate.
+"""Interest encoders: how a user's behaviours become an interest vector for a candidate.
 
-Each is called with (query [B, d], keys [N, d], pairs, age [N]) and returns the interest [B, d] and
-the weight of each pair [P]; the interest is the weighted sum of the behaviours, and zero for none.
-All else in the model is equal between them.
+Each encoder takes (query [B, d], keys [N, d], pairs, age [N]) and returns the interest [B, d] and
+the weight of each pair [P]. The interest is the weighted sum of the behaviours, and zero without
+behaviours. Everything else in the model is equal between encoders.
 """
 
 from contextlib import nullcontext
@@ -17,11 +17,11 @@ from din_model.modules.layers import MLP, activation
 from din_model.modules.segments import Pairs, segment_reduce, segment_softmax, weighted_sum
 
 AT_ONCE = 1 << 19
-"""Numbers of the first hidden layer that are made at a time: they stay in the caches."""
+"""Elements of the first hidden layer computed at a time, so that they stay in the caches."""
 
 
-class _Meeting(torch.autograd.Function):
-    """start += W [k; q * k] of each pair, with its derivative written out: one product each way."""
+class _AddPairTerms(torch.autograd.Function):
+    """start += W [k; q * k] for each pair, with a hand-written derivative: one product each way."""
 
     @staticmethod
     def forward(
@@ -30,33 +30,33 @@ class _Meeting(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         """Start [P, H], query [B, d], keys [P, d], weight [H, 2d] -> [P, H]."""
         width = keys.shape[1]
-        both = keys.new_empty(keys.shape[0], 2 * width)
-        both[:, :width] = keys
-        torch.mul(query.index_select(0, row), keys, out=both[:, width:])
-        ctx.save_for_backward(both, query, weight, row, offsets)
+        keys_and_products = keys.new_empty(keys.shape[0], 2 * width)
+        keys_and_products[:, :width] = keys
+        torch.mul(query.index_select(0, row), keys, out=keys_and_products[:, width:])
+        ctx.save_for_backward(keys_and_products, query, weight, row, offsets)
         ctx.mark_dirty(start)
-        return start.addmm_(both, weight.t())
+        return start.addmm_(keys_and_products, weight.t())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None, None]:
-        both, query, weight, row, offsets = ctx.saved_tensors
-        of_key, of_product = (gradient @ weight).chunk(2, 1)
-        of_query = segment_reduce(of_product * both.chunk(2, 1)[0], offsets)
-        of_key = torch.addcmul(of_key, of_product, query.index_select(0, row))
-        return gradient, of_query, of_key, gradient.t() @ both, None, None
+        keys_and_products, query, weight, row, offsets = ctx.saved_tensors
+        d_keys, d_products = (gradient @ weight).chunk(2, 1)
+        d_query = segment_reduce(d_products * keys_and_products.chunk(2, 1)[0], offsets)
+        d_keys = torch.addcmul(d_keys, d_products, query.index_select(0, row))
+        return gradient, d_query, d_keys, gradient.t() @ keys_and_products, None, None
 
 
 class ActivationUnit(nn.Module):
-    """How much each behaviour matters for the candidate: MLP over [q, k, q - k, q * k].
+    """How relevant each behaviour is to the candidate: an MLP over [q, k, q - k, q * k].
 
-    The first layer is linear in its four blocks, so it is computed in two parts, which is exact:
-    W [q; k; q - k; q * k] = (Wq + Wd) q + [Wk - Wd, Wp] [k; q * k]. The first is done once a row;
-    no 4d-wide tensor is ever built. The age of a behaviour, where it is told, is added there: a
-    vector of its bucket's own, as if it were one-hot among the inputs.
+    The first layer is linear in its four blocks, so it is computed exactly in two parts: W [q; k; q
+    - k; q * k] = (Wq + Wd) q + [Wk - Wd, Wp] [k; q * k]. The first part is computed once per row;
+    no tensor of width 4d is built. The age of a behaviour adds a vector of its bucket, as a one-hot
+    input would.
 
     Attributes:
-        low_precision: whether training computes in bfloat16 here. Weights, the sums of Dice and the
-            scores are float32 all the same, and so is all of evaluation.
+        low_precision: compute in bfloat16 in training. Weights, Dice's sums and the scores stay
+            float32, and so does evaluation.
     """
 
     def __init__(self, dimension: int, sizes: tuple[int, ...], act: str, age: bool = False) -> None:
@@ -72,46 +72,48 @@ class ActivationUnit(nn.Module):
     ) -> Tensor:
         """Query [B, d], keys [P, d], age [P] (buckets) -> score of each pair [P]."""
         to_q, to_k, to_difference, to_product = self.first.weight.chunk(4, dim=1)
-        of_query = F.linear(query, to_q + to_difference, self.first.bias)  # [B, H]
+        query_term = F.linear(query, to_q + to_difference, self.first.bias)  # [B, H]
         weight = torch.cat([to_k - to_difference, to_product], 1)
-        low = self.low_precision and self.training
-        if low:
-            of_query, query, keys, weight = (t.bfloat16() for t in (of_query, query, keys, weight))
-        start = pairs.of_row(of_query)  # [P, H]
+        use_bfloat16 = self.low_precision and self.training
+        if use_bfloat16:
+            query_term, query, keys, weight = (
+                t.bfloat16() for t in (query_term, query, keys, weight)
+            )
+        start = pairs.of_row(query_term)  # [P, H]
         if self.of_age is not None:
             start = start + self.of_age(age).to(start.dtype)
-        hidden = self.act(_Meeting.apply(start, query, keys, weight, pairs.row, pairs.offsets))
-        with torch.autocast(hidden.device.type, torch.bfloat16) if low else nullcontext():
+        hidden = self.act(_AddPairTerms.apply(start, query, keys, weight, pairs.row, pairs.offsets))
+        with torch.autocast(hidden.device.type, torch.bfloat16) if use_bfloat16 else nullcontext():
             scores = self.rest(hidden).squeeze(1)
-        return scores.float() if low else scores
+        return scores.float() if use_bfloat16 else scores
 
     def precompute_history(self, keys: Tensor, age: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The first layer as one history makes it: keys [L, d] -> ([d, L * H], [L * H]).
+        """Compute the first layer of one history: keys [L, d] -> ([d, L * H], [L * H]).
 
-        Given the behaviours, it is linear in the candidate. So all that a history adds is computed
-        once, and a candidate costs one product.
+        For a fixed history the layer is linear in the candidate, so everything that depends on the
+        history is computed once, and a candidate costs one product.
         """
         to_q, to_k, to_difference, to_product = self.first.weight.chunk(4, dim=1)
-        through = torch.addcmul(
+        weight = torch.addcmul(
             (to_q + to_difference).t()[:, None], keys.t()[:, :, None], to_product.t()[:, None]
         )
         shift = F.linear(keys, to_k - to_difference, self.first.bias)
         if self.of_age is not None:
             shift = shift + self.of_age(age)
-        return through.flatten(1), shift.flatten()
+        return weight.flatten(1), shift.flatten()
 
     def score_candidates(self, query: Tensor, precomputed: tuple[Tensor, Tensor]) -> Tensor:
-        """Query [C, d], what ``precompute_history`` made of a history -> scores [C, L]."""
-        through, shift = precomputed
-        hidden = torch.addmm(shift, query, through).view(-1, self.first.out_features)
+        """Query [C, d] and the result of ``precompute_history`` -> scores [C, L]."""
+        weight, shift = precomputed
+        hidden = torch.addmm(shift, query, weight).view(-1, self.first.out_features)
         return self.rest(self.act(hidden)).view(len(query), -1)
 
 
 class AttentivePooling(nn.Module):
-    """The interest of DIN: behaviours weighed by the candidate at hand (section 4.3).
+    """The interest of DIN: behaviours weighted by the candidate (section 4.3).
 
-    ``softmax`` normalises the weights over a history; the paper does not, to keep the strength of
-    an interest.
+    ``softmax`` normalises the weights over a history. The paper does not, to preserve the intensity
+    of an interest.
     """
 
     def __init__(
@@ -136,33 +138,33 @@ class AttentivePooling(nn.Module):
     def _by_history(
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The same, a history at a time: no behaviour is copied for each of its candidates."""
+        """Compute the same one history at a time, without copying behaviours for each candidate."""
         interests, weights = [query[:0]], [query[:0, 0]]
-        for rows, behaviours in pairs.runs():
-            mine = keys[behaviours]
-            if not len(mine):
+        for rows, behaviours in pairs.groups():
+            history_keys = keys[behaviours]
+            if not len(history_keys):
                 interests.append(torch.zeros_like(query[rows]))
                 continue
             precomputed = self.unit.precompute_history(
-                mine, None if age is None else age[behaviours]
+                history_keys, None if age is None else age[behaviours]
             )
-            asking = query[rows]
-            parts = -(-asking.shape[0] * precomputed[1].shape[0] // AT_ONCE)
-            for part in asking.tensor_split(parts):
+            candidates = query[rows]
+            parts = -(-candidates.shape[0] * precomputed[1].shape[0] // AT_ONCE)
+            for part in candidates.tensor_split(parts):
                 scores = self.unit.score_candidates(part, precomputed)
                 weight = torch.softmax(scores, 1) if self.softmax else scores
-                interests.append(weight @ mine)
+                interests.append(weight @ history_keys)
                 weights.append(weight.flatten())
         return torch.cat(interests), torch.cat(weights)
 
 
 class MeanPooling(nn.Module):
-    """Embedding & MLP's user vector: the mean of the behaviours, whatever the candidate."""
+    """The user vector of an Embedding & MLP model: the mean of the behaviours."""
 
     def forward(
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Query [B, d], keys [N, d] -> interest [B, d] and the weights [P]; ages weigh alike."""
+        """Query [B, d], keys [N, d] -> interest [B, d] and equal weights [P]; ages are not read."""
         keys = pairs.of_behaviour(keys)
         weights = 1 / pairs.offsets.diff().to(keys.dtype)[pairs.row]
         return weighted_sum(keys, weights, pairs), weights
@@ -171,9 +173,9 @@ class MeanPooling(nn.Module):
 class PersonaPooling(nn.Module):
     """A few user vectors that attend to the history, mixed by the candidate.
 
-    As in Attentive Multi-Persona Collaborative Filtering (arXiv 2010.07042): a persona is a sum of
-    the behaviours whose weights do not know the candidate; the candidate then weighs the personas
-    by how well they match it. In between: more than one fixed vector, fewer than DIN's.
+    As in Attentive Multi-Persona Collaborative Filtering (arXiv 2010.07042): a persona is a
+    weighted sum of the behaviours that does not depend on the candidate, and the candidate weighs
+    the personas by their match with it. It lies between one fixed vector and DIN.
     """
 
     def __init__(self, dimension: int, personas: int) -> None:
@@ -185,10 +187,10 @@ class PersonaPooling(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Query [B, d], keys [N, d] -> interest [B, d] and the weights [P]; ages are not read."""
         keys = pairs.of_behaviour(keys)
-        of_persona = segment_softmax(self.attention(keys), pairs)  # [P, K]
+        persona_weights = segment_softmax(self.attention(keys), pairs)  # [P, K]
         match = (pairs.of_row(query) * keys).sum(1, keepdim=True)  # [P, 1]
-        rows, personas = query.shape[0], of_persona.shape[1]
-        affinity = match.new_zeros(rows, personas).index_add(0, pairs.row, of_persona * match)
+        rows, personas = query.shape[0], persona_weights.shape[1]
+        affinity = match.new_zeros(rows, personas).index_add(0, pairs.row, persona_weights * match)
         mixed = torch.softmax(affinity / query.shape[1] ** 0.5, 1)  # [B, K]
-        weights = (of_persona * mixed[pairs.row]).sum(1)
+        weights = (persona_weights * mixed[pairs.row]).sum(1)
         return weighted_sum(keys, weights, pairs), weights

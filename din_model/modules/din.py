@@ -1,4 +1,4 @@
-"""DIN(spec, config): a Batch in, one logit a row out (arXiv 1706.06978)."""
+"""DIN(spec, config): a Batch to one logit per row (arXiv 1706.06978)."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -17,7 +17,7 @@ from din_model.modules.layers import MLP, Dice
 from din_model.modules.segments import Pairs, pairs_of, segment_reduce
 
 NODES = 64
-"""Points of the integral in ``contributions``."""
+"""Quadrature points of the integral in ``contributions``."""
 
 Encoder = Literal["din", "mean", "personas"]
 
@@ -27,18 +27,18 @@ class ModelConfig(Section):
     """The layers of a model.
 
     Attributes:
-        encoder: how a history becomes an interest: ``din`` weighs the behaviours by the candidate,
-            ``mean`` is one fixed vector, ``personas`` a few that the candidate mixes (arXiv
-            2010.07042). All else is equal between them.
+        encoder: how a history becomes an interest: ``din`` weighs behaviours by the candidate,
+            ``mean`` is one fixed vector, ``personas`` a few vectors mixed by the candidate (arXiv
+            2010.07042). The rest of the model is equal.
         attention: sizes of the hidden layers of the activation unit.
-        tower: sizes of the hidden layers between the features and the logit.
+        tower: sizes of the hidden layers between features and logit.
         activation: of the hidden layers; ``dice`` is the paper's.
-        softmax: weights of a history that sum to one; false is the paper's unnormalised sum.
-        personas: how many vectors a user has, for the encoder ``personas``.
-        item_bias: whether each item has a number of its own that is added to the logit.
-        wide: so many hashed weights of (candidate, behaviour) crosses, which memorise pairs (arXiv
-            1606.07792); 0 is none.
-        init_std: standard deviation that the embeddings are drawn with.
+        softmax: normalise the weights of a history; false is the paper's unnormalised sum.
+        personas: number of user vectors of the encoder ``personas``.
+        item_bias: add a learned number per item to the logit.
+        wide: number of hashed weights of (candidate, behaviour) crosses, which memorise pairs
+            (arXiv 1606.07792); 0 for none.
+        init_std: standard deviation of the initial embeddings.
     """
 
     encoder: Encoder = "din"
@@ -53,16 +53,18 @@ class ModelConfig(Section):
 
 
 class DIN(nn.Module):
-    """Tables shared by candidate and history, an interest a kind, a tower, an item bias.
+    """Shared tables of candidate and history, one interest per kind, a tower, an item bias.
 
-    The tower reads the user, the candidate, the context, each interest and its product with the
-    candidate. A user without behaviours has a zero interest.
+    The tower reads the user, the candidate, the context, each interest, and its product with the
+    candidate. Without behaviours the interest is zero.
     """
 
-    def __init__(self, spec: FeatureSpec, config: ModelConfig, row_of: dict[str, Tensor]) -> None:
+    def __init__(
+        self, spec: FeatureSpec, config: ModelConfig, id_to_row: dict[str, Tensor]
+    ) -> None:
         super().__init__()
         self.spec, self.config = spec, config
-        self.tables = EmbeddingTables(spec, row_of, config.item_bias, config.wide)
+        self.tables = EmbeddingTables(spec, id_to_row, config.item_bias, config.wide)
         self.pooling = nn.ModuleDict(
             {h.kind: _pooling(config, _width(spec, h), h.age) for h in spec.histories}
         )
@@ -71,7 +73,7 @@ class DIN(nn.Module):
         self.tower = MLP(inputs, config.tower, config.activation)
 
     def reset_parameters(self, seed: int) -> None:
-        """Draw all weights anew; equal seeds give equal weights."""
+        """Draw all weights; equal seeds give equal weights."""
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed)
             self.tables.reset_parameters(self.config.init_std)
@@ -81,60 +83,60 @@ class DIN(nn.Module):
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
                 elif isinstance(module, nn.Embedding):
-                    nn.init.zeros_(module.weight)  # at first every age weighs alike
+                    nn.init.zeros_(module.weight)  # ages start without influence
                 elif isinstance(module, (Dice, nn.PReLU)):
                     module.reset_parameters()
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits [B]."""
+        """Return the logits [B]."""
         return self.explain(batch)[0]
 
     def explain(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits [B], and the weight of each (row, behaviour) pair of each kind [P]."""
-        seen = self._encode(batch)
-        logits = self._tower(seen, seen.interests)
-        for crosses, pairs in zip(seen.crosses, seen.pairs.values(), strict=False):
+        """Return the logits [B], and the weight of each (row, behaviour) pair per kind [P]."""
+        encoded = self._encode(batch)
+        logits = self._tower(encoded, encoded.interests)
+        for crosses, pairs in zip(encoded.crosses, encoded.pairs.values(), strict=False):
             logits = logits + segment_reduce(crosses, pairs.offsets, "mean").squeeze(1)
-        if seen.item_bias is not None:
-            logits = logits + seen.item_bias
-        return logits, seen.weights
+        if encoded.item_bias is not None:
+            logits = logits + encoded.item_bias
+        return logits, encoded.weights
 
     def contributions(self, batch: Batch) -> dict[str, Tensor]:
-        """What each (row, behaviour) pair adds to the logit, signed, kind by kind [P].
+        """Return what each (row, behaviour) pair adds to the logit, signed, per kind [P].
 
-        They add up, row by row, to the logit less the logit of the same row without its history.
-        The tower is not linear, so the interest u is let grow from nothing to its full strength:
-        F(u) - F(0) = integral over t in [0, 1] of grad F(t u) . u (Aumann and Shapley; integrated
-        gradients, arXiv 1703.01365), and u is the sum of weight * behaviour. The integral is taken
-        at ``NODES`` Gauss-Legendre points. A cross adds what it is.
+        Per row they sum to the logit minus the logit of the same row without history. The tower is
+        not linear, so the interest u is scaled from zero to its full strength: F(u) - F(0) =
+        integral over t in [0, 1] of grad F(t u) . u (Aumann and Shapley; integrated gradients,
+        arXiv 1703.01365), and u is the sum of weight * behaviour. The integral uses ``NODES``
+        Gauss-Legendre points. A cross contributes its own value.
         """
         with torch.no_grad():
-            seen = self._encode(batch)
+            encoded = self._encode(batch)
         points, shares = np.polynomial.legendre.leggauss(NODES)
-        slopes = {kind: torch.zeros_like(u) for kind, u in seen.interests.items()}
+        slopes = {kind: torch.zeros_like(u) for kind, u in encoded.interests.items()}
         for point, share in zip((points + 1) / 2, shares / 2, strict=True):
-            grown = {k: (u * point).requires_grad_() for k, u in seen.interests.items()}
+            scaled = {k: (u * point).requires_grad_() for k, u in encoded.interests.items()}
             with torch.enable_grad():
-                total = self._tower(seen, grown).sum()
-            gradients = torch.autograd.grad(total, list(grown.values()))
-            for kind, gradient in zip(grown, gradients, strict=True):
+                total = self._tower(encoded, scaled).sum()
+            gradients = torch.autograd.grad(total, list(scaled.values()))
+            for kind, gradient in zip(scaled, gradients, strict=True):
                 slopes[kind] += share * gradient
-        found = {}
-        for n, (kind, pairs) in enumerate(seen.pairs.items()):
-            along = (pairs.of_behaviour(seen.keys[kind]) * slopes[kind][pairs.row]).sum(1)
-            found[kind] = seen.weights[kind] * along
-            if seen.crosses:
+        contributions = {}
+        for n, (kind, pairs) in enumerate(encoded.pairs.items()):
+            per_pair = (pairs.of_behaviour(encoded.keys[kind]) * slopes[kind][pairs.row]).sum(1)
+            contributions[kind] = encoded.weights[kind] * per_pair
+            if encoded.crosses:
                 lengths = pairs.offsets.diff()[pairs.row]
-                found[kind] = found[kind] + seen.crosses[n].squeeze(1) / lengths
-        return found
+                contributions[kind] = contributions[kind] + encoded.crosses[n].squeeze(1) / lengths
+        return contributions
 
     def _encode(self, batch: Batch) -> "_Encoded":
-        """Embed a batch, and pool each history."""
+        """Embed a batch and pool each history."""
         spec, shared = self.spec, batch.history_of
         pairs = {h.kind: pairs_of(batch.histories[h.kind], shared) for h in spec.histories}
         embedded = self._embed(batch, pairs)
         candidate = {f.name: embedded[f.name] for f in spec.features if f.dimension}
-        seen = _Encoded(
+        encoded = _Encoded(
             list(candidate.values()), {}, {}, pairs, {}, {}, [], embedded.get(ITEM_BIAS)
         )
         for history in spec.histories:
@@ -143,22 +145,22 @@ class DIN(nn.Module):
             keys = torch.cat([embedded[history.column(n)] for n in history.fields], 1)
             age = batch.histories[kind].fields.get(AGE)
             interest, weights = self.pooling[kind](query, keys, pairs[kind], age)
-            seen.queries[kind], seen.keys[kind] = query, keys
-            seen.interests[kind], seen.weights[kind] = interest, weights
+            encoded.queries[kind], encoded.keys[kind] = query, keys
+            encoded.interests[kind], encoded.weights[kind] = interest, weights
             if self.config.wide:
-                seen.crosses.append(embedded[f"{WIDE}__{kind}"])
-        return seen
+                encoded.crosses.append(embedded[f"{WIDE}__{kind}"])
+        return encoded
 
-    def _tower(self, seen: "_Encoded", interests: dict[str, Tensor]) -> Tensor:
-        """Logits [B], without crosses and item bias, of candidates that meet these interests."""
-        inputs = list(seen.candidate)
+    def _tower(self, encoded: "_Encoded", interests: dict[str, Tensor]) -> Tensor:
+        """Return logits [B] for the given interests, without crosses and item bias."""
+        inputs = list(encoded.candidate)
         for kind, interest in interests.items():
-            inputs += [interest, interest * seen.queries[kind]]
+            inputs += [interest, interest * encoded.queries[kind]]
         logits: Tensor = self.tower(torch.cat(inputs, 1))
         return logits.squeeze(1)
 
     def _embed(self, batch: Batch, pairs: dict[str, Pairs]) -> dict[str, Tensor]:
-        """Look everything up at once: features by name, history fields by column, bias, crosses."""
+        """Look up features by name, history fields by column, item bias and crosses."""
         spec, requests = self.spec, dict[str, tuple[str, Tensor]]()
         for f in spec.features:
             if f.dimension:
@@ -173,40 +175,45 @@ class DIN(nn.Module):
                 requests[f"{WIDE}__{history.kind}"] = (WIDE, crosses)
         if self.config.item_bias:
             requests[ITEM_BIAS] = (ITEM_BIAS, requests[spec.item][1])
-        found = dict(zip(requests, self.tables(list(requests.values())), strict=True))
+        embedded = dict(zip(requests, self.tables(list(requests.values())), strict=True))
         for f in spec.features:
             lists = batch.features.get(f.name)
             if isinstance(lists, Jagged):
-                found[f.name] = segment_reduce(found[f.name], lists.offsets, "mean")
+                embedded[f.name] = segment_reduce(embedded[f.name], lists.offsets, "mean")
         if self.config.item_bias:
-            found[ITEM_BIAS] = found[ITEM_BIAS].squeeze(1)
-        return found
+            embedded[ITEM_BIAS] = embedded[ITEM_BIAS].squeeze(1)
+        return embedded
 
     def _crosses(
         self, history: History, requests: dict[str, tuple[str, Tensor]], pairs: Pairs
     ) -> Tensor:
-        """The hashed row of each (candidate, behaviour) pair [P]; rare ids are one id here too."""
+        """Return the hashed row of each (candidate, behaviour) pair [P].
+
+        Rare ids share one id here, too.
+        """
         feature = self.spec.key_feature(history)
         name = next(n for n, mirrored in history.fields.items() if mirrored == feature.name)
-        shown = self.tables.rows(feature.vocabulary, requests[feature.name][1])[pairs.row]
-        done = self.tables.rows(feature.vocabulary, requests[history.column(name)][1])
-        done = pairs.of_behaviour(done)
+        candidate_rows = self.tables.rows(feature.vocabulary, requests[feature.name][1])[pairs.row]
+        behaviour_rows = self.tables.rows(feature.vocabulary, requests[history.column(name)][1])
+        behaviour_rows = pairs.of_behaviour(behaviour_rows)
         salt = self.spec.histories.index(history)
-        # Odd constants whose products wrap around spread neighbouring ids over all of 64 bits.
-        mixed = (shown * 0x1E3779B97F4A7C15) ^ ((done + salt) * 0x42B2AE3D27D4EB4F)
+        # Products with odd constants wrap around and spread neighbouring ids over 64 bits.
+        mixed = (candidate_rows * 0x1E3779B97F4A7C15) ^ (
+            (behaviour_rows + salt) * 0x42B2AE3D27D4EB4F
+        )
         return torch.remainder(mixed >> 20, self.config.wide)
 
 
 class _Encoded(NamedTuple):
-    """A batch on its way through the model; dicts have a key a kind of history."""
+    """Intermediate values of a batch; dicts are keyed by kind of history."""
 
-    candidate: list[Tensor]  # of each feature [B, its dimension]
+    candidate: list[Tensor]  # per feature [B, its dimension]
     queries: dict[str, Tensor]  # [B, d]
     keys: dict[str, Tensor]  # [N, d]
     pairs: dict[str, Pairs]
     interests: dict[str, Tensor]  # [B, d]
     weights: dict[str, Tensor]  # [P]
-    crosses: list[Tensor]  # [P, 1] a kind; none without a wide part
+    crosses: list[Tensor]  # per kind [P, 1]; empty without a wide part
     item_bias: Tensor | None  # [B]
 
 
@@ -225,21 +232,26 @@ def _width(spec: FeatureSpec, history: History) -> int:
 def new_model(
     spec: FeatureSpec,
     config: ModelConfig,
-    row_of: dict[str, Tensor],
+    id_to_row: dict[str, Tensor],
     seed: int,
     device: torch.device | None = None,
     sharding: tuple[str, float] | None = None,
 ) -> DIN:
-    """Build a freshly drawn model; what this rank holds is allocated once, where it shall be.
+    """Build a model with freshly drawn weights, allocated once on its device.
 
     Args:
-        sharding: deal the tables out over the ranks, which all take part; their row optimizer's
-            rule and learning rate (din_model.modules.sharded_embeddings). The weights are the same either way.
+        spec: names features and histories.
+        config: the layers.
+        id_to_row: vocabulary -> row of each id [ids] int32.
+        seed: of the weights.
+        device: where the model is allocated; the CPU by default.
+        sharding: shard the tables over the ranks, which all take part: rule and learning rate of
+            their optimizer (modules.sharded_embeddings). The weights are the same either way.
     """
     device = device or torch.device("cpu")
-    model = build_deferred(lambda: DIN(spec, config, row_of))
+    model = build_deferred(lambda: DIN(spec, config, id_to_row))
     if sharding:
-        from din_model.modules.sharded_embeddings import Shards  # TorchRec, which not everybody has
+        from din_model.modules.sharded_embeddings import Shards  # needs TorchRec
 
         model.tables.hold_shards(Shards(model.tables.sizes, *sharding, device))
     model = materialise(model, device)

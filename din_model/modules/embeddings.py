@@ -1,7 +1,8 @@
-"""Embedding tables whose training cost is that of the rows in the batch, not of the vocabulary.
+"""Embedding tables whose training cost depends on the rows in the batch, not on the vocabulary.
 
-The tables are buffers, not parameters: autograd never sees one whole. A training batch looks every
-distinct row up once, as a leaf of its own; din_model.training.rowwise_optimizers updates those rows.
+Tables are buffers instead of parameters, so autograd never sees a whole table. A training batch
+looks each distinct row up once, through a leaf tensor, and din_model.training.rowwise_optimizers
+updates those rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,38 +25,37 @@ if TYPE_CHECKING:
 ITEM_BIAS, WIDE = "item_bias", "wide"
 
 PIECE = 1 << 16
-"""Rows that are drawn or read at a time, where a whole table is gone through."""
+"""Rows drawn or read at a time when a whole table is traversed."""
 
 
 @dataclass(frozen=True)
 class Touched:
-    """The distinct rows of a table that a batch read: ``leaf.grad`` is theirs after backward."""
+    """The distinct rows of a table that a batch read, with the gradient after backward."""
 
     table: str
     rows: Tensor  # [U] int64, ascending
-    leaf: Tensor  # [U, d]: a place for the gradient; its own values mean nothing
+    leaf: Tensor  # [U, d]: holds the gradient only; its values are unused
 
 
 class Segments(NamedTuple):
-    """The rows that a table's lookups read, in order: those of run u all read ``rows[u]``."""
+    """The lookups of a table, sorted by row: those of segment u all read ``rows[u]``."""
 
     rows: Tensor  # [U]: distinct, ascending
-    order: Tensor  # [n]: the lookups, run by run
-    starts: Tensor  # [U]: where each run begins in ``order``
+    order: Tensor  # [n]: indices of the lookups, segment by segment
+    starts: Tensor  # [U]: start of each segment in ``order``
 
-    def places(self) -> Tensor:
-        """Which of ``rows`` each lookup reads [n]."""
-        n = len(self.order)
-        run = torch.zeros(n, dtype=torch.int64, device=self.order.device)
-        run[self.starts[1:]] = 1
-        return torch.empty_like(run).index_copy_(0, self.order, run.cumsum(0))
+    def inverse(self) -> Tensor:
+        """Return the index into ``rows`` that each lookup reads [n]."""
+        segment = torch.zeros(len(self.order), dtype=torch.int64, device=self.order.device)
+        segment[self.starts[1:]] = 1
+        return torch.empty_like(segment).index_copy_(0, self.order, segment.cumsum(0))
 
 
 def segments_of(rows: list[Tensor], sizes: list[int]) -> list[Segments]:
-    """The runs of each table's lookups (rows [n], below the table's size).
+    """Return the segments of each table's lookups (rows [n], below the table's size).
 
-    All tables are sorted together: torch sorts a long list of integers by radix, which takes a
-    third of the time of sorting several shorter ones.
+    All tables are sorted together: torch sorts long integer lists by radix, which takes a third of
+    the time of several shorter sorts.
     """
     bases = list(accumulate(sizes, initial=0))
     ascending, order = torch.sort(
@@ -64,16 +64,18 @@ def segments_of(rows: list[Tensor], sizes: list[int]) -> list[Segments]:
     starts = segment_starts(ascending)
     distinct = ascending.index_select(0, starts)
     edges = torch.searchsorted(distinct, distinct.new_tensor(bases)).tolist()
-    lows, found = accumulate(map(len, rows), initial=0), []
-    for low, r, base, (first, last) in zip(lows, rows, bases, pairwise(edges), strict=False):
-        run = slice(first, last)
-        mine = order[low : low + len(r)] - low
-        found.append(Segments(distinct[run] - base, mine, starts[run] - low))
-    return found
+    firsts, segments = accumulate(map(len, rows), initial=0), []
+    for first_lookup, r, base, (first_segment, last_segment) in zip(
+        firsts, rows, bases, pairwise(edges), strict=False
+    ):
+        span = slice(first_segment, last_segment)
+        own_order = order[first_lookup : first_lookup + len(r)] - first_lookup
+        segments.append(Segments(distinct[span] - base, own_order, starts[span] - first_lookup))
+    return segments
 
 
 class _Lookup(torch.autograd.Function):
-    """Rows of a table, whose derivative goes to the distinct ones alone: sums over sorted runs."""
+    """Rows of a table; the gradient goes to the distinct rows, as sums over sorted segments."""
 
     @staticmethod
     def forward(
@@ -89,19 +91,19 @@ class _Lookup(torch.autograd.Function):
 
 
 class EmbeddingTables(nn.Module):
-    """One table a vocabulary, one of width 1 for the item bias, one for crosses (``wide`` rows).
+    """One table per vocabulary, one of width 1 for the item bias, one for hashed crosses.
 
-    ``row_of[vocabulary][id]`` says which row an id reads. Ids seen too seldom in training, and ids
-    newer than the model, read the unknown row, which is trained by the former.
+    ``id_to_row(vocabulary)[id]`` is the row that an id reads. Ids too rare in training, and ids
+    newer than the model, read the unknown row, which the rare ids train.
 
     Attributes:
-        sizes: table -> (rows, d), of all ranks together.
-        touched: the rows that the last training batch read, a table each.
-        shards: where the tables are sharded over the ranks (``hold_shards``), what holds them.
+        sizes: table -> (rows, d), over all ranks.
+        touched: the rows that the last training batch read, per table.
+        shards: holder of the tables if they are sharded over the ranks (``hold_shards``).
     """
 
     def __init__(
-        self, spec: FeatureSpec, row_of: dict[str, Tensor], item_bias: bool, wide: int = 0
+        self, spec: FeatureSpec, id_to_row: dict[str, Tensor], item_bias: bool, wide: int = 0
     ) -> None:
         super().__init__()
         self.vocabulary = {name: name for name in spec.dimensions}
@@ -110,12 +112,12 @@ class EmbeddingTables(nn.Module):
             self.vocabulary[ITEM_BIAS] = spec[spec.item].vocabulary
             dimensions[ITEM_BIAS] = 1
         self.sizes = {
-            name: (int(row_of[self.vocabulary[name]].max()) + 1, dimension)
+            name: (int(id_to_row[self.vocabulary[name]].max()) + 1, dimension)
             for name, dimension in dimensions.items()
         }
         self.sizes |= {WIDE: (wide, 1)} if wide else {}
         for name in spec.dimensions:
-            self.register_buffer(f"{name}__row_of", row_of[name])
+            self.register_buffer(f"{name}__row_of", id_to_row[name])
         for name, (rows, dimension) in self.sizes.items():
             self.register_buffer(f"{name}__weight", torch.empty(rows, dimension))
         self.first = dict.fromkeys(self.sizes, 0)
@@ -123,31 +125,31 @@ class EmbeddingTables(nn.Module):
         self.shards: Shards | None = None
 
     def weight(self, table: str) -> Tensor:
-        """What is held here of the table: rows ``first[table]`` and following [n, d]."""
+        """Return this rank's part of a table: rows ``first[table]`` and following [n, d]."""
         return self.get_buffer(f"{table}__weight")
 
     def hold_shards(self, shards: "Shards") -> None:
-        """Hold no more than this rank's rows of each table."""
+        """Hold only this rank's rows of each table."""
         self.shards = shards
         for table in self.sizes:
-            mine = shards.shard(table)
-            self.first[table] = mine.first
-            self.register_buffer(f"{table}__weight", mine.weight)
+            shard = shards.shard(table)
+            self.first[table] = shard.first
+            self.register_buffer(f"{table}__weight", shard.weight)
 
-    def move(self, table: str, place: Tensor) -> None:
-        """Keep the table's weights in the first columns of ``place`` [rows, d or more] from now on.
+    def move(self, table: str, memory: Tensor) -> None:
+        """Move the table's weights into the first columns of ``memory`` [rows, d or more].
 
-        What lies behind them is no part of the model.
+        The columns behind them belong to the optimizer.
         """
         weight = self.weight(table)
-        self.register_buffer(f"{table}__weight", place[:, : weight.shape[1]].copy_(weight))
+        self.register_buffer(f"{table}__weight", memory[:, : weight.shape[1]].copy_(weight))
 
-    def row_of(self, vocabulary: str) -> Tensor:
-        """The row of each id [ids]."""
+    def id_to_row(self, vocabulary: str) -> Tensor:
+        """Return the row of each id [ids]."""
         return self.get_buffer(f"{vocabulary}__row_of")
 
     def reset_parameters(self, std: float) -> None:
-        """Draw all rows in order, piece by piece: alike however they are sharded."""
+        """Draw all rows in order, in pieces, so that the result does not depend on the sharding."""
         for table, (rows, width) in self.sizes.items():
             weight, first = self.weight(table), self.first[table]
             if table in (ITEM_BIAS, WIDE):
@@ -164,38 +166,55 @@ class EmbeddingTables(nn.Module):
     def forward(self, requests: Sequence[tuple[str, Tensor]]) -> list[Tensor]:
         """(table, ids [n]) -> embeddings [n, d], for each request.
 
-        In training, ``touched`` then tells what was read, unless the tables are sharded.
+        In training, ``touched`` then lists what was read, unless the tables are sharded.
         """
         if not self.training and self.shards is None:
             return [F.embedding(self.rows(t, ids), self.weight(t)) for t, ids in requests]
-        of_table: dict[str, list[int]] = {}
+        by_table: dict[str, list[int]] = {}
         for i, (table, _) in enumerate(requests):
-            of_table.setdefault(table, []).append(i)
-        rows = [self.rows(t, torch.cat([requests[i][1] for i in n])) for t, n in of_table.items()]
-        runs = dict(
-            zip(of_table, segments_of(rows, [self.sizes[t][0] for t in of_table]), strict=True)
-        )
-        fetched = self.shards.fetch({t: run.rows for t, run in runs.items()}) if self.shards else {}
-        self.touched, found = [], [torch.empty(0)] * len(requests)
-        for (table, mine), read in zip(of_table.items(), rows, strict=True):
-            run = runs[table]
-            if table in fetched:
-                leaf = fetched[table]
-                parts = _Lookup.apply(leaf, leaf.detach(), run.places(), run.order, run.starts)
-            else:
-                weight = self.weight(table)
-                leaf = weight.new_empty(len(run.rows), weight.shape[1]).requires_grad_()
-                self.touched.append(Touched(table, run.rows, leaf))
-                parts = _Lookup.apply(leaf, weight, read, run.order, run.starts)
-            for i, part in zip(mine, parts.split([len(requests[i][1]) for i in mine]), strict=True):
-                found[i] = part
-        return found
+            by_table.setdefault(table, []).append(i)
+        rows = {
+            table: self.rows(table, torch.cat([requests[i][1] for i in indices]))
+            for table, indices in by_table.items()
+        }
+        lookup = self._lookup_sharded if self.shards else self._lookup_touched
+        embeddings = [torch.empty(0)] * len(requests)
+        for table, values in lookup(rows).items():
+            lengths = [len(requests[i][1]) for i in by_table[table]]
+            for i, part in zip(by_table[table], values.split(lengths), strict=True):
+                embeddings[i] = part
+        return embeddings
+
+    def _lookup_touched(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Look rows [n] up in the tables of this rank, and list the distinct ones as touched."""
+        self.touched, values = [], {}
+        for (table, read), segments in zip(rows.items(), self._segments(rows), strict=True):
+            weight = self.weight(table)
+            leaf = weight.new_empty(len(segments.rows), weight.shape[1]).requires_grad_()
+            self.touched.append(Touched(table, segments.rows, leaf))
+            values[table] = _Lookup.apply(leaf, weight, read, segments.order, segments.starts)
+        return values
+
+    def _lookup_sharded(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Fetch the distinct rows from the ranks that hold them; gradients return the same way."""
+        assert self.shards is not None
+        segments = dict(zip(rows, self._segments(rows), strict=True))
+        fetched = self.shards.fetch({table: s.rows for table, s in segments.items()})
+        return {
+            table: _Lookup.apply(
+                fetched[table], fetched[table].detach(), s.inverse(), s.order, s.starts
+            )
+            for table, s in segments.items()
+        }
+
+    def _segments(self, rows: dict[str, Tensor]) -> list[Segments]:
+        return segments_of(list(rows.values()), [self.sizes[table][0] for table in rows])
 
     @torch.no_grad()
     def pieces(self, table: str, wanted: bool = True) -> Iterator[Tensor]:
-        """All rows of a table in order, some at a time, where they are wanted (elsewhere none).
+        """Yield all rows of a table in order, in pieces; empty pieces on ranks that want none.
 
-        Where the tables are sharded every rank takes part, wanted or not.
+        If the tables are sharded, every rank must take part.
         """
         for start in range(0, self.sizes[table][0], PIECE):
             if self.shards is None:
@@ -206,38 +225,42 @@ class EmbeddingTables(nn.Module):
             yield self.shards.fetch({table: rows})[table]
 
     def rows(self, table: str, ids: Tensor) -> Tensor:
-        """The rows that ids [n] read; a cross is its own row."""
+        """Return the rows that ids [n] read; a cross is its own row."""
         if table == WIDE:
             return ids
-        row_of = self.row_of(self.vocabulary[table])
-        known = torch.where(ids < len(row_of), ids, UNKNOWN)
-        return row_of.index_select(0, known).long()
+        id_to_row = self.id_to_row(self.vocabulary[table])
+        known = torch.where(ids < len(id_to_row), ids, UNKNOWN)
+        return id_to_row.index_select(0, known).long()
 
 
 def assign_rows(examples: NDArray[Any], min_count: int, before: Tensor | None = None) -> Tensor:
-    """Give a row to every id that occurs often enough, in the order of ids.
+    """Assign a row to every id that occurs frequent enough, in the order of ids.
 
     Args:
-        examples: how many examples hold each id, indexed by id.
-        min_count: an id that fewer hold reads the unknown row.
-        before: rows of an earlier model; they stay, and new rows come after them.
+        examples: number of examples that hold each id, indexed by id.
+        min_count: ids in fewer examples read the unknown row.
+        before: rows of an earlier model, which are kept; new rows follow them.
 
     Returns:
-        row_of [ids] int32.
+        The row of each id [ids], int32.
     """
-    row_of = np.full(max(len(examples), FIRST_ID), UNKNOWN, np.int32)
-    row_of[PADDING] = PADDING
-    following = FIRST_ID
+    id_to_row = np.full(max(len(examples), FIRST_ID), UNKNOWN, np.int32)
+    id_to_row[PADDING] = PADDING
+    next_row = FIRST_ID
     if before is not None:
-        row_of = np.r_[before.numpy(), row_of[len(before) :]].astype(np.int32)
-        following = int(before.max()) + 1
-    often = np.flatnonzero((examples >= max(min_count, 1)) & (row_of[: len(examples)] == UNKNOWN))
-    often = often[often >= FIRST_ID]
-    row_of[often] = following + np.arange(len(often), dtype=np.int32)
-    return torch.from_numpy(row_of)
+        id_to_row = np.r_[before.numpy(), id_to_row[len(before) :]].astype(np.int32)
+        next_row = int(before.max()) + 1
+    frequent = np.flatnonzero(
+        (examples >= max(min_count, 1)) & (id_to_row[: len(examples)] == UNKNOWN)
+    )
+    frequent = frequent[frequent >= FIRST_ID]
+    id_to_row[frequent] = next_row + np.arange(len(frequent), dtype=np.int32)
+    return torch.from_numpy(id_to_row)
 
 
-def examples_of_rows(examples: NDArray[Any], row_of: Tensor) -> Tensor:
-    """Sum the counts of the ids that share a row: the n_j of the regulariser [rows] float32."""
-    rows = row_of.numpy()[: len(examples)]
-    return torch.from_numpy(np.bincount(rows, examples, int(row_of.max()) + 1).astype(np.float32))
+def examples_of_rows(examples: NDArray[Any], id_to_row: Tensor) -> Tensor:
+    """Sum the counts of ids that share a row: n_j of the regulariser [rows] float32."""
+    rows = id_to_row.numpy()[: len(examples)]
+    return torch.from_numpy(
+        np.bincount(rows, examples, int(id_to_row.max()) + 1).astype(np.float32)
+    )

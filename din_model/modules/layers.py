@@ -1,4 +1,4 @@
-"""What every tower is made of: Dice and the other activations, and the MLP."""
+"""Dice and the other activations, and the MLP."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from din_model.distributed.collectives import all_gather, all_reduce
 
 
 class Dice(nn.Module):
-    """Data adaptive activation (arXiv 1706.06978, section 5.2), eps 1e-8 as there.
+    """Data adaptive activation (arXiv 1706.06978, section 5.2), with the paper's eps 1e-8.
 
-    In training, mean and variance are those of all real positions of the *global* batch: padding
-    does not exist, and ranks add up their sums. So a batch split over ranks, however unevenly,
-    trains like the whole. Scoring uses running averages of the same statistics.
+    In training, mean and variance cover all behaviours of the *global* batch: there is no padding,
+    and the ranks combine their statistics. A batch split over ranks, however unevenly, therefore
+    trains like the whole batch. Evaluation uses running averages of the same statistics.
     """
 
     mean: Tensor
@@ -29,6 +29,7 @@ class Dice(nn.Module):
         self.register_buffer("steps", torch.zeros(()))
 
     def reset_parameters(self) -> None:
+        """Reset alpha and the running statistics."""
         nn.init.zeros_(self.alpha)
         nn.init.zeros_(self.mean)
         nn.init.ones_(self.variance)
@@ -42,12 +43,12 @@ class Dice(nn.Module):
             return torch.addcmul(self.alpha, gate, 1 - self.alpha).mul_(x)
         out, count, mean, variance = _DiceOfBatch.apply(x, self.alpha, self.eps)
         if count[0] > 0:
-            self._remember(mean, variance)
+            self._update_running(mean, variance)
         return out
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        # An average of all steps at first, so that a short training is not tied to its start.
+    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
+        # The first steps are averaged equally, so that a short training does not depend on step 1.
         self.steps += 1
         share = max(self.momentum, 1 / float(self.steps))
         self.mean.lerp_(mean.detach(), share)
@@ -55,10 +56,10 @@ class Dice(nn.Module):
 
 
 class _DiceOfBatch(torch.autograd.Function):
-    """Dice by the statistics of the global batch, with its derivative written out.
+    """Dice with the statistics of the global batch and a hand-written derivative.
 
-    The activation unit runs it over every (row, behaviour) pair, where passes over memory are what
-    it costs: autograd would take more than three times as many.
+    The activation unit applies it to every (row, behaviour) pair, where memory passes dominate:
+    autograd would need more than three times as many.
     """
 
     @staticmethod
@@ -66,7 +67,7 @@ class _DiceOfBatch(torch.autograd.Function):
         ctx: Any, x: Tensor, alpha: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows = len(x)
-        own_mean, own_variance = alpha.new_zeros(2, x.shape[1])  # of float32, whatever x is of
+        own_mean, own_variance = alpha.new_zeros(2, x.shape[1])  # float32, also for bfloat16 x
         if rows:
             own_mean, own_variance = torch.batch_norm_update_stats(x, own_mean, own_variance, 0.0)
         own = torch.stack([torch.full_like(own_mean, rows), own_mean, own_variance])
@@ -87,16 +88,16 @@ class _DiceOfBatch(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, None]:
         x, gate, slope, alpha, count, mean, variance = ctx.saved_tensors
         inverse = torch.rsqrt(variance + ctx.eps)
-        of_product, one = gradient * x, torch.ones_like(mean)
-        of_alpha = -_sums(of_product, gate, one, one, 0.0)[0]  # of_product * (1 - gate)
-        # With z the normalised x, d out / d z = (1 - alpha) * of_z:
-        of_z = torch.ops.aten.sigmoid_backward(of_product, gate, grad_input=of_product)
-        to_x = (1 - alpha) * inverse
-        sums = torch.stack(_sums(of_z, x, mean, variance, ctx.eps))
-        along_z, total = all_reduce(sums) * to_x / count.clamp(min=1)
-        # dx = gradient * slope + to_x * of_z less its projections on z and on 1.
-        of_x = _affine(x, -along_z * inverse, mean * along_z * inverse - total)
-        return of_x.addcmul_(of_z, to_x.to(x.dtype)).addcmul_(gradient, slope), of_alpha, None
+        d_product, one = gradient * x, torch.ones_like(mean)
+        d_alpha = -_sums(d_product, gate, one, one, 0.0)[0]  # sum of d_product * (1 - gate)
+        # With z the normalised x: d out / d z = (1 - alpha) * d_z.
+        d_z = torch.ops.aten.sigmoid_backward(d_product, gate, grad_input=d_product)
+        scale = (1 - alpha) * inverse
+        sums = torch.stack(_sums(d_z, x, mean, variance, ctx.eps))
+        projection, total = all_reduce(sums) * scale / count.clamp(min=1)
+        # d_x = gradient * slope + scale * d_z, minus its projections on z and on 1.
+        d_x = _affine(x, -projection * inverse, mean * projection * inverse - total)
+        return d_x.addcmul_(d_z, scale.to(x.dtype)).addcmul_(gradient, slope), d_alpha, None
 
 
 def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -106,27 +107,31 @@ def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def _sums(
     gradient: Tensor, x: Tensor, mean: Tensor, variance: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """Over rows, of gradient * (x - mean) / sqrt(variance + eps), and of gradient.
+    """Sum over rows of gradient * (x - mean) / sqrt(variance + eps), and of gradient.
 
-    Batch norm's derivative by its own weight and bias, which takes one pass for both.
+    On a CPU this is the derivative of batch norm by its weight and bias, which takes one pass for
+    both. On a GPU torch does not implement that call for given statistics.
     """
-    if not len(x):  # torch's own dies of it
+    if not len(x):  # the call below crashes on empty input
         return torch.zeros_like(mean), torch.zeros_like(mean)
-    _, along, total = torch.ops.aten.native_batch_norm_backward(
+    if gradient.is_cuda:
+        normalised = (x.float() - mean).mul_(torch.rsqrt(variance + eps))
+        return normalised.mul_(gradient).sum(0), gradient.sum(0, dtype=torch.float32)
+    _, projection, total = torch.ops.aten.native_batch_norm_backward(
         gradient, x, None, mean, variance, None, None, False, eps, [False, True, True]
     )
-    return along, total
+    return projection, total
 
 
 def activation(name: str, size: int) -> nn.Module:
-    """An activation by its configured name."""
+    """Return an activation by its configured name."""
     if name == "dice":
         return Dice(size)
     return {"prelu": nn.PReLU, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}[name]()
 
 
 class MLP(nn.Sequential):
-    """Linear layers of the given sizes, each followed by the activation, then one number a row."""
+    """Linear layers of the given sizes, each with the activation, then one output per row."""
 
     def __init__(self, inputs: int, sizes: tuple[int, ...], act: str) -> None:
         layers: list[nn.Module] = []

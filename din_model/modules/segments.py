@@ -1,4 +1,4 @@
-"""Reductions over the segments of a jagged tensor: sums, means and softmax, each with its derivative."""
+"""Reductions over the segments of a jagged tensor, and the (row, behaviour) pairs of a batch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from torch import Tensor
 from din_model.data.batch import Histories
 
 MANY = 8
-"""Candidates a history, on average, from which on it pays to take a history at a time."""
+"""Candidates per history, on average, from which the model processes one history at a time."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Every (row, behaviour) pair of a batch, rows in order.
+    """Every (row, behaviour) pair of a batch, ordered by row.
 
-    Where all of a user's candidates share a history, its behaviours occur once a candidate.
+    If all candidates of a user share a history, its behaviours occur once per candidate.
     """
 
-    offsets: Tensor  # [B + 1]: pairs of row b are offsets[b] to offsets[b + 1]
-    start: Tensor  # [B]: where the history of row b begins among the behaviours
-    history_of: Tensor | None  # [B]: the history of each row; None: rows and histories are the same
+    offsets: Tensor  # [B + 1]: row b has the pairs offsets[b] to offsets[b + 1]
+    start: Tensor  # [B]: index of the first behaviour of row b
+    history_of: Tensor | None  # [B]: history of each row; None if row i has history i
 
     @cached_property
     def row(self) -> Tensor:
@@ -33,30 +33,30 @@ class Pairs:
 
     @cached_property
     def position(self) -> Tensor:
-        """The behaviour of each pair [P], an index into the behaviours."""
+        """The behaviour of each pair [P], as an index into the behaviours."""
         position = torch.arange(len(self.row), device=self.row.device)
         if self.history_of is None:
             return position
         return position + (self.start - self.offsets[:-1])[self.row]
 
     def of_row(self, values: Tensor) -> Tensor:
-        """What each pair has of its row: [B, d] -> [P, d]."""
+        """Repeat the value of each row for its pairs: [B, d] -> [P, d]."""
         return _OfRow.apply(values, self.row, self.offsets)
 
     def of_behaviour(self, values: Tensor) -> Tensor:
-        """What each pair has of its behaviour: [N, d] -> [P, d]."""
+        """Take the value of each pair's behaviour: [N, d] -> [P, d]."""
         return values if self.history_of is None else values[self.position]
 
     @property
     def many(self) -> bool:
-        """Whether most rows share their history with many others that stand beside them."""
+        """Whether rows that share a history are adjacent and numerous enough (``MANY``)."""
         if self.history_of is None:
             return False
-        runs = 1 + int((self.history_of.diff() != 0).sum())
-        return len(self.history_of) >= MANY * runs
+        groups = 1 + int((self.history_of.diff() != 0).sum())
+        return len(self.history_of) >= MANY * groups
 
-    def runs(self) -> Iterator[tuple[slice, slice]]:
-        """Rows that stand together and share a history, with its behaviours."""
+    def groups(self) -> Iterator[tuple[slice, slice]]:
+        """Yield (rows, behaviours) of each group of adjacent rows with one history."""
         assert self.history_of is not None
         _, counts = torch.unique_consecutive(self.history_of, return_counts=True)
         ends = counts.cumsum(0)
@@ -68,7 +68,7 @@ class Pairs:
 
 
 class _OfRow(torch.autograd.Function):
-    """Indexing by rows that lie in order: its derivative is a sum over runs, not a scatter."""
+    """Indexing by ordered rows; its derivative is a sum over segments instead of a scatter."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, row: Tensor, offsets: Tensor) -> Tensor:
@@ -81,13 +81,13 @@ class _OfRow(torch.autograd.Function):
 
 
 def segment_reduce(values: Tensor, offsets: Tensor, mode: str = "sum") -> Tensor:
-    """Sum (or ``mean``) of each run of rows: [P, d] -> [B, d]; zero for an empty run."""
-    everything = torch.arange(values.shape[0], device=values.device)
-    return F.embedding_bag(everything, values, offsets, mode=mode, include_last_offset=True)
+    """Sum (or ``mean``) each segment of rows: [P, d] -> [B, d]; zero for an empty segment."""
+    indices = torch.arange(values.shape[0], device=values.device)
+    return F.embedding_bag(indices, values, offsets, mode=mode, include_last_offset=True)
 
 
 def pairs_of(histories: Histories, history_of: Tensor | None) -> Pairs:
-    """Pair each row with the behaviours of its own history."""
+    """Pair each row with the behaviours of its history."""
     start, lengths = histories.offsets[:-1], histories.offsets.diff()
     if history_of is not None:
         start, lengths = start[history_of], lengths[history_of]
@@ -98,10 +98,10 @@ def segment_softmax(scores: Tensor, pairs: Pairs) -> Tensor:
     """Softmax over the pairs of each row: [P] -> [P], or K softmaxes at once: [P, K] -> [P, K]."""
     shape = (pairs.offsets.shape[0] - 1, *scores.shape[1:])
     row = pairs.row.view(-1, *[1] * (scores.dim() - 1)).expand_as(scores)
-    top = scores.new_full(shape, -torch.inf)
-    top = top.scatter_reduce(0, row, scores.detach(), "amax")
-    raised = torch.exp(scores - top[pairs.row])
-    return raised / scores.new_zeros(shape).index_add(0, pairs.row, raised)[pairs.row]
+    maximum = scores.new_full(shape, -torch.inf)
+    maximum = maximum.scatter_reduce(0, row, scores.detach(), "amax")
+    exponentials = torch.exp(scores - maximum[pairs.row])
+    return exponentials / scores.new_zeros(shape).index_add(0, pairs.row, exponentials)[pairs.row]
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -115,15 +115,15 @@ class _WeightedSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         keys, weights, row = ctx.saved_tensors
-        of_pair = gradient.index_select(0, row)
-        return of_pair * weights[:, None], (of_pair * keys).sum(1), None, None
+        d_pair = gradient.index_select(0, row)
+        return d_pair * weights[:, None], (d_pair * keys).sum(1), None, None
 
 
 def weighted_sum(keys: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
-    """Sum of weight * key over the pairs of each row: [P, d], [P] -> [B, d]; zero for none."""
+    """Sum weight * key over the pairs of each row: [P, d], [P] -> [B, d]; zero without pairs."""
     return _WeightedSum.apply(keys, weights, pairs.row, pairs.offsets)
 
 
 def segment_starts(ascending: Tensor) -> Tensor:
-    """Where each run of equal numbers begins [runs], in numbers [n] that ascend."""
+    """Return where each segment of equal numbers begins [segments], for ascending numbers [n]."""
     return F.pad(ascending.diff() != 0, (1, 0), value=True)[: len(ascending)].nonzero()[:, 0]

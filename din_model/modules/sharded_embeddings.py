@@ -1,8 +1,8 @@
-"""Tables sharded over the ranks by rows, looked up and updated where they lie, by TorchRec.
+"""Tables sharded by rows over the ranks, looked up and updated on the rank that holds them.
 
-No rank holds more of a table than its share of the rows. A rank asks for the distinct rows of its
-batch; TorchRec fetches them, and takes their gradients back to whoever holds them, where its
-kernel (fbgemm) updates each row once in the backward pass.
+No rank holds more than its part of a table. A rank asks for the distinct rows of its batch;
+TorchRec fetches them and returns their gradients to the holders, where its kernel (fbgemm) updates
+each row once in the backward pass.
 """
 
 import logging
@@ -18,7 +18,7 @@ from torch import Tensor
 from din_model.errors import InputError
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # TorchRec 1.8 is loud about optional parts and torch's API
+    warnings.simplefilter("ignore")  # TorchRec 1.8 warns about optional parts and torch's API
     try:
         from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
         from torchrec.distributed.comm_ops import set_gradient_division
@@ -33,11 +33,11 @@ with warnings.catch_warnings():
             " constraints-torchrec.txt"
         ) from None
 
-# What TorchRec calls in torch warns, at the first batch, of a name that will change.
+# At the first batch torch warns about a name that TorchRec uses and that will change.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 MULTIPLE = 4
-"""fbgemm's rows have a multiple of so many numbers."""
+"""fbgemm requires row widths that are multiples of this."""
 
 OPTIMIZERS = {
     "adagrad": (RowWiseAdagrad, {"eps": 1e-8}),
@@ -47,25 +47,28 @@ OPTIMIZERS = {
 
 @dataclass(frozen=True)
 class Shard:
-    """What this rank holds of a table: rows ``first`` and following."""
+    """This rank's part of a table: rows ``first`` and following."""
 
     first: int
     weight: Tensor  # [n, d]
-    state: list[Tensor]  # of the optimizer, each [n]
+    state: list[Tensor]  # optimizer state, each [n]
 
 
 class Shards:
-    """All tables of a model; a row optimizer too (see din_model.training.rowwise_optimizers.RowOptimizer)."""
+    """All tables of a model; also their optimizer (as training.rowwise_optimizers.RowOptimizer)."""
 
     def __init__(
         self, sizes: dict[str, tuple[int, int]], rule: str, lr: float, device: torch.device
     ) -> None:
-        """``sizes``: table -> (rows, d); weights are not drawn yet. Every rank takes part."""
-        set_gradient_division(False)  # the loss is a mean over the global batch already
+        """Shard tables of ``sizes`` (table -> (rows, d)); every rank takes part.
+
+        Weights are not drawn yet.
+        """
+        set_gradient_division(False)  # the loss is already a mean over the global batch
         ranks = dist.get_world_size()
         self._lr, self._widths = lr, {table: width for table, (_, width) in sizes.items()}
         optimizer, settings = OPTIMIZERS[rule]
-        # A collection's tables are of one width.
+        # All tables of a collection have one width.
         self._collections: dict[int, Any] = {}
         for padded in sorted({_padded(width) for width in self._widths.values()}):
             tables = [
@@ -87,43 +90,43 @@ class Shards:
             )
 
     def shard(self, table: str) -> Shard:
-        """The part of a table that lies here; its tensors are the live ones."""
+        """Return this rank's part of a table; its tensors are live."""
         collection, width = self._collection(table), self._widths[table]
         name = f"embeddings.{table}.weight"
-        mine = collection.state_dict()[name].local_shards()
+        local = collection.state_dict()[name].local_shards()
         state = collection.fused_optimizer.state_dict()["state"].get(name, {})
-        if not mine:
+        if not local:
             return Shard(0, torch.empty(0, width), [])
         return Shard(
-            mine[0].metadata.shard_offsets[0],
-            mine[0].tensor[:, :width],
+            local[0].metadata.shard_offsets[0],
+            local[0].tensor[:, :width],
             [s.local_shards()[0].tensor for s in state.values() if hasattr(s, "local_shards")],
         )
 
     @property
     def rows(self) -> dict[str, Tensor]:
-        """This rank's weights and optimizer state, live: what a checkpoint holds."""
+        """This rank's weights and optimizer state, live: the content of a checkpoint."""
         shards = {table: self.shard(table) for table in self._widths}
-        found = {table: shard.weight for table, shard in shards.items()}
+        tensors = {table: shard.weight for table, shard in shards.items()}
         for table, shard in shards.items():
-            found |= {f"{table}:{n}": state for n, state in enumerate(shard.state)}
-        return found
+            tensors |= {f"{table}:{n}": state for n, state in enumerate(shard.state)}
+        return tensors
 
     def fetch(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Table -> rows [U] of it, distinct: their weights [U, d], for a gradient to come back by.
+        """Fetch distinct rows: table -> rows [U] to table -> weights [U, d], with gradients.
 
-        Every rank takes part, with rows of its own; those of a table left out are none.
+        Every rank takes part with its own rows; a table left out has none.
         """
-        found = {}
+        weights = {}
         for padded, collection in self._collections.items():
             names = [t for t, width in self._widths.items() if _padded(width) == padded]
-            wanted = [rows.get(name, torch.empty(0, dtype=torch.int64)) for name in names]
-            lengths = torch.tensor([len(each) for each in wanted])
-            asked = KeyedJaggedTensor(keys=names, values=torch.cat(wanted), lengths=lengths)
-            given = collection(asked.to(wanted[0].device)).wait()
+            rows_by_name = [rows.get(name, torch.empty(0, dtype=torch.int64)) for name in names]
+            lengths = torch.tensor([len(each) for each in rows_by_name])
+            request = KeyedJaggedTensor(keys=names, values=torch.cat(rows_by_name), lengths=lengths)
+            response = collection(request.to(rows_by_name[0].device)).wait()
             for name in names:
-                found[name] = _Narrow.apply(given[name].values(), self._widths[name])
-        return found
+                weights[name] = _Narrow.apply(response[name].values(), self._widths[name])
+        return weights
 
     @property
     def lr(self) -> float:
@@ -136,10 +139,10 @@ class Shards:
         for collection in self._collections.values():
             for group in collection.fused_optimizer.param_groups:
                 group["lr"] = rate
-            collection.fused_optimizer.step()  # nothing but to tell the kernel
+            collection.fused_optimizer.step()  # only passes the rate to the kernel
 
     def step(self) -> None:
-        """Nothing is left to do after the backward pass."""
+        """Do nothing: the backward pass has updated the rows."""
 
     def _collection(self, table: str) -> Any:
         return self._collections[_padded(self._widths[table])]
@@ -150,10 +153,10 @@ def _padded(width: int) -> int:
 
 
 class _Narrow(torch.autograd.Function):
-    """The first d of the kernel's columns; the gradient goes to all, d by d.
+    """The first d columns of the kernel's rows; the gradient is copied to all columns.
 
-    What makes a row wide enough for the kernel are copies of it, not zeros: so the mean of a
-    gradient's squares, which row-wise Adagrad goes by, is that of the d numbers.
+    A row is widened by copies of itself instead of zeros, so that the mean of squared gradients,
+    which row-wise Adagrad uses, is that of the d numbers.
     """
 
     @staticmethod

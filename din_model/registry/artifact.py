@@ -1,7 +1,7 @@
-"""The model as files: what is registered, moved to executors, and loaded for scoring. No pickle.
+"""The model as files: registered, sent to executors, loaded for scoring. Nothing is pickled.
 
-``model.json`` holds the FeatureSpec, the model's configuration, where it comes from and how good it
-is; ``weights.safetensors`` every weight, statistic and ``row_of``.
+``model.json`` holds the FeatureSpec, the model's configuration, its origin and its metrics.
+``weights.safetensors`` holds every weight, statistic and ``row_of``.
 """
 
 import json
@@ -25,7 +25,7 @@ from din_model.modules.din import DIN, ModelConfig
 FORMAT_VERSION = 1
 
 DTYPES = {torch.float32: "F32", torch.int32: "I32"}
-"""What safetensors calls the types that a model has."""
+"""Names of a model's data types in safetensors."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class ModelMetadata:
     """Where a model comes from.
 
     Attributes:
-        trained_through: the last date (ISO) whose examples it has seen.
+        trained_through: last date (ISO) whose examples it was trained on.
         fingerprint: of data, configuration and seed; equal ones make equal models.
         manifests: ids of the examples it was trained on.
-        rows, rows_read: what the manifests hold, and what the reader gave, all epochs and ranks.
-        metrics: on the date that judged it, beside those of the baselines.
-        logit_shift: added to logits where scores are published, not where a model is judged: from
-            the click rate among drawn negatives to the one that is meant.
-        scores: histogram (din_model.evaluation.drift) of published scores on the date that judged it; empty
-            where nothing has.
+        rows, rows_read: rows by the manifests, and rows read, over all epochs and ranks.
+        metrics: on the evaluation date, beside those of the baselines.
+        logit_shift: added to logits of published scores, but not in evaluation: from the click rate
+            among sampled negatives to the intended one.
+        scores: histogram (evaluation.drift) of published scores on the evaluation date; empty if
+            not evaluated.
     """
 
     trained_through: str
@@ -54,44 +54,44 @@ class ModelMetadata:
     scores: list[int] = field(default_factory=list)
 
     def probability(self, logits: Tensor) -> Tensor:
-        """Published score of each row [B], float64."""
+        """Return the published score of each row [B], float64."""
         return torch.sigmoid(logits.double() + self.logit_shift)
 
 
-def save(folder: Path, model: DIN, facts: ModelMetadata) -> None:
-    """Write a model into a folder, on rank 0; all ranks take part where tables are sharded."""
+def save(folder: Path, model: DIN, metadata: ModelMetadata) -> None:
+    """Write a model into a folder, on rank 0; all ranks take part if tables are sharded."""
     first = rank() == 0
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "weights.safetensors").open("wb") if first else nullcontext() as file:
         _write_weights(model, file)
     if not first:
         return
-    about = {
+    description = {
         "format_version": FORMAT_VERSION,
         "spec": json.loads(model.spec.to_json()),
         "model": to_dict(model.config),
-        "facts": to_dict(facts),
+        "facts": to_dict(metadata),
     }
-    (folder / "model.json").write_text(json.dumps(about, indent=1, sort_keys=True))
+    (folder / "model.json").write_text(json.dumps(description, indent=1, sort_keys=True))
 
 
 def _write_weights(model: DIN, file: IO[bytes] | None) -> None:
-    """The file that safetensors.torch.save_file would write, table by table, piece by piece.
+    """Write the file that safetensors.torch.save_file would write, table by table, in pieces.
 
-    So no rank need hold a table, be it sharded or not. The format: the length of a JSON text in
-    eight bytes, the text (name -> dtype, shape, place), and the numbers in that order.
+    No rank ever holds a whole table. The format: the length of a JSON text in eight bytes, the text
+    (name -> dtype, shape, offsets), and the tensors in that order.
     """
     tables = {f"tables.{table}__weight": table for table in model.tables.sizes}
     tensors = {name: t for name, t in model.state_dict().items() if name not in tables}
     shapes = {name: t.shape for name, t in tensors.items()}
     shapes |= {name: torch.Size(model.tables.sizes[table]) for name, table in tables.items()}
-    text, end = dict[str, Any](), 0
+    entries, end = dict[str, Any](), 0
     for name, shape in shapes.items():
         dtype = tensors[name].dtype if name in tensors else torch.float32
         start, end = end, end + shape.numel() * dtype.itemsize
-        text[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
+        entries[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
     if file:
-        header = json.dumps(text).encode()
+        header = json.dumps(entries).encode()
         header += b" " * (-len(header) % 8)
         file.write(len(header).to_bytes(8, "little") + header)
         for tensor in tensors.values():
@@ -103,26 +103,28 @@ def _write_weights(model: DIN, file: IO[bytes] | None) -> None:
 
 
 def load(folder: Path) -> tuple[DIN, ModelMetadata]:
-    """Read a model back, in evaluation mode; its tables are mapped from the file, not copied.
+    """Read a model back, in evaluation mode; its tables are memory-mapped.
 
     Raises:
-        InputError: not a model's folder, or one of another format version.
+        InputError: not a model folder, or another format version.
     """
     try:
-        about = json.loads((folder / "model.json").read_text())
+        description = json.loads((folder / "model.json").read_text())
         weights = load_file(folder / "weights.safetensors")
     except (FileNotFoundError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder}: no DIN model ({error})") from None
-    if about["format_version"] != FORMAT_VERSION:
+        raise InputError(f"{folder}: not a DIN model ({error})") from None
+    if description["format_version"] != FORMAT_VERSION:
         raise InputError(
-            f"{folder}: format version {about['format_version']}; this release reads"
+            f"{folder}: format version {description['format_version']}; this release reads"
             f" {FORMAT_VERSION}"
         )
-    spec = FeatureSpec.from_json(json.dumps(about["spec"]))
-    config = build(ModelConfig, about["model"], str(folder))
-    row_of = {name: weights[f"tables.{name}__row_of"] for name in spec.dimensions}
-    model = build_deferred(lambda: DIN(spec, config, row_of))
-    # The layers are copied: where a number lies in memory decides how products are added up.
+    spec = FeatureSpec.from_json(json.dumps(description["spec"]))
+    config = build(ModelConfig, description["model"], str(folder))
+    id_to_row = {name: weights[f"tables.{name}__row_of"] for name in spec.dimensions}
+    model = build_deferred(lambda: DIN(spec, config, id_to_row))
+    # Copy the dense layers: their alignment in memory affects the summation order of products.
     weights = {n: t if n.startswith("tables.") else t.clone() for n, t in weights.items()}
     model.load_state_dict(weights, assign=True)
-    return model.eval().requires_grad_(False), build(ModelMetadata, about["facts"], str(folder))
+    return model.eval().requires_grad_(False), build(
+        ModelMetadata, description["facts"], str(folder)
+    )

@@ -1,7 +1,7 @@
-"""A registered model as programs for those who serve online: torch.export, and ONNX where it goes.
+"""Exports a registered model for online serving: torch.export, and ONNX if it converts.
 
-What is exported is the model's own forward pass: padded columns, as examples store them, become
-runs inside the graph. A program needs torch or onnxruntime, and nothing of this package.
+The program is the model's own forward pass: padded columns, as examples store them, become segments
+inside the graph. It needs torch or onnxruntime, and nothing of this package.
 """
 
 import json
@@ -28,7 +28,7 @@ PROGRAM, ONNX, INPUTS = "model.pt2", "model.onnx", "inputs.json"
 OUTPUT = "probability"
 
 TOLERANCE = 1e-5
-"""How far a probability may be from that of the model itself."""
+"""Maximum difference of a probability from the model's own."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class ExportConfig(Section):
     """What jobs.export writes, and where.
 
     Attributes:
-        path: the folder to write, on local disk; an earlier export there is replaced.
-        model: null is the champion; else a version, ``@alias`` or ``models:/NAME/7``.
+        path: folder to write, on local disk; an earlier export there is replaced.
+        model: null for the champion; else a version, ``@alias`` or ``models:/NAME/7``.
     """
 
     path: str
@@ -45,40 +45,40 @@ class ExportConfig(Section):
 
 
 class Published(nn.Module):
-    """Columns of examples -> the probability that is published."""
+    """Columns of examples to the published probability."""
 
-    def __init__(self, model: DIN, facts: ModelMetadata) -> None:
+    def __init__(self, model: DIN, metadata: ModelMetadata) -> None:
         super().__init__()
-        self.model, self.facts = model, facts
+        self.model, self.metadata = model, metadata
 
     def forward(self, columns: dict[str, Tensor]) -> Tensor:
-        """The columns of ``input_axes`` (int64, [B] or [B, L]) -> [B] float64.
+        """Columns of ``input_axes`` (int64, [B] or [B, L]) -> [B] float64.
 
-        A length beyond its padded list counts as the whole list.
+        A length beyond the padded list means the whole list.
         """
         spec = self.model.spec
         features: dict[str, Tensor | Jagged] = {}
         for f in spec.features:
             if f.is_list and f.dimension:
-                lists, offsets = _runs([columns[f.name]], columns[f"{f.name}__length"])
+                lists, offsets = _segments([columns[f.name]], columns[f"{f.name}__length"])
                 features[f.name] = Jagged(lists[0], offsets)
             elif f.dimension:
                 features[f.name] = columns[f.name]
         histories = {}
         for history in spec.histories:
             padded = [columns[history.column(name)] for name in history.lists]
-            fields, offsets = _runs(padded, columns[history.column("length")])
+            fields, offsets = _segments(padded, columns[history.column("length")])
             histories[history.kind] = Histories(
                 dict(zip(history.lists, fields, strict=True)), offsets
             )
         rows, nothing = columns[spec.item].shape[0], torch.zeros(0)
-        return self.facts.probability(
+        return self.metadata.probability(
             self.model(Batch(rows, features, histories, label=nothing, weight=nothing))
         )
 
 
 def input_axes(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
-    """Input -> its axes, in the order of the program; a list's axis is called as its lengths."""
+    """Return input -> axes in the program's order; a list's axis has the name of its lengths."""
     axes = {f.name: (f"{f.name}__length",) for f in spec.features if f.is_list}
     axes |= {h.column(name): (h.column("length"),) for h in spec.histories for name in h.lists}
     names = [name for name in example_columns(spec) if name not in ("label", "weight")]
@@ -86,9 +86,9 @@ def input_axes(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
 
 
 def random_columns(model: DIN, rows: int, seed: int = 0) -> dict[str, Tensor]:
-    """Inputs for a model: lists empty, full and between; ids known, unknown and beyond its tables.
+    """Draw inputs with empty, full and partial lists, and with known, unknown and new ids.
 
-    Lists are padded to two places at least: torch takes an axis of one for a constant.
+    Lists are padded to at least two places, because torch treats an axis of one as a constant.
     """
     drawn, spec = torch.Generator().manual_seed(seed), model.spec
 
@@ -96,7 +96,7 @@ def random_columns(model: DIN, rows: int, seed: int = 0) -> dict[str, Tensor]:
         return torch.randint(high, shape, generator=drawn)
 
     def ids(feature: str, *shape: int) -> Tensor:
-        return below(2 * len(model.tables.row_of(spec[feature].vocabulary)), *shape)
+        return below(2 * len(model.tables.id_to_row(spec[feature].vocabulary)), *shape)
 
     columns = {}
     for f in spec.features:
@@ -113,54 +113,60 @@ def random_columns(model: DIN, rows: int, seed: int = 0) -> dict[str, Tensor]:
     return {name: columns[name] for name in input_axes(spec)}
 
 
-def exported(model: DIN, facts: ModelMetadata) -> ExportedProgram:
-    """The program of a model in evaluation mode; any batch size, lists padded to any length."""
+def exported(model: DIN, metadata: ModelMetadata) -> ExportedProgram:
+    """Export a model in evaluation mode, for any batch size and any padding."""
     axes = input_axes(model.spec)
     places = dict.fromkeys(axis for names in axes.values() for axis in names)
     dims = {axis: Dim(f"axis_{n}") for n, axis in enumerate(places)}
     shapes = {name: {n: dims[axis] for n, axis in enumerate(names)} for name, names in axes.items()}
     with torch.no_grad():
         program = torch.export.export(
-            Published(model, facts).eval(),
+            Published(model, metadata).eval(),
             (random_columns(model, rows=3),),
             dynamic_shapes=(shapes,),
         )
-    program.example_inputs = None  # would be pickled with it
+    program.example_inputs = None  # they would be pickled with the program
     return program
 
 
-def export(model: DIN, facts: ModelMetadata, name: str, version: int, folder: Path) -> str | None:
-    """Write ``model.pt2``, ``inputs.json`` and, where it converts, ``model.onnx`` into a folder.
+def export(
+    model: DIN, metadata: ModelMetadata, name: str, version: int, folder: Path
+) -> str | None:
+    """Write ``model.pt2``, ``inputs.json`` and, if it converts, ``model.onnx`` into a folder.
 
     Args:
-        folder: appears whole, in one step; an earlier export is replaced, with all that it held.
+        model: the model.
+        metadata: its metadata.
+        name: registered name.
+        version: its version.
+        folder: appears in one step; an earlier export is replaced completely.
 
     Returns:
-        why there is no ``model.onnx``; None where there is.
+        Why there is no ``model.onnx``, or None.
 
     Raises:
         InputError: the folder holds something else.
-        RuntimeError: the program does not say what the model says.
+        RuntimeError: the program differs from the model.
     """
     if not _replaceable(folder):
         raise InputError(
-            f"{folder}: is no earlier export (it has no {INPUTS}), so it is not replaced; empty it,"
-            " or set another export.path"
+            f"{folder}: not an earlier export (no {INPUTS} in it): empty it, or set another"
+            " export.path"
         )
     columns = random_columns(model, rows=64, seed=1)
     stored = {name: values.numpy() for name, values in columns.items()}
-    wanted = facts.probability(model(from_columns(stored, model.spec))).detach()
+    expected = metadata.probability(model(from_columns(stored, model.spec))).detach()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = Path(scratch, "new")
         new.mkdir()
-        torch.export.save(exported(model, facts), new / PROGRAM)
+        torch.export.save(exported(model, metadata), new / PROGRAM)
         program = torch.export.load(new / PROGRAM)
-        if (far := _difference(program.module()(columns), wanted)) > TOLERANCE:
-            raise RuntimeError(f"{PROGRAM} is {far:.1e} away from the model")
-        missing = _write_onnx(program, model.spec, new / ONNX, columns, wanted)
-        about = _about(model.spec, facts, name, version)
-        (new / INPUTS).write_text(json.dumps(about, indent=1))
+        if (error := _difference(program.module()(columns), expected)) > TOLERANCE:
+            raise RuntimeError(f"{PROGRAM} differs from the model by {error:.1e}")
+        missing = _write_onnx(program, model.spec, new / ONNX, columns, expected)
+        description = _description(model.spec, metadata, name, version)
+        (new / INPUTS).write_text(json.dumps(description, indent=1))
         if folder.exists():
             folder.rename(Path(scratch, "old"))
         new.rename(folder)
@@ -174,11 +180,11 @@ def _write_onnx(
     columns: dict[str, Tensor],
     wanted: Tensor,
 ) -> str | None:
-    """Convert, and compare with ``wanted``; where either fails leave no file, and say why."""
+    """Convert, and compare with ``wanted``; on failure leave no file and return the reason."""
     try:
         import onnxruntime
 
-        from din_model.registry.onnx_ops import TRANSLATIONS  # onnxscript, which not everybody has
+        from din_model.registry.onnx_ops import TRANSLATIONS  # needs onnxscript
     except ImportError as error:
         return f"{error.name} is not installed: pip install 'din-pipeline[onnx]'"
     axes = input_axes(spec)
@@ -200,19 +206,23 @@ def _write_onnx(
         assert converted is not None
         converted.save(path)
         session = onnxruntime.InferenceSession(path)
-        found = session.run([OUTPUT], {name: columns[name].numpy() for name in axes})[0]
-        far = _difference(torch.from_numpy(found), wanted)
-        missing = f"it is {far:.1e} away from the model" if far > TOLERANCE else None
-    except Exception as error:  # torch's and onnxruntime's errors have no class in common
+        outputs = session.run([OUTPUT], {name: columns[name].numpy() for name in axes})[0]
+        difference = _difference(torch.from_numpy(outputs), wanted)
+        missing = (
+            f"it differs from the model by {difference:.1e}" if difference > TOLERANCE else None
+        )
+    except Exception as error:  # torch and onnxruntime raise unrelated classes
         missing = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     if missing:
-        for file in path.parent.glob(f"{path.name}*"):  # weights beyond 2 GB lie beside it
+        for file in path.parent.glob(f"{path.name}*"):  # weights above 2 GB are separate files
             file.unlink()
     return missing
 
 
-def _about(spec: FeatureSpec, facts: ModelMetadata, name: str, version: int) -> dict[str, Any]:
-    """What a caller has to know; ``longest``: what lists were cut to in training, axis by axis."""
+def _description(
+    spec: FeatureSpec, metadata: ModelMetadata, name: str, version: int
+) -> dict[str, Any]:
+    """Describe the inputs for a caller; ``longest``: maximum list lengths in training, by axis."""
     longest = {
         f"{f.name}__length": f.max_length for f in spec.features if f.is_list and f.dimension
     }
@@ -224,15 +234,15 @@ def _about(spec: FeatureSpec, facts: ModelMetadata, name: str, version: int) -> 
     return {
         "model": name,
         "version": version,
-        "trained_through": facts.trained_through,
+        "trained_through": metadata.trained_through,
         "inputs": inputs,
         "longest": longest,
         "output": {"name": OUTPUT, "dtype": "float64", "shape": ["batch"]},
     }
 
 
-def _runs(padded: list[Tensor], lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Padded lists, each [B, L], of the same lengths [B] -> their values [N], and offsets."""
+def _segments(padded: list[Tensor], lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Padded lists, each [B, L], with common lengths [B] -> their values [N], and offsets."""
     inside = torch.arange(padded[0].shape[1], device=lengths.device) < lengths[:, None]
     places = inside.flatten().nonzero()[:, 0]
     values = [ids.flatten().index_select(0, places) for ids in padded]

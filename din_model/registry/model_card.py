@@ -1,4 +1,4 @@
-"""The model card: what a registered version is, for whoever finds it in the registry."""
+"""The model card of a registered version."""
 
 from pathlib import Path
 
@@ -11,20 +11,24 @@ TABLE = ("auc", "gauc", "log_loss", "calibration")
 
 
 def model_card(
-    name: str, version: int | str, model: DIN, facts: ModelMetadata, judged_on: str
+    name: str, version: int | str, model: DIN, metadata: ModelMetadata, judged_on: str
 ) -> str:
-    """Markdown: the model, its data, its metrics, its limits, how to score with it.
+    """Return the card in Markdown: the model, its data, metrics, limits, and how to score with it.
 
     Args:
-        judged_on: the date that judged it, which it has not seen; empty where none did.
+        name: registered name.
+        version: its version.
+        model: the model.
+        metadata: its metadata.
+        judged_on: evaluation date, which it was not trained on; empty if not evaluated.
     """
     here = FileSystemLoader(Path(__file__).parent)
-    template = Environment(
+    template = Environment(  # noqa: S701 (Markdown; the template escapes table cells)
         loader=here, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     weights = sum(p.numel() for p in model.parameters())
     weights += sum(b.numel() for b in model.buffers() if b.is_floating_point())
     return template.get_template("model_card.md.j2").render(
-        name=name, version=version, spec=model.spec, config=model.config, facts=facts,
+        name=name, version=version, spec=model.spec, config=model.config, metadata=metadata,
         judged_on=judged_on, weights=weights, columns=TABLE,
     )  # fmt: skip

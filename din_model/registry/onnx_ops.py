@@ -1,8 +1,8 @@
-"""How ONNX says what a model does with runs of values; it needs onnxscript.
+"""ONNX translations of two operations on segments; needs onnxscript.
 
-torch's own translations take a step a run for a sum, and a matrix of runs by values for finding a
-value's run. Here the first place after each run is marked: the marks up to a value, added up, are
-the number of its run.
+torch's own translations take one step per segment for a sum, and a matrix of segments by values to
+find a value's segment. Here the first position after each segment is marked, and the number of
+marks before a value is the number of its segment.
 """
 
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from onnxscript import opset18
 
-op: Any = opset18  # its own types leave out the plain numbers that it takes
+op: Any = opset18  # its annotations omit the plain numbers that it accepts
 
 
-def _run_of_each(ends: Any, values: Any) -> Any:
-    """Where each run ends [R], and the number of values [1] -> the run of each value [N]."""
+def _segment_of_each(ends: Any, values: Any) -> Any:
+    """Ends of the segments [R] and the number of values [1] -> the segment of each value [N]."""
     places = op.Add(values, op.Constant(value_ints=[1]))
     nothing = op.Expand(op.Constant(value_ints=[0]), places)
     one = op.Expand(op.Constant(value_ints=[1]), op.Shape(ends))
@@ -23,21 +23,21 @@ def _run_of_each(ends: Any, values: Any) -> Any:
 
 
 def repeat_interleave(repeats: Any, output_size: int | None = None) -> Any:
-    """Repeats [R] -> 0 .. R - 1, each so many times [N]."""
+    """Repeats [R] -> 0 .. R - 1, each repeated [N]."""
     values = op.ReduceSum(repeats, [0], keepdims=1)
-    return _run_of_each(op.CumSum(repeats, op.Constant(value_int=0)), values)
+    return _segment_of_each(op.CumSum(repeats, op.Constant(value_int=0)), values)
 
 
 def embedding_bag(
     weight: Any, indices: Any, offsets: Any, scale_grad_by_freq: bool, mode: int, sparse: bool,
     per_sample_weights: Any, include_last_offset: bool, padding_idx: int | None,
 ) -> tuple[Any, Any, Any, Any]:  # fmt: skip
-    """Sum (mode 0) or mean (1) of each run, as din_model.modules.attention.segment_reduce asks for it."""
+    """Sum (mode 0) or mean (1) of each segment, as modules.segments.segment_reduce uses it."""
     assert mode in (0, 1)
     assert include_last_offset
     assert per_sample_weights is None
     starts, ends = op.Slice(offsets, [0], [-1], [0]), op.Slice(offsets, [1], [2**62], [0])
-    run = _run_of_each(ends, op.Shape(indices))
+    run = _segment_of_each(ends, op.Shape(indices))
     shape = op.Concat(op.Shape(starts), op.Shape(weight, start=1), axis=0)
     nothing = op.Expand(op.Constant(value_floats=[0.0]), shape)
     values = op.Gather(weight, indices, axis=0)

@@ -1,7 +1,7 @@
-"""The registered model as MLflow loads it: code by name, weights as safetensors, nothing pickled.
+"""The registered model as MLflow loads it: code by name, weights as safetensors, no pickle.
 
-MLflow runs this file when someone loads the model as a pyfunc; it needs din_model installed. Rows
-are encoded examples (din_model.registry.predict).
+MLflow runs this file to load the model as a pyfunc; din_model must be installed. Rows are encoded
+examples (registry.predict).
 """
 
 from pathlib import Path
@@ -20,11 +20,17 @@ class DINPyfunc(PythonModel):
     """Click probability of each row."""
 
     def load_context(self, context: Any) -> None:
-        self.model, self.facts = load(Path(context.artifacts["model"]))
+        """Load the model from the version's artifacts."""
+        self.model, self.metadata = load(Path(context.artifacts["model"]))
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> NDArray[Any]:
-        """Encoded examples [B] -> probability [B] float64."""
-        return probabilities(self.model, self.facts, model_input)
+    def predict(
+        self,
+        context: Any,  # noqa: ARG002 (MLflow's signature)
+        model_input: pd.DataFrame,
+        params: Any = None,  # noqa: ARG002 (MLflow's signature)
+    ) -> NDArray[Any]:
+        """Encoded examples [B] -> probabilities [B] float64."""
+        return probabilities(self.model, self.metadata, model_input)
 
 
 mlflow.models.set_model(DINPyfunc())

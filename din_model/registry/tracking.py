@@ -1,8 +1,6 @@
-"""Runs, models and versions in MLflow; the only place that talks to it.
+"""Runs in MLflow: where they go, and what is logged with them.
 
-Stages are gone from MLflow: ``champion`` is an alias, moved by the nightly gate and by rollback,
-and by nothing else. A name like ``models:/din@champion`` is resolved to a version once, and the
-version is what is used and recorded.
+Only this package talks to MLflow.
 """
 
 import logging
@@ -25,11 +23,11 @@ from din_model.config import Section, expand
 from din_model.errors import InputError
 
 TrackingError = (MlflowException, RequestException)
-"""What MLflow raises: a server that does not answer, or refuses; files go by plain requests."""
+"""Errors that MLflow raises if a server does not respond or refuses; files use plain requests."""
 
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Or MLflow's pages take the experiment for one of prompts and agents."""
+"""Without this tag, MLflow's UI shows the experiment as one of prompts and agents."""
 
 PASSWORD = re.compile(r"(://[^/@:]*):([^/@]*)@")
 
@@ -39,9 +37,9 @@ class TrackingConfig(Section):
     """Where runs and models go.
 
     Attributes:
-        model: the name that versions are registered under.
-        experiment: MLflow's experiment of all runs.
-        uri: MLflow's server; the environment's MLFLOW_TRACKING_URI wins. Without either it is an
+        model: registered name of the versions.
+        experiment: MLflow experiment of all runs.
+        uri: MLflow server; the environment variable MLFLOW_TRACKING_URI wins. Without either, an
             SQLite file in the store.
     """
 
@@ -51,27 +49,27 @@ class TrackingConfig(Section):
 
     def __post_init__(self) -> None:
         if self.uri and (found := PASSWORD.search(self.uri)) and "${" not in found[2]:
-            raise InputError("tracking.uri holds a password: take it out, or write ${NAME} there")
+            raise InputError("tracking.uri contains a password: remove it, or write ${NAME}")
 
 
 def connect(config: TrackingConfig, store_url: str) -> str:
-    """Point MLflow at its server or file; return a line that says how to look at it."""
+    """Point MLflow at its server or file; return a line that says how to view the runs."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of DIN_LOG=json
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # for DIN_LOG=json
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    # What a database refuses is raised too: without this it is told twice, once as a trace.
+    # Database errors are raised too; without this they are also logged with a trace.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or (expand(config.uri) if config.uri else None)
     if uri is None:
         if not store_url.startswith("file://"):
-            raise InputError("tracking.uri: name a server; SQLite needs a store on local disk")
+            raise InputError("tracking.uri: set a server; SQLite needs a store on local disk")
         Path(store_url.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
         uri = f"sqlite:///{store_url.removeprefix('file://')}/mlflow.db"
     mlflow.set_tracking_uri(uri)
     client = MlflowClient()
     if client.get_experiment_by_name(config.experiment) is None:
-        # With SQLite the artifacts lie beside it; a server knows its own place.
+        # With SQLite the artifacts lie beside it; a server has its own location.
         place = f"{store_url}/mlartifacts" if uri.startswith("sqlite") else None
         client.create_experiment(config.experiment, artifact_location=place, tags=KIND)
     mlflow.set_experiment(config.experiment)
@@ -81,13 +79,13 @@ def connect(config: TrackingConfig, store_url: str) -> str:
 
 
 def address() -> str:
-    """Where runs and models go, once connected."""
+    """Return the tracking URI, once connected."""
     return mlflow.get_tracking_uri()
 
 
 @contextmanager
 def run(name: str, tags: dict[str, str], settings: dict[str, Any]) -> Iterator[None]:
-    """One MLflow run (nested, inside another), with the resolved configuration."""
+    """Open an MLflow run (nested inside an active one) and log the resolved configuration."""
     nested = mlflow.active_run() is not None
     with mlflow.start_run(run_name=name, tags=tags, nested=nested):
         mlflow.log_dict(settings, "settings.json")
@@ -96,58 +94,63 @@ def run(name: str, tags: dict[str, str], settings: dict[str, Any]) -> Iterator[N
 
 
 def active() -> str | None:
-    """The run that logging goes to, for another process to join."""
+    """Return the id of the active run, for another process to join."""
     run = mlflow.active_run()
     return run.info.run_id if run else None
 
 
 @contextmanager
 def rejoined(run_id: str) -> Iterator[None]:
-    """Go on with a run that another process holds open."""
+    """Continue a run that another process holds open."""
     with mlflow.start_run(run_id=run_id):
         yield
 
 
 def log_metrics(metrics: dict[str, float], step: int | None = None) -> None:
-    """Log what is a number; nan says nothing and is left out."""
+    """Log metrics; nan values are omitted."""
     numbers = {k: float(v) for k, v in metrics.items() if v == v}
     mlflow.log_metrics(numbers, step=step)
 
 
 def log_params(params: dict[str, Any]) -> None:
+    """Log parameters."""
     mlflow.log_params(params)
 
 
 def log_figure(figure: Any, name: str) -> None:
+    """Log a figure as plots/NAME.png."""
     mlflow.log_figure(figure, f"plots/{name}.png")
 
 
 def log_examples(date: str, url: str, digest: str, use: str) -> None:
-    """Name a published date as an input of the active run, whose ``use`` is training or judging."""
+    """Log a published date as an input of the active run; ``use`` is training or judging."""
     source = SparkDatasetSource(path=url)
     dataset = MetaDataset(source, name=f"examples of {date}", digest=digest[-36:])  # type: ignore[abstract]
     mlflow.log_input(dataset, context=use)
 
 
 def log_dict(data: dict[str, Any], name: str) -> None:
+    """Log a mapping as NAME.json."""
     mlflow.log_dict(data, f"{name}.json")
 
 
 def log_file(path: Path) -> None:
-    """Log a file with the active run, under its own name."""
+    """Log a file under its own name."""
     mlflow.log_artifact(str(path))
 
 
 def log_text(text: str, name: str) -> None:
+    """Log a text as a file."""
     mlflow.log_text(text, name)
 
 
 def describe_run(text: str) -> None:
-    """Show Markdown as the description of the active run."""
+    """Set the Markdown description of the active run."""
     mlflow.set_tag("mlflow.note.content", text)
 
 
 def without_password(uri: str) -> str:
+    """Return an address with its password masked."""
     return PASSWORD.sub(r"\1:***@", uri)
 
 

@@ -1,4 +1,8 @@
-"""Registered models in MLflow: versions, the alias ``champion``, fingerprints."""
+"""Registered models in MLflow: versions, the alias ``champion``, fingerprints.
+
+Only the nightly gate and rollback move the alias. A name like ``models:/din@champion`` is resolved
+to a version once, and the version is used and recorded.
+"""
 
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +26,7 @@ BEFORE = "champion_before"
 
 
 LONGEST = 4900
-"""Characters of a description; a tracking server's database has room for 5000."""
+"""Characters of a description; the database of a tracking server allows 5000."""
 
 
 ABOUT = """Click probability by the Deep Interest Network: din-pipeline trains a version a night.
@@ -35,31 +39,31 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 def losses(model: str, version: int) -> list[tuple[int, float]]:
-    """Step and training loss of the training that a version came from, in order; [] if none.
+    """Return step and training loss of the training that made a version, in order.
 
-    A run may hold a night's several trainings: this one is the last that began before the version
-    was registered.
+    A run may hold several trainings; this one is the last that starts before the version was
+    registered. Empty if there is none.
     """
     client = MlflowClient()
-    found = client.get_model_version(model, str(version))
-    if not found.run_id:
+    registered = client.get_model_version(model, str(version))
+    if not registered.run_id:
         return []
-    told = client.get_metric_history(found.run_id, "loss")
-    told = [m for m in told if m.timestamp <= found.creation_timestamp]
-    told = sorted(told, key=lambda m: (m.timestamp, m.step))
-    began = [i for i, (a, b) in enumerate(pairwise(told), 1) if b.step <= a.step]
-    return [(m.step, m.value) for m in told[max(began, default=0) :]]
+    points = client.get_metric_history(registered.run_id, "loss")
+    points = [m for m in points if m.timestamp <= registered.creation_timestamp]
+    points = sorted(points, key=lambda m: (m.timestamp, m.step))
+    starts = [i for i, (a, b) in enumerate(pairwise(points), 1) if b.step <= a.step]
+    return [(m.step, m.value) for m in points[max(starts, default=0) :]]
 
 
 def find(model: str, fingerprint: str) -> int | None:
-    """The version that was made of the same data, configuration and seed, if there is one."""
-    found = MlflowClient().search_model_versions(f"name = '{model}'")
-    same = [int(v.version) for v in found if v.tags.get(FINGERPRINT) == fingerprint]
-    return min(same, default=None)
+    """Return the version with this fingerprint, if there is one."""
+    registered = MlflowClient().search_model_versions(f"name = '{model}'")
+    equal = [int(v.version) for v in registered if v.tags.get(FINGERPRINT) == fingerprint]
+    return min(equal, default=None)
 
 
 def register(model: str, folder: Path, fingerprint: str, tags: dict[str, str]) -> int:
-    """Log a model's folder in the active run and register it; return its version."""
+    """Log a model folder in the active run and register it; return its version."""
     client = MlflowClient()
     info = mlflow.pyfunc.log_model(
         name="model",
@@ -84,28 +88,28 @@ def register(model: str, folder: Path, fingerprint: str, tags: dict[str, str]) -
 
 
 def describe(model: str, version: int, card: str) -> None:
-    """Show a model card with a version, and keep it with the active run."""
+    """Set a model card as the version's description, and log it with the active run."""
     mlflow.log_text(card, "model_card.md")
     if len(card) > LONGEST:
-        card = f"{card[:LONGEST].rsplit(chr(10), 1)[0]}\n\n… model_card.md of the run has it all"
+        card = f"{card[:LONGEST].rsplit(chr(10), 1)[0]}\n\n… see model_card.md of the run"
     MlflowClient().update_model_version(model, str(version), description=card)
 
 
 def champion(model: str) -> int | None:
-    """The version that the alias points to; None where there is no such model or alias."""
+    """Return the version of the alias; None if there is no such model or alias."""
     try:
         return int(MlflowClient().get_model_version_by_alias(model, CHAMPION).version)
     except MlflowException as error:
         if error.error_code in ABSENT:
             return None
-        raise  # a server that does not answer is not a registry without a champion
+        raise  # a server that does not respond is not a registry without a champion
 
 
 def resolve(model: str, wanted: str | None) -> int:
-    """Turn None (the champion), ``7``, ``@alias`` or ``models:/NAME/7`` into a version.
+    """Resolve None (the champion), ``7``, ``@alias`` or ``models:/NAME/7`` to a version.
 
     Raises:
-        InputError: there is no such model, version or alias.
+        InputError: no such model, version or alias.
     """
     text = (wanted or f"@{CHAMPION}").removeprefix(f"models:/{model}").removeprefix("/")
     try:
@@ -123,18 +127,18 @@ def resolve(model: str, wanted: str | None) -> int:
 
 
 def download(model: str, version: int) -> Path:
-    """Fetch a version; return the folder that din_model.registry.artifact reads."""
+    """Fetch a version; return the folder that registry.artifact reads."""
     path = mlflow.artifacts.download_artifacts(f"models:/{model}/{version}")
     return next(Path(path).rglob("model.json")).parent
 
 
 def load(model: str, version: int) -> tuple[DIN, artifact.ModelMetadata]:
-    """A version's model, in evaluation mode, and where it comes from."""
+    """Return a version's model, in evaluation mode, and its metadata."""
     return artifact.load(download(model, version))
 
 
 def promote(model: str, version: int) -> None:
-    """Make a version the champion, remembering the one before."""
+    """Make a version the champion, and remember the previous one."""
     client, before = MlflowClient(), champion(model)
     if before == version:
         return
@@ -143,14 +147,14 @@ def promote(model: str, version: int) -> None:
 
 
 def rollback(model: str) -> tuple[int, int]:
-    """Give the title back to the champion before; return (from, to).
+    """Move the alias back to the previous champion; return (from, to).
 
     Raises:
-        InputError: there is no champion, or none before it.
+        InputError: there is no champion, or no previous one.
     """
     current = resolve(model, None)
     before = MlflowClient().get_model_version(model, str(current)).tags.get(BEFORE)
     if not before:
-        raise InputError(f"{model!r} version {current} has no champion before it to go back to")
+        raise InputError(f"{model!r} version {current} has no previous champion to roll back to")
     MlflowClient().set_registered_model_alias(model, CHAMPION, before)
     return current, int(before)

@@ -1,4 +1,4 @@
-"""AnyPrecisionAdamW: torchdistx's where it can be imported, else the same on torch alone."""
+"""AnyPrecisionAdamW: torchdistx's if it can be imported, else the same in torch."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 try:
     from torchdistx.optimizers import AnyPrecisionAdamW
-except ImportError:  # see README: it cannot be a requirement
+except ImportError:  # it cannot be a requirement, see docs/running.md
 
     class AnyPrecisionAdamW(torch.optim.Optimizer):  # type: ignore[no-redef]
-        """AdamW (arXiv 1711.05101) whose state may be bfloat16, by Kahan's summation.
+        """AdamW (arXiv 1711.05101) with optional bfloat16 state and Kahan summation.
 
-        What a step loses when it is rounded to the parameter's own type is kept and added to the
-        next one (Kahan, CACM 8, 40), so that steps smaller than a rounding are not lost.
+        The part of a step that is lost in rounding to the parameter's type is kept and added to the
+        next step (Kahan, CACM 8, 40), so steps smaller than the rounding are not lost.
         """
 
         def __init__(
@@ -36,6 +36,7 @@ except ImportError:  # see README: it cannot be a requirement
 
         @torch.no_grad()
         def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+            """Update all parameters that have a gradient."""
             assert closure is None
             for group in self.param_groups:
                 for p in group["params"]:

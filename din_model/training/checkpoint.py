@@ -1,9 +1,9 @@
-"""Where a training stands, in files that it can go on from after its processes are gone. No pickle.
+"""Checkpoints: the state of a training in files, to resume from when its processes are gone.
 
-A folder a checkpoint, named by the steps taken; ``latest.json`` names the newest whole one and is
-written last. Rank 0 writes what all ranks hold alike; of tables sharded each rank writes its own
-rows. Nothing else is needed: batches are drawn by seed, epoch and rank, so their position in the
-files is the number of steps taken in the epoch.
+Each checkpoint is a folder named by the number of steps. ``latest.json`` names the newest complete
+one and is written last. Rank 0 writes what is equal on all ranks; each rank writes its part of
+sharded tables. Batches are a function of seed, epoch and rank, so the position in the data is the
+number of steps in the epoch. Nothing is pickled.
 """
 
 import json
@@ -23,14 +23,14 @@ LATEST = "latest.json"
 
 @dataclass
 class TrainState:
-    """How far a training is: counts of what is behind it, and what the loop remembers.
+    """How far a training is, and what the loop remembers.
 
     Attributes:
-        epoch, step: epochs behind it, and steps behind it in the next one.
-        steps: in all epochs.
-        best, waited: of later rows, the least log loss, and the epochs since.
+        epoch, step: completed epochs, and completed steps of the next epoch.
+        steps: completed steps in all epochs.
+        best, waited: lowest validation log loss, and the epochs since.
         share: of the configured learning rates (schedule ``plateau``).
-        losses: (step, mean loss), some of all.
+        losses: (step, mean loss) of some steps.
     """
 
     epoch: int = 0
@@ -46,37 +46,38 @@ class Checkpoints:
     """The checkpoints of one training, at an address that all its ranks reach."""
 
     def __init__(self, url: str, every: int) -> None:
-        """``every``: so many steps; 0 for none."""
+        """``every``: steps between checkpoints; 0 for none."""
         self.every = every
         self._fs, self._path = fsspec.core.url_to_fs(url)
 
     def due(self, at: TrainState) -> bool:
+        """Return whether a checkpoint is due."""
         return bool(self.every) and at.steps % self.every == 0
 
     def save(self, tensors: dict[str, Tensor], at: TrainState, own: bool) -> None:
-        """Write a checkpoint, then drop the one before it; every rank takes part.
+        """Write a checkpoint, then remove the previous one; every rank takes part.
 
-        ``own``: whether this rank's tensors differ from the others'.
+        ``own``: this rank's tensors differ from those of the others.
         """
         folder = f"{self._path}/{at.steps:012d}"
         if own or rank() == 0:
             self._fs.makedirs(folder, exist_ok=True)
-            whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-            with tempfile.TemporaryDirectory() as here:
-                save_file(whole, f"{here}/state")
-                self._fs.put_file(f"{here}/state", f"{folder}/{_name(own)}")
+            contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+            with tempfile.TemporaryDirectory() as scratch:
+                save_file(contiguous, f"{scratch}/state")
+                self._fs.put_file(f"{scratch}/state", f"{folder}/{_name(own)}")
         barrier()
         if rank() == 0:
-            about = {"folder": folder.rpartition("/")[2], "ranks": world_size(), "at": asdict(at)}
-            self._fs.pipe_file(f"{self._path}/.{LATEST}", json.dumps(about).encode())
+            latest = {"folder": folder.rpartition("/")[2], "ranks": world_size(), "at": asdict(at)}
+            self._fs.pipe_file(f"{self._path}/.{LATEST}", json.dumps(latest).encode())
             self._fs.mv(f"{self._path}/.{LATEST}", f"{self._path}/{LATEST}")
             for other in self._fs.ls(self._path, detail=False):
-                if other.rpartition("/")[2] not in (about["folder"], LATEST):
+                if other.rpartition("/")[2] not in (latest["folder"], LATEST):
                     self._fs.rm(other, recursive=True)
         barrier()
 
     def load(self, own: bool) -> tuple[dict[str, Tensor], TrainState] | None:
-        """The newest checkpoint, if there is one; see ``save``.
+        """Return the newest checkpoint, or None; see ``save``.
 
         Raises:
             InputError: it was written by another number of ranks.
@@ -84,17 +85,19 @@ class Checkpoints:
         path = f"{self._path}/{LATEST}"
         if not self.every or not self._fs.exists(path):
             return None
-        about = json.loads(self._fs.cat_file(path))
-        if about["ranks"] != world_size():
-            raise InputError(f"{path}: of {about['ranks']} ranks, and these are {world_size()}")
-        with tempfile.TemporaryDirectory() as here:
-            self._fs.get_file(f"{self._path}/{about['folder']}/{_name(own)}", f"{here}/state")
-            found = load_file(f"{here}/state")
-        position = about["at"] | {"losses": [tuple(each) for each in about["at"]["losses"]]}
-        return found, TrainState(**position)
+        latest = json.loads(self._fs.cat_file(path))
+        if latest["ranks"] != world_size():
+            raise InputError(
+                f"{path}: written by {latest['ranks']} ranks, but this training has {world_size()}"
+            )
+        with tempfile.TemporaryDirectory() as scratch:
+            self._fs.get_file(f"{self._path}/{latest['folder']}/{_name(own)}", f"{scratch}/state")
+            tensors = load_file(f"{scratch}/state")
+        position = latest["at"] | {"losses": [tuple(each) for each in latest["at"]["losses"]]}
+        return tensors, TrainState(**position)
 
     def remove(self) -> None:
-        """Forget them all: the training is done."""
+        """Remove all checkpoints: the training is done."""
         if rank() == 0 and self._fs.exists(self._path):
             self._fs.rm(self._path, recursive=True)
 

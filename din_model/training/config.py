@@ -1,4 +1,4 @@
-"""How a model is trained: the configuration of the step and of the loop around it."""
+"""The configuration of the training step and of the loop around it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,38 +15,38 @@ class TrainConfig(Section):
 
     Attributes:
         model: its layers.
-        window: days of examples before the date that judges.
-        start: ``scratch`` trains on the whole window; ``champion`` goes on from the champion with
+        window: number of days before the evaluation date to train on.
+        start: ``scratch`` trains on all those days; ``champion`` continues from the champion, on
             the days that it has not seen.
-        new_item_init_from: with ``start: champion``, the item's feature (category) that says which rows
-            a new item's row starts as the mean of; null: it starts as the unknown row.
-        epochs: how often the window is read.
-        batch_size: rows of a step, on each rank.
+        new_item_init_from: with ``start: champion``, an item feature (category); a new item's row
+            starts at the mean of the rows with the same value. null: at the unknown row.
+        epochs: how often the training days are read.
+        batch_size: rows per step on each rank.
         learning_rate: of the dense layers.
-        embedding_learning_rate: of the tables; null: the same. A row moves only in the steps that
-            touch it, so rare ids want a larger one (five to twenty times).
-        embedding_optimizer: of the tables: ``adam``, ``adagrad`` (one sum of squares a row) or
+        embedding_learning_rate: of the tables; null: the same. A row moves only in steps that touch
+            it, so rare ids need a larger rate (five to twenty times).
+        embedding_optimizer: of the tables: ``adam``, ``adagrad`` (one sum of squares per row) or
             ``sgd``.
-        embedding_engine: ``replicated``: every rank has all tables; ``sharded``: each rank has its
-            share of every table's rows (din_model.modules.sharded_embeddings).
-        dense_optimizer: ``adam``, or ``anyprecision``: AdamW with bfloat16 state, Kahan-summed.
-        bfloat16: whether the activation unit computes in bfloat16 while it trains; weights, scores
-            and tables stay float32. Where the machine is faster at it: docs/benchmarks.md.
-        local_sgd_period: ranks train the dense layers by themselves and are averaged, with slow
-            momentum, every so many steps; 0 sums their gradients in every step.
-        checkpoint_every: steps after which the training is written down, to go on from if its
-            processes die (din_model.training.checkpoint); 0: never.
-        min_count: ids that fewer examples of the window hold read the unknown row.
-        oov_dropout: share of the ids first seen on an example's own day that read the unknown
-            row there, as the next day's new ids will; see din_model.data.loader.
-        regularisation: lambda of mini-batch aware regularisation; 0 is none.
+        embedding_engine: ``replicated``: every rank holds all tables; ``sharded``: each rank holds
+            its part of the rows (modules.sharded_embeddings).
+        dense_optimizer: ``adam``, or ``anyprecision``: AdamW with bfloat16 state and Kahan
+            summation.
+        bfloat16: train the activation unit in bfloat16; weights, scores and tables stay float32.
+            See docs/benchmarks.md for where it is faster.
+        local_sgd_period: steps that ranks train the dense layers on their own before these are
+            averaged with slow momentum; 0 sums the gradients in every step.
+        checkpoint_every: steps between checkpoints, to resume from if the processes die; 0: none.
+        min_count: ids in fewer examples of the training days read the unknown row.
+        oov_dropout: share of the ids first seen on an example's own day that read the unknown row,
+            as the next day's new ids will; see data.loader.
+        regularisation: lambda of mini-batch aware regularisation; 0 for none.
         seed: of the weights and of the order of the rows.
-        threads: of this process; 0 leaves them to torch.
-        schedule: of the learning rate: ``constant``; ``cosine``, down to nothing over all epochs;
-            ``plateau``, halved after an epoch that does not gain on later days.
-        patience: stop after so many epochs without a gain in log loss on the window's last day,
-            which is then not trained on; 0 trains all epochs on all days.
-        baselines: encoders trained beside, on the same rows, to compare with; never registered.
+        threads: of this process; 0 keeps torch's default.
+        schedule: of the learning rate: ``constant``; ``cosine``, to zero over all epochs;
+            ``plateau``, halved after an epoch without a gain on validation rows.
+        patience: stop after this many epochs without a gain in log loss on the last training day,
+            which is then held out; 0 trains all epochs on all days.
+        baselines: encoders to train beside, on the same rows, for comparison; never registered.
     """
 
     model: ModelConfig = ModelConfig()
@@ -74,11 +74,11 @@ class TrainConfig(Section):
 
     def __post_init__(self) -> None:
         if self.schedule == "plateau" and not self.patience:
-            raise ValueError("schedule plateau looks at later days: set patience")
+            raise ValueError("schedule plateau needs a validation day: set patience")
         if self.embedding_engine == "sharded" and self.embedding_optimizer == "adam":
-            raise ValueError("sharded tables know embedding_optimizer adagrad and sgd, not adam")
+            raise ValueError("sharded tables support embedding_optimizer adagrad and sgd, not adam")
         if self.embedding_engine == "sharded" and self.regularisation:
-            raise ValueError("sharded tables know no regularisation: set it to 0")
+            raise ValueError("sharded tables do not support regularisation: set it to 0")
 
     @property
     def rows_rate(self) -> float:
@@ -88,6 +88,6 @@ class TrainConfig(Section):
 
     @property
     def sharding(self) -> tuple[str, float] | None:
-        """See din_model.modules.din.new_model; one rank alone holds all there is."""
+        """Rule and learning rate for sharded tables; None for one rank or replicated tables."""
         sharded = self.embedding_engine == "sharded" and world_size() > 1
         return (self.embedding_optimizer, self.rows_rate) if sharded else None

@@ -1,4 +1,4 @@
-"""The loop around the training step, and prediction."""
+"""The training loop: epochs of steps, early stopping, checkpoints."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -18,70 +18,100 @@ from din_model.training.trainer import Trainer
 Log = Callable[[dict[str, float], int], None]
 
 
-def fit(
-    trainer: Trainer,
-    reader: Loader,
-    config: TrainConfig,
-    log: Log,
-    later: Loader | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> TrainState:
-    """Train for all epochs, or until rows ``later`` than training's gain no more; say how far.
-
-    With ``later`` the weights of its best epoch (log loss) are kept. With ``checkpoints`` it goes
-    on from the newest one.
-
-    Raises:
-        FloatingPointError: the loss is no longer a number.
-    """
-    at, kept, pace, told = TrainState(), dict[str, Tensor](), Throughput(), dict[str, float]()
-    if checkpoints and (found := checkpoints.load(trainer.rank_local)):
-        state, at = found
-        trainer.restore(state)
-        kept = {n.removeprefix("kept."): t for n, t in state.items() if n.startswith("kept.")}
-        reader.pass_over(at.epoch)
-    every = max(1, reader.steps * config.epochs // 100)
-    for epoch in range(at.epoch, config.epochs):
-        batches: Iterator[tuple[Batch, int]] = prefetch(reader.epoch(epoch, at.step), pace)
-        title = f"epoch {epoch + 1} of {config.epochs}"
-        if rank() == 0:
-            batches = track(batches, reader.steps - at.step, title, told)
-        for batch, global_rows in batches:
-            rate = trainer.set_rate(at.share * _cosine(config, at.steps, reader.steps))
-            loss = trainer.step(batch.to(trainer.device), global_rows)
-            at.steps, at.step, pace.rows = at.steps + 1, at.step + 1, pace.rows + global_rows
-            if at.steps % every == 0:
-                mean = float(all_reduce(loss))
-                if not math.isfinite(mean):
-                    raise FloatingPointError(
-                        f"loss is {mean} at step {at.steps}: lower learning_rate"
-                    )
-                at.losses.append((at.steps, mean))
-                told |= {"loss": mean, "learning_rate": rate, **pace.take()}
-                log(dict(told), at.steps)
-            if checkpoints and checkpoints.due(at):
-                best = {f"kept.{name}": t for name, t in kept.items()}
-                checkpoints.save(trainer.state() | best, at, trainer.rank_local)
-        trainer.synchronize()
-        at.epoch, at.step = epoch + 1, 0
-        if later is None:
-            continue
-        judged = evaluate(trainer.model, later)["log_loss"]
-        log({"later_loss": judged}, at.steps)
-        if judged < at.best:
-            at.best, at.waited = judged, 0
-            kept = {n: t.clone() for n, t in trainer.model.state_dict().items()}
-            continue
-        at.waited, at.share = at.waited + 1, at.share / (2 if config.schedule == "plateau" else 1)
-        if at.waited == config.patience:
-            break
-    if kept:
-        trainer.model.load_state_dict(kept)
-    return at
+def _resume(
+    trainer: Trainer, loader: Loader, checkpoints: Checkpoints | None
+) -> tuple[TrainState, dict[str, Tensor]]:
+    """Restore the newest checkpoint, if any; return the state and the best weights so far."""
+    loaded = checkpoints.load(trainer.rank_local) if checkpoints else None
+    if loaded is None:
+        return TrainState(), {}
+    tensors, state = loaded
+    trainer.restore(tensors)
+    loader.pass_over(state.epoch)
+    best = {n.removeprefix("kept."): t for n, t in tensors.items() if n.startswith("kept.")}
+    return state, best
 
 
-def _cosine(config: TrainConfig, step: int, steps_an_epoch: int) -> float:
-    """What the learning rate is multiplied by: half a cosine from 1 to 0 over the training."""
+def _rate_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """Return the factor of the learning rate: for ``cosine``, half a cosine from 1 to 0."""
     if config.schedule != "cosine":
         return 1.0
-    return (1 + math.cos(math.pi * step / (steps_an_epoch * config.epochs))) / 2
+    return (1 + math.cos(math.pi * step / (steps_per_epoch * config.epochs))) / 2
+
+
+def _mean_loss(loss: Tensor, steps: int) -> float:
+    """Return the global mean loss of a step.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    mean = float(all_reduce(loss))
+    if not math.isfinite(mean):
+        raise FloatingPointError(f"loss is {mean} at step {steps}: lower learning_rate")
+    return mean
+
+
+def _improved(state: TrainState, log_loss: float, config: TrainConfig) -> bool:
+    """Record a validation; return whether it is the best so far."""
+    if log_loss < state.best:
+        state.best, state.waited = log_loss, 0
+        return True
+    state.waited += 1
+    state.share /= 2 if config.schedule == "plateau" else 1
+    return False
+
+
+def fit(
+    trainer: Trainer,
+    loader: Loader,
+    config: TrainConfig,
+    log: Log,
+    validation: Loader | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> TrainState:
+    """Train for all epochs, or until the validation rows show no more gain.
+
+    With ``validation`` the model ends with the weights of its best epoch by log loss. With
+    ``checkpoints`` the training resumes from the newest one.
+
+    Returns:
+        How far the training went.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    state, best = _resume(trainer, loader, checkpoints)
+    throughput, latest = Throughput(), dict[str, float]()
+    log_every = max(1, loader.steps * config.epochs // 100)
+    for epoch in range(state.epoch, config.epochs):
+        batches: Iterator[tuple[Batch, int]]
+        batches = prefetch(loader.epoch(epoch, state.step), throughput)
+        if rank() == 0:
+            title = f"epoch {epoch + 1} of {config.epochs}"
+            batches = track(batches, loader.steps - state.step, title, latest)
+        for batch, global_rows in batches:
+            rate = trainer.set_rate(state.share * _rate_factor(config, state.steps, loader.steps))
+            loss = trainer.step(batch.to(trainer.device), global_rows)
+            throughput.rows += global_rows
+            state.steps, state.step = state.steps + 1, state.step + 1
+            if state.steps % log_every == 0:
+                mean = _mean_loss(loss, state.steps)
+                state.losses.append((state.steps, mean))
+                latest |= {"loss": mean, "learning_rate": rate, **throughput.take()}
+                log(dict(latest), state.steps)
+            if checkpoints and checkpoints.due(state):
+                tensors = trainer.state() | {f"kept.{name}": t for name, t in best.items()}
+                checkpoints.save(tensors, state, trainer.rank_local)
+        trainer.synchronize()
+        state.epoch, state.step = epoch + 1, 0
+        if validation is None:
+            continue
+        log_loss = evaluate(trainer.model, validation)["log_loss"]
+        log({"later_loss": log_loss}, state.steps)
+        if _improved(state, log_loss, config):
+            best = {n: t.clone() for n, t in trainer.model.state_dict().items()}
+        elif state.waited == config.patience:
+            break
+    if best:
+        trainer.model.load_state_dict(best)
+    return state

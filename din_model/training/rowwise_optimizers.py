@@ -1,8 +1,8 @@
-"""Row optimizers: they update the touched rows of the tables alone; torch's own do the dense part.
+"""Row-wise optimizers update the touched rows of the tables; torch's own update the dense layers.
 
-A rule takes rows' weights w [U, d], their gradient g [U, d], their state and the learning rate, and
-changes weights and state in place. A row has one second moment, the mean over its numbers: half the
-state to fetch and keep, and no worse a model (docs/architecture.md, section 8).
+A rule changes the weights w [U, d] and the state of rows in place, given their gradient g [U, d]
+and the learning rate. A row has one second moment, the mean over its numbers: half the state to
+read and store, and no worse a model (docs/architecture.md, section 8).
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ RowRule = Literal["adam", "adagrad", "sgd"]
 
 
 def _adam(w: Tensor, g: Tensor, state: Tensor, rate: float) -> None:
-    """Adam (arXiv 1412.6980) whose moments and step count move only when the row does."""
+    """Adam (arXiv 1412.6980); moments and step count of a row change only when touched."""
     m, v, t = state.split([w.shape[1], 1, 1], 1)
     m.lerp_(g, 1 - BETAS[0])
     v.lerp_(g.square().mean(1, keepdim=True), 1 - BETAS[1])
@@ -40,32 +40,32 @@ def _adam(w: Tensor, g: Tensor, state: Tensor, rate: float) -> None:
 
 
 def _adagrad(w: Tensor, g: Tensor, state: Tensor, rate: float) -> None:
-    """Adagrad (JMLR 12, 2121) with one sum of squares a row."""
+    """Adagrad (JMLR 12, 2121) with one sum of squares per row."""
     state.add_(g.square().mean(1, keepdim=True))
     w.addcdiv_(g, state.sqrt().add_(EPS), value=-rate)
 
 
-def _sgd(w: Tensor, g: Tensor, state: Tensor, rate: float) -> None:
+def _sgd(w: Tensor, g: Tensor, _state: Tensor, rate: float) -> None:
     w.add_(g, alpha=-rate)
 
 
 class _Rule(NamedTuple):
     update: Callable[[Tensor, Tensor, Tensor, float], None]
     columns: Callable[[int], int]
-    """Numbers of state that a row of width d has."""
+    """Width d of a row -> numbers of state per row."""
 
 
 RULES: dict[RowRule, _Rule] = {
     "adam": _Rule(_adam, lambda width: width + 2),
-    "adagrad": _Rule(_adagrad, lambda width: 1),
-    "sgd": _Rule(_sgd, lambda width: 0),
+    "adagrad": _Rule(_adagrad, lambda _: 1),
+    "sgd": _Rule(_sgd, lambda _: 0),
 }
 
 
 class RowOptimizer:
-    """Updates the rows that the last batch touched, on every rank alike.
+    """Updates the rows that the last batch touched, equally on every rank.
 
-    Mini-batch aware regularisation (arXiv 1706.06978, equation 6) joins the gradient: row j gets
+    Adds mini-batch aware regularisation (arXiv 1706.06978, equation 6) to the gradient: row j gets
     ``regularisation * w_j / n_j`` in each step whose global batch holds it.
     """
 
@@ -77,81 +77,82 @@ class RowOptimizer:
         regularisation: float = 0.0,
         rule: RowRule = "adam",
     ) -> None:
-        """``examples``: vocabulary -> n_j, how many training examples hold each row [rows]."""
+        """``examples``: vocabulary -> n_j, the number of training examples with each row."""
         self.tables, self.lr, self.rule = tables, lr, RULES[rule]
         self.regularisation, self.examples = regularisation, examples
-        # Of each row: its weights, then its state. They lie together, since what a row costs is
-        # the trips to memory that no cache holds. Ranks of one machine hold them together.
+        # The state of a row lies behind its weights, because a row costs one cache miss each way.
+        # Ranks of one machine share the memory.
         self.rows: dict[str, Tensor] = {}
-        self.common: set[str] = set()
+        self.shared: set[str] = set()
         for table in tables.sizes:
             rows, width = tables.weight(table).shape
             shape = rows, width + self.rule.columns(width)
-            place = allocate_shared(shape)
-            if place is None:
-                place = tables.weight(table).new_zeros(shape)
+            memory = allocate_shared(shape)
+            if memory is None:
+                memory = tables.weight(table).new_zeros(shape)
             else:
-                self.common.add(table)
-            tables.move(table, place)
-            self.rows[table] = place
+                self.shared.add(table)
+            tables.move(table, memory)
+            self.rows[table] = memory
 
     @torch.no_grad()
     def step(self) -> None:
+        """Update the rows that any rank touched, then clear the list of touched rows."""
         for table, rows, gradient in self._touched():
-            both, width = self.rows[table], gradient.shape[1]
-            mine = both.index_select(0, rows)
-            weight, state = mine[:, :width], mine[:, width:]
+            memory, width = self.rows[table], gradient.shape[1]
+            updated = memory.index_select(0, rows)
+            weight, state = updated[:, :width], updated[:, width:]
             if self.regularisation and table in self.tables.vocabulary:
                 n = self.examples[self.tables.vocabulary[table]].index_select(0, rows)
                 gradient = gradient.addcdiv(
                     weight, n.clamp(min=1)[:, None], value=self.regularisation
                 )
             self.rule.update(weight, gradient, state, self.lr)
-            both.index_copy_(0, rows, mine)
+            memory.index_copy_(0, rows, updated)
         self.tables.touched = []
         shared_barrier()
 
     def _touched(self) -> list[tuple[str, Tensor, Tensor]]:
-        """Of each table, the distinct rows that any rank touched, and their gradients' sums.
+        """Return per table the touched rows of all ranks, distinct, with summed gradients.
 
-        Of a table that the ranks hold in common, this rank's share of the rows.
+        For a shared table, return this rank's partition of the rows.
         """
         touched = self.tables.touched
         names, rows = [t.table for t in touched], [t.rows for t in touched]
         gradients = [t.leaf.grad for t in touched if t.leaf.grad is not None]
         if world_size() == 1:
             return list(zip(names, rows, gradients, strict=True))
-        parts, found = all_gather_jagged(rows + gradients), []
+        parts, updates = all_gather_jagged(rows + gradients), []
         for name, *of_ranks in zip(names, parts, parts[len(names) :], strict=False):
-            if name in self.common:
+            if name in self.shared:
                 shares = row_partition(of_ranks[0], len(self.rows[name]), rank(), world_size())
                 of_ranks = [[part[n] for part, n in zip(p, shares, strict=True)] for p in of_ranks]
-            found.append((name, *_summed(*map(torch.cat, of_ranks))))
-        return found
+            updates.append((name, *_summed(*map(torch.cat, of_ranks))))
+        return updates
 
 
 def row_partition(rows: list[Tensor], size: int, number: int, of: int) -> list[slice]:
-    """Which of each rank's rows ([U], ascending, below ``size``) rank ``number`` is to update.
+    """Return which of each rank's rows ([U], ascending, below ``size``) rank ``number`` updates.
 
-    What one rank updates no other is. The means of the ranks' quantiles part the rows, so all have
-    about as many, however rows are drawn.
+    Partitions are disjoint. The edges are the means of the ranks' quantiles, so all partitions have
+    about equal rows, whatever the distribution of the ids.
     """
-    filled = [r for r in rows if len(r)]
+    non_empty = [r for r in rows if len(r)]
 
     def edge(n: int) -> int:
         if n in (0, of):
             return size * n // of
-        return sum(int(r[len(r) * n // of]) for r in filled) // max(len(filled), 1)
+        return sum(int(r[len(r) * n // of]) for r in non_empty) // max(len(non_empty), 1)
 
     edges = torch.tensor([edge(number), edge(number + 1)])
     return [slice(*torch.searchsorted(r, edges).tolist()) for r in rows]
 
 
 def _summed(rows: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows, ascending, and their gradients' sums; equal rows add up in their order."""
+    """Return the distinct rows, ascending, and their summed gradients, added in rank order."""
     if rows.is_cuda:
         order = torch.argsort(rows, stable=True)
-    else:  # numpy's merges lists that ascend already, in a seventh of the time
+    else:  # numpy's stable sort merges ascending lists, in a seventh of the time
         order = torch.from_numpy(np.argsort(rows.numpy(), kind="stable"))
     ascending = rows.index_select(0, order)
     starts = segment_starts(ascending)

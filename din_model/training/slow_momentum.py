@@ -1,8 +1,8 @@
-"""Ranks that train the dense layers by themselves, and meet every so many steps.
+"""Local SGD: ranks train the dense layers independently and average them periodically.
 
-Local SGD with slow momentum (arXiv 1910.00643, algorithm 1): every ``slowmo_freq`` steps the ranks'
-parameters are averaged, and the way that their average has come since is the gradient of one step
-of momentum. torchdistx's where it can be imported and can run, on GPUs; else on torch alone.
+With slow momentum (arXiv 1910.00643, algorithm 1): every ``slowmo_freq`` steps the parameters are
+averaged over the ranks, and the distance moved since the last average is the gradient of one step
+of momentum. Uses torchdistx's class if it can be imported and runs (GPUs only), else torch.
 """
 
 import torch
@@ -13,12 +13,12 @@ from din_model.distributed.collectives import all_reduce, world_size
 
 try:
     from torchdistx.slowmo.slowmo_optimizer import SlowMomentumOptimizer as OnGPUs
-except ImportError:  # see README: it cannot be a requirement
+except ImportError:  # it cannot be a requirement, see docs/running.md
     OnGPUs = None
 
 
 class SlowMomentumOptimizer:
-    """The steps of a base optimizer, with a slow one over all ranks after ``slowmo_freq`` each."""
+    """A base optimizer, with a slow step over all ranks after every ``slowmo_freq`` steps."""
 
     def __init__(
         self,
@@ -40,19 +40,20 @@ class SlowMomentumOptimizer:
 
     @torch.no_grad()
     def step(self) -> None:
+        """Take a step of the base optimizer and, when due, the slow step."""
         self.base.step()
         steps, before, momentum = (self.slow[name] for name in ("steps", "before", "momentum"))
         steps += 1
         if steps % self.every == 0 and (rate := self.param_groups[0]["lr"]) > 0:
             average(self.parameters)
-            way = (before - parameters_to_vector(self.parameters)) / rate
-            momentum.mul_(self.factor).add_(way)
+            distance = (before - parameters_to_vector(self.parameters)) / rate
+            momentum.mul_(self.factor).add_(distance)
             before.sub_(momentum, alpha=self.lr * rate)
             vector_to_parameters(before.clone(), self.parameters)
 
 
 def slow_momentum(base: torch.optim.Optimizer, every: int) -> SlowMomentumOptimizer:
-    """The base optimizer's steps, with slow momentum every so many, by whoever can."""
+    """Wrap the base optimizer in the available implementation of slow momentum."""
     if OnGPUs is not None and torch.cuda.is_available():
         return OnGPUs(base, slowmo_freq=every)
     return SlowMomentumOptimizer(base, every)

@@ -1,4 +1,4 @@
-"""The training step; the same code on one process and on many ranks."""
+"""The training step, equal on one process and on many ranks."""
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,13 @@ from din_model.training.slow_momentum import SlowMomentumOptimizer, average, slo
 class Trainer:
     """A model with its two optimizers.
 
-    Torch's own for dense parameters, RowOptimizer for touched rows; both get the gradient of the
-    mean loss over the *global* rows of a step, however these lie on the ranks.
+    Torch's optimizer updates the dense parameters, RowOptimizer the touched rows. Both use the
+    gradient of the mean loss over the *global* rows of a step, however these are distributed over
+    the ranks.
     """
 
     def __init__(self, model: DIN, config: TrainConfig, examples: dict[str, Tensor]) -> None:
-        """``examples``: n_j of each row; see din_model.modules.embeddings.examples_of_rows."""
+        """``examples``: n_j of each row; see modules.embeddings.examples_of_rows."""
         keep_freed_blocks()
         self.model = model
         for module in model.modules():
@@ -39,10 +40,11 @@ class Trainer:
 
     @property
     def device(self) -> torch.device:
+        """The device of the model."""
         return next(self.model.parameters()).device
 
     def set_rate(self, share: float) -> float:
-        """Set both learning rates to a share of the configured ones; return the dense one's."""
+        """Set both learning rates to a share of the configured ones; return the dense rate."""
         self.rows.lr = self.rows_rate * share
         for group in self.dense.param_groups:
             group["lr"] = self.rate * share
@@ -50,25 +52,22 @@ class Trainer:
 
     @property
     def rank_local(self) -> bool:
-        """Whether this rank's state differs from the others'."""
+        """Whether the state of this rank differs from that of the others."""
         return self.local_sgd_period > 0 or self.model.tables.shards is not None
 
     def state(self) -> dict[str, Tensor]:
-        """What a training goes on from: weights and statistics, rows, the dense optimizer's state.
-
-        The tensors are the live ones.
-        """
-        found = {f"rows.{name}": t for name, t in self.rows.rows.items()}
+        """Return the live tensors to resume from: weights, statistics, rows, optimizer state."""
+        tensors = {f"rows.{name}": t for name, t in self.rows.rows.items()}
         for name, tensor in self.model.state_dict().items():
             if not name.startswith("tables."):
-                found[f"model.{name}"] = tensor
+                tensors[f"model.{name}"] = tensor
         for name, p in self.model.named_parameters():
-            found |= {f"dense.{name}:{key}": t for key, t in self.dense.state[p].items()}
-        return found | {f"slow.{n}": t for n, t in getattr(self.dense, "slow", {}).items()}
+            tensors |= {f"dense.{name}:{key}": t for key, t in self.dense.state[p].items()}
+        return tensors | {f"slow.{n}": t for n, t in getattr(self.dense, "slow", {}).items()}
 
     @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what ``state`` returned."""
+        """Copy in what ``state`` returned."""
         for name, p in self.model.named_parameters():
             keys = (n.partition(":")[2] for n in state if n.startswith(f"dense.{name}:"))
             self.dense.state[p] = {key: state[f"dense.{name}:{key}"] for key in keys}
@@ -76,7 +75,7 @@ class Trainer:
             tensor.copy_(state[name])
 
     def synchronize(self) -> None:
-        """See to it that all ranks have the same dense layers."""
+        """Average the dense layers over the ranks, if they train independently."""
         if self.local_sgd_period:
             average(list(self.model.parameters()))
 
@@ -84,8 +83,8 @@ class Trainer:
         """Take one step; return this rank's share of the global mean loss."""
         self.model.train()
         logits = self.model(batch)
-        each = F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none")
-        loss = (each * batch.weight).sum() / global_rows
+        losses = F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none")
+        loss = (losses * batch.weight).sum() / global_rows
         self.dense.zero_grad()
         loss.backward()
         if not self.local_sgd_period:

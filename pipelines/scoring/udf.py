@@ -54,7 +54,7 @@ class Task:
 
 
 def score_batches(
-    batches: Batches, model: DIN, facts: ModelMetadata, task: Task
+    batches: Batches, model: DIN, metadata: ModelMetadata, task: Task
 ) -> Iterator[pa.RecordBatch]:
     """Score a task's stream; each user's candidates come out best first, with their rank."""
     for table in whole_groups(batches):
@@ -64,7 +64,7 @@ def score_batches(
             histories, history_of = _histories(state, candidates, model.spec, task.cutoff)
             parts = [
                 _score_part(
-                    model, facts, candidates.slice(start, ROWS_AT_ONCE), histories,
+                    model, metadata, candidates.slice(start, ROWS_AT_ONCE), histories,
                     history_of[start : start + ROWS_AT_ONCE], task,
                 )
                 for start in range(0, len(candidates), ROWS_AT_ONCE)
@@ -119,7 +119,7 @@ def _visible(state: pa.Table, history: History, cutoff: int) -> Ranges:
 
 @torch.inference_mode()
 def _score_part(
-    model: DIN, facts: ModelMetadata, candidates: pa.Table, ranges: list[Ranges], history_of: NDArray[Any],
+    model: DIN, metadata: ModelMetadata, candidates: pa.Table, ranges: list[Ranges], history_of: NDArray[Any],
     task: Task,
 ) -> pa.Table:  # fmt: skip
     spec = model.spec
@@ -139,7 +139,7 @@ def _score_part(
         GROUP: candidates.column(GROUP),
         USER: candidates.column(USER),
         ITEM: candidates.column(ITEM),
-        "score": pa.array(facts.probability(logits).numpy()),
+        "score": pa.array(metadata.probability(logits).numpy()),
         "history_length": pa.array(np.asarray(length, np.int32)),
         "unknown_user": pa.array(columns[spec.user] == UNKNOWN),
         "unknown_item": pa.array(columns[spec.item] == UNKNOWN),

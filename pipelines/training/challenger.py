@@ -132,22 +132,22 @@ def _prepare(
         if v in training_set.spec.dimensions
     }
     numbers = {f.vocabulary for f in training_set.spec.features if f.type == "number"}
-    row_of = {
+    id_to_row = {
         v: assign_rows(
             np.full_like(n, config.min_count) if v in numbers else n,
             config.min_count,
-            older.tables.row_of(v) if older else None,
+            older.tables.id_to_row(v) if older else None,
         )
         for v, n in examples.items()
     }
     model = new_model(
-        training_set.spec, config.model, row_of, config.seed, device(), config.sharding
+        training_set.spec, config.model, id_to_row, config.seed, device(), config.sharding
     )
     if older is not None:
         item, like = training_set.spec[training_set.spec.item].vocabulary, config.new_item_init_from
         groups = {item: torch.from_numpy(training_set.values_of_items(store, like))} if like else {}
         copy_into(model, older, groups)
-    n_j = {v: examples_of_rows(n, row_of[v]).to(device()) for v, n in examples.items()}
+    n_j = {v: examples_of_rows(n, id_to_row[v]).to(device()) for v, n in examples.items()}
     return model, n_j
 
 

@@ -51,9 +51,9 @@ def some_batch(rows: int, seed: int = 0, empty: bool = False) -> Batch:
 
 def some_model(**config: object) -> DIN:
     rows = {"user": 20, "item": 30, "tags": 9}
-    row_of = {name: torch.arange(n, dtype=torch.int32) for name, n in rows.items()}
+    id_to_row = {name: torch.arange(n, dtype=torch.int32) for name, n in rows.items()}
     settings = {"attention": (8, 4), "tower": (10,)} | config
-    return new_model(small_spec(), ModelConfig(**settings), row_of, seed=3)  # type: ignore[arg-type]
+    return new_model(small_spec(), ModelConfig(**settings), id_to_row, seed=3)  # type: ignore[arg-type]
 
 
 def ones(model: DIN) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ def test_later_files_win_and_overrides_win_over_files(tmp_path):
 @pytest.mark.parametrize(("word", "message"), [
     ("model.encodr=din", r"unknown key 'model.encodr'; did you mean 'encoder'\?"),
     ("epochs=many", r"'epochs': .*got 'many'"),
-    ("epochs", "written key.sub=value"),
+    ("epochs", "write an override as key.sub=value"),
 ])  # fmt: skip
 def test_a_wrong_word_is_one_clear_line(word, message):
     with pytest.raises(InputError, match=message):

@@ -41,21 +41,27 @@ def test_a_spec_comes_back_from_json_as_it_was():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (with_features(Feature("item", "item", "int64", "item", 8)), "a column is named twice"),
-        ({"user": "item"}, "features.columns.item: the user column must be declared, side: user"),
-        ({"item": "nothing"}, "features.columns.nothing: the item column must be declared"),
-        ({"item": "tags"}, "features.columns.tags: the item column must be declared.*single"),
+        (with_features(Feature("item", "item", "int64", "item", 8)), "a column is declared twice"),
+        ({"user": "item"}, "features.columns.item: declare the user column with side: user"),
+        ({"item": "nothing"}, "features.columns.nothing: declare the item column"),
+        ({"item": "tags"}, "features.columns.tags: declare the item column .*not a list"),
         (with_features(Feature("label", "item", "string", "x", 4)), "label: this name is reserved"),
         (with_features(Feature("a__b", "item", "string", "x", 4)), "a__b: this name is reserved"),
-        (with_features(replace(HOUR, serving_default=None)), "hour: .*needs a serving_default"),
-        (with_features(replace(PRICE, boundaries=())), "price: boundaries or quantiles go with"),
-        (with_features(replace(PRICE, boundaries=(2.0, 2.0))), "price.boundaries: must rise"),
+        (with_features(replace(HOUR, serving_default=None)), "hour: .*set serving_default"),
+        (with_features(replace(PRICE, boundaries=())), "price: type: number needs boundaries"),
+        (with_features(replace(PRICE, boundaries=(2.0, 2.0))), "price.boundaries: must increase"),
         (with_features(Feature("x", "item", "string", "item", 8)), "shares the vocabulary 'item'"),
         (with_features(Feature("x", "item", "int64", "item", 9)), "shares the vocabulary 'item'"),
         (with_history(length=0), "history.kinds.clicks: length must be at least 1"),
         (with_history(fields={}), "name at least one field and the feature it mirrors"),
-        (with_history(fields={"item": "item", "t": "tags"}), "'tags' is no single item feature"),
-        (with_history(fields={"item": "item", "u": "user"}), "'user' is no single item feature"),
+        (
+            with_history(fields={"item": "item", "t": "tags"}),
+            "'tags' is not a single-valued item feature",
+        ),
+        (
+            with_history(fields={"item": "item", "u": "user"}),
+            "'user' is not a single-valued item feature",
+        ),
     ],
 )
 def test_a_contradiction_is_refused_by_the_name_of_its_key(changes, message):

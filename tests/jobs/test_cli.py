@@ -27,7 +27,7 @@ def test_options_and_words_stand_in_any_order(monkeypatch):
         ("--config nowhere.yaml", "nowhere.yaml: no such configuration file"),
         ("date=null", "--date is missing"),
         ("train.epochs=many", "'train.epochs'"),
-        ("train.epochs", "'train.epochs': an override is written key.sub=value"),
+        ("train.epochs", "'train.epochs': write an override as key.sub=value"),
     ],
 )
 def test_bad_input_ends_a_job_with_one_line_and_status_2(monkeypatch, capsys, words, message):

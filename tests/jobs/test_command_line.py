@@ -87,7 +87,7 @@ def test_every_job_runs_under_spark_submit(submitted):
     rolled = start(folder, [str(BIN / "spark-submit"), str(ROOT / "jobs" / "rollback.py")])
     assert rolled.returncode == 2
     # spark-submit passes both of its driver's streams on as one.
-    assert "error: 'din-demo' version 1 has no champion before it" in rolled.stdout
+    assert "error: 'din-demo' version 1 has no previous champion" in rolled.stdout
 
 
 @pytest.mark.slow

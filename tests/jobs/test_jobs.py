@@ -40,7 +40,7 @@ def test_rollback_moves_the_alias_back_or_says_why_not(nights, capsys):
     settings, _, champions = nights
     name, now = settings.tracking.model, versions.champion(settings.tracking.model)
     if len(set(champions)) == 1:
-        with pytest.raises(InputError, match="has no champion before it"):
+        with pytest.raises(InputError, match="has no previous champion"):
             rollback.run(settings, None)
         return
     rollback.run(settings, None)

@@ -223,7 +223,7 @@ def test_rollback_gives_the_title_back(nights):
     settings, _, champions = nights
     name, now = settings.tracking.model, versions.champion(settings.tracking.model)
     if len(set(champions)) == 1:
-        with pytest.raises(InputError, match="no champion before it"):
+        with pytest.raises(InputError, match="no previous champion"):
             versions.rollback(name)
     else:
         before, after = versions.rollback(name)

@@ -57,6 +57,7 @@ def write_much() -> None:
     FULL.write_text("x")
 
 
+@pytest.mark.slow
 def test_a_rank_without_room_says_so_where_even_the_store_is_full(tmp_path):
     (tmp_path / "store").write_text("no folder can be made here")
     ranks = LaunchConfig("torchrun", ranks=2)

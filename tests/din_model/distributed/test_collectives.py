@@ -36,7 +36,7 @@ def trained(columns, config, rows=ROWS):
     model = some_model(**config)
     counts = {t: torch.ones(len(model.tables.weight(t))) for t in ("user", "item", "tags")}
     trainer = Trainer(model, TrainConfig(regularisation=0.1), counts)
-    assert bool(trainer.rows.common) == (collectives._shared is not None)
+    assert bool(trainer.rows.shared) == (collectives._shared is not None)
     if collectives.rank() == 1:
         trainer.rows.rule = LATE
     for _ in range(2):

@@ -46,7 +46,7 @@ def test_a_shifted_histogram_is_that_of_the_published_scores():
 
 
 def test_what_is_no_probability_is_refused():
-    with pytest.raises(InputError, match="2 of 3 scores are no probability"):
+    with pytest.raises(InputError, match="2 of 3 scores are not probabilities"):
         drift.histogram(np.array([0.5, np.nan, 1.5]))
 
 

@@ -15,18 +15,18 @@ def test_rare_ids_share_the_unknown_row_and_old_rows_never_move():
 
 
 def test_ids_above_2_to_the_24_stay_distinct():
-    row_of = assign_rows(np.ones(2**24 + 4, np.int64), 1)
-    assert row_of[2**24 : 2**24 + 3].tolist() == [2**24, 2**24 + 1, 2**24 + 2]
+    id_to_row = assign_rows(np.ones(2**24 + 4, np.int64), 1)
+    assert id_to_row[2**24 : 2**24 + 3].tolist() == [2**24, 2**24 + 1, 2**24 + 2]
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_ids_above_2_to_the_24_read_their_own_rows(training):
     spec, ids = small_spec(), torch.arange(2**24 - 2, 2**24 + 4)
-    row_of = {name: torch.arange(9, dtype=torch.int32) for name in spec.dimensions}
+    id_to_row = {name: torch.arange(9, dtype=torch.int32) for name in spec.dimensions}
     items = spec[spec.item].vocabulary
     # Neighbours have rows apart, in a table that is small all the same.
-    row_of[items] = torch.arange(2**24 + 4, dtype=torch.int32) % 7
-    tables = EmbeddingTables(spec, row_of, item_bias=True).train(training)
+    id_to_row[items] = torch.arange(2**24 + 4, dtype=torch.int32) % 7
+    tables = EmbeddingTables(spec, id_to_row, item_bias=True).train(training)
     tables.reset_parameters(std=1.0)
     (found,) = tables([(items, ids)])
     assert torch.equal(found, tables.weight(items)[ids % 7])

@@ -30,7 +30,7 @@ STEPS, ROWS, RATE = 50, 64, 0.05
 SIZES = {"user": 20, "item": 30, "tags": 9}
 
 
-def row_of(vocabulary: str, more: int = 0) -> torch.Tensor:
+def id_to_row(vocabulary: str, more: int = 0) -> torch.Tensor:
     return torch.arange(SIZES[vocabulary] + more, dtype=torch.int32)
 
 
@@ -41,7 +41,7 @@ def trained(rule: str, engine: str):
         embedding_engine=engine,
     )  # fmt: skip
     rows, settings = (
-        {name: row_of(name) for name in SIZES},
+        {name: id_to_row(name) for name in SIZES},
         ModelConfig(attention=(8, 4), tower=(10,), wide=7),
     )
     model = new_model(small_spec(), settings, rows, 3, sharding=config.sharding)
@@ -82,7 +82,7 @@ def compare(rank, rule, folder):
         torch.save(model.eval()(batch), f"{folder}/{rank}.pt")
         torch.testing.assert_close(model(batch), whole.eval()(batch), atol=2e-3, rtol=1e-3)
     older, _ = load(Path(folder) / "model")
-    grown = {name: row_of(name, 7) for name in SIZES}
+    grown = {name: id_to_row(name, 7) for name in SIZES}
     begun = [
         new_model(small_spec(), older.config, grown, 9, sharding=sharding)
         for sharding in (None, (rule, RATE))

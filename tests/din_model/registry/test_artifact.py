@@ -56,7 +56,7 @@ def test_a_missing_or_torn_file_is_refused_by_its_folder(folder, name):
     whole = (folder / name).read_bytes()
     for damage in (lambda p: p.write_bytes(whole[: len(whole) // 2]), lambda p: p.unlink()):
         damage(folder / name)
-        with pytest.raises(InputError, match=f"{folder.name}: no DIN model"):
+        with pytest.raises(InputError, match=f"{folder.name}: not a DIN model"):
             load(folder)
 
 

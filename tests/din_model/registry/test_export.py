@@ -69,9 +69,9 @@ def full_spec() -> FeatureSpec:
 def full_model(config: ModelConfig) -> DIN:
     """A model whose weights and statistics are all its own, and whose logits stay small."""
     spec = full_spec()
-    row_of = {name: torch.arange(IDS, dtype=torch.int32) for name in spec.dimensions}
-    row_of["user"][7:12] = 1  # too rare: they read the unknown row
-    model = new_model(spec, config, row_of, seed=3)
+    id_to_row = {name: torch.arange(IDS, dtype=torch.int32) for name in spec.dimensions}
+    id_to_row["user"][7:12] = 1  # too rare: they read the unknown row
+    model = new_model(spec, config, id_to_row, seed=3)
     drawn = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for name, weights in model.state_dict().items():
@@ -262,7 +262,7 @@ def test_an_earlier_export_is_replaced_whole(tmp_path, no_onnxscript):
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"is no earlier export .* set another export\.path"):
+    with pytest.raises(InputError, match=r"not an earlier export .* set another export\.path"):
         export(some_model().eval().requires_grad_(False), FACTS, "m", 1, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
     with pytest.raises(InputError, match=r"is no earlier export"):

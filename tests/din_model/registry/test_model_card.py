@@ -30,7 +30,7 @@ def tables(card: str) -> list[list[list[str]]]:
 def test_it_tells_the_data_the_metrics_and_how_to_score():
     card = model_card("din", 7, some_model(), FACTS, "2026-11-22")
     for part in (
-        "# din, version 7\n", "trained through 2026-11-21: 1,200 rows in all epochs, of 2 dates",
+        "# din, version 7\n", "trained through 2026-11-21: 1,200 rows over all epochs, from 2 dates",
         "judged on 2026-11-22", "`f00`", "--model 7", '"models:/din/7"',
     ):  # fmt: skip
         assert part in card
@@ -44,7 +44,7 @@ def test_it_tells_the_data_the_metrics_and_how_to_score():
 
 def test_a_version_that_nothing_has_judged_says_so():
     card = model_card("din", 7, some_model(), replace(FACTS, metrics={}), "")
-    assert "judged on nothing" in card
+    assert "evaluated on no date" in card
     assert "None: it was not judged." in card
     assert len(tables(card)) == 2
 
@@ -52,4 +52,4 @@ def test_a_version_that_nothing_has_judged_says_so():
 @pytest.mark.parametrize(("shift", "told"), [(0.0, False), (-2.0, True)])
 def test_scores_moved_to_a_known_click_rate_are_said_to_be(shift, told):
     card = model_card("din", 7, some_model(), replace(FACTS, logit_shift=shift), "2026-11-22")
-    assert ("at the click rate that was set for drawn negatives" in card) is told
+    assert ("at the click rate configured for sampled negatives" in card) is told

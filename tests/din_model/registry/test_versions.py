@@ -32,7 +32,7 @@ def test_the_title_moves_and_comes_back_step_by_step(name):
         assert versions.champion(name) == version
     assert versions.rollback(name) == (3, 2)
     assert versions.rollback(name) == (2, 1)
-    with pytest.raises(InputError, match="'m' version 1 has no champion before it"):
+    with pytest.raises(InputError, match="'m' version 1 has no previous champion"):
         versions.rollback(name)
     assert versions.champion(name) == 1
 
@@ -65,7 +65,7 @@ def test_a_version_is_described_by_its_card_as_far_as_a_server_has_room(name):
         versions.describe(name, 3, card)
     described = versions.mlflow.MlflowClient().get_model_version(name, "3").description
     assert len(described) <= 5000
-    assert described.endswith("8 |\n\n… model_card.md of the run has it all")
+    assert described.endswith("8 |\n\n… see model_card.md of the run")
     assert versions.mlflow.artifacts.load_text(f"runs:/{run}/model_card.md") == card
 
 
@@ -76,7 +76,7 @@ def test_a_password_in_the_address_is_not_told(name, monkeypatch):
 
 
 def test_a_password_in_the_configuration_is_refused_and_not_repeated():
-    with pytest.raises(InputError, match=r"^tracking\.uri holds a password: take it out, [^:]*$"):
+    with pytest.raises(InputError, match=r"^tracking\.uri contains a password: remove it, [^:]*$"):
         load(TrackingConfig, [], ["uri=https://somebody:secret@host"])
     load(TrackingConfig, [], ["uri=https://somebody:${PASSWORD}@host"])
 

@@ -45,9 +45,9 @@ def trained(folder, name, config, die_after=None):
     checkpoints = Checkpoints(f"file://{folder}/{name}", config.checkpoint_every)
     for end in (die_after, None):
         sizes = {"user": 20, "item": 30, "tags": 9}
-        row_of = {n: torch.arange(size, dtype=torch.int32) for n, size in sizes.items()}
+        id_to_row = {n: torch.arange(size, dtype=torch.int32) for n, size in sizes.items()}
         settings = ModelConfig(attention=(8, 4), tower=(10,))
-        model = new_model(small_spec(), settings, row_of, 3, sharding=config.sharding)
+        model = new_model(small_spec(), settings, id_to_row, 3, sharding=config.sharding)
         trainer, reader = Trainer(model, config, ones(model)), reader_of(folder, seed=5)
         last = File(f"file://{folder}/{len(FILES)}.parquet", LATER)
         later = Loader([last], small_spec(), 16) if config.patience else None
@@ -133,7 +133,7 @@ def test_another_number_of_ranks_is_refused(tmp_path, monkeypatch):
     checkpoints = Checkpoints(f"file://{tmp_path}/c", 1)
     checkpoints.save({"w": torch.zeros(1)}, TrainState(), own=False)
     monkeypatch.setattr("din_model.training.checkpoint.world_size", lambda: 3)
-    with pytest.raises(InputError, match="of 1 ranks, and these are 3"):
+    with pytest.raises(InputError, match="written by 1 ranks, but this training has 3"):
         checkpoints.load(own=False)
 
 

@@ -155,5 +155,5 @@ def test_half_a_cosine_takes_the_learning_rate_from_all_to_nothing(tmp_path):
     steps = np.arange(40)
     expected = config.learning_rate * (1 + np.cos(np.pi * steps / 40)) / 2
     assert rates == pytest.approx(expected.tolist())
-    with pytest.raises(ValueError, match="plateau looks at later days: set patience"):
+    with pytest.raises(ValueError, match="plateau needs a validation day: set patience"):
         TrainConfig(schedule="plateau")

@@ -13,9 +13,9 @@ from tests.din_model.conftest import some_batch, some_model
 
 def test_a_model_goes_on_from_an_older_one_with_new_rows_as_its_unknown_row():
     older = some_model()
-    row_of = {name: older.tables.row_of(name) for name in ("user", "item", "tags")}
-    row_of["item"] = torch.arange(35, dtype=torch.int32)
-    model = new_model(older.spec, older.config, row_of, seed=9)
+    id_to_row = {name: older.tables.id_to_row(name) for name in ("user", "item", "tags")}
+    id_to_row["item"] = torch.arange(35, dtype=torch.int32)
+    model = new_model(older.spec, older.config, id_to_row, seed=9)
     copy_into(model, older)
     weight, before = model.tables.weight("item"), older.tables.weight("item")
     assert torch.equal(weight[:30], before)
@@ -27,20 +27,20 @@ def test_a_model_goes_on_from_an_older_one_with_new_rows_as_its_unknown_row():
 def test_a_model_of_other_layers_is_no_start():
     older = some_model()
     config = replace(older.config, tower=(11,))
-    row_of = {name: older.tables.row_of(name) for name in ("user", "item", "tags")}
+    id_to_row = {name: older.tables.id_to_row(name) for name in ("user", "item", "tags")}
     with pytest.raises(InputError, match=r"train\.start: champion needs"):
-        copy_into(new_model(older.spec, config, row_of, seed=9), older)
+        copy_into(new_model(older.spec, config, id_to_row, seed=9), older)
 
 
 def test_a_new_row_starts_as_the_mean_of_its_group():
     older = some_model()
-    row_of = {name: older.tables.row_of(name) for name in ("user", "item", "tags")}
+    id_to_row = {name: older.tables.id_to_row(name) for name in ("user", "item", "tags")}
     # Ids 30 to 33 are new: two of group 3, one of a group that has no older row, one of none.
-    row_of["item"] = torch.arange(34, dtype=torch.int32)
+    id_to_row["item"] = torch.arange(34, dtype=torch.int32)
     groups = torch.zeros(34, dtype=torch.int64)
     groups[[4, 9, 1, 30, 31]] = 3  # the unknown row is nobody's kin
     groups[32] = 5
-    model = new_model(older.spec, older.config, row_of, seed=9)
+    model = new_model(older.spec, older.config, id_to_row, seed=9)
     copy_into(model, older, {"item": groups})
     for table in ("item", "item_bias"):
         weight, before = model.tables.weight(table), older.tables.weight(table)

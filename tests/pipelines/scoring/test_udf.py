@@ -44,12 +44,12 @@ Rows = list[dict[str, object]]
 
 
 def model(encoder: str = "din") -> DIN:
-    row_of = {
+    id_to_row = {
         n: torch.arange(k, dtype=torch.int32)
         for n, k in (("user", 9), ("item", ITEMS), ("tags", 9))
     }
     config = ModelConfig(encoder, attention=(8, 4), tower=(10,), wide=50)  # type: ignore[arg-type]
-    made = new_model(SPEC, config, row_of, seed=3)
+    made = new_model(SPEC, config, id_to_row, seed=3)
     with torch.no_grad():
         for name in made.tables.sizes:
             made.tables.weight(name).normal_(generator=torch.Generator().manual_seed(1))

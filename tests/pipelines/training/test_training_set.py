@@ -38,5 +38,5 @@ def test_a_window_without_days_and_a_day_that_is_not_built_name_the_way_out(tmp_
 
 @pytest.mark.parametrize("split", [BY_DATE, SplitConfig(by="last_position")])
 def test_patience_needs_a_day_to_stop_by(tmp_path, split):
-    with pytest.raises(InputError, match=r"train\.patience: the training_set's last day tells"):
+    with pytest.raises(InputError, match=r"train\.patience: the window's last day tells"):
         open_training_set(Store(str(tmp_path)), [date(2026, 11, 21)], split, DAY, patience=2)
