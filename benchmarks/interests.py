@@ -65,7 +65,7 @@ def compare(interests: int, dimensions: list[int], seeds: list[int]) -> tuple[pl
     training_set = open_training_set(store, days, settings.split, settings.date)
     cells, *_ = run_grid(
         store, training_set, settings.train, settings.compare,
-        lambda name: nullcontext(), lambda numbers: None,
+        lambda _: nullcontext(), lambda _: None,
     )  # fmt: skip
     return mean_of_seeds(cells, "auc"), truth(store, training_set)
 

@@ -41,7 +41,7 @@ from din_model.registry import artifact, tracking, versions
 from din_model.registry.tracking import TrackingConfig
 from pipelines.ingest.logs import Logs
 from pipelines.ingest.sources import Source, SourcesConfig, start_of
-from pipelines.scoring.score_date import SCORES, ScoreConfig, score_day
+from pipelines.scoring.score_date import SCORES, ModelVersion, ScoreConfig, score_day
 from pipelines.scoring.udf import GROUP, IS_STATE, ITEM, USER, Task, score_batches
 from pipelines.session import spark_session
 from pipelines.store.store import Store
@@ -132,7 +132,8 @@ def the_job(spark: SparkSession, store: Store, plain: Path, version: int) -> flo
             store.fs.rm(f"{store.base}/{name}", recursive=True)
     start = time.perf_counter()
     with tracking.run("score", {}, {}):
-        score_day(Logs(spark, sources, SPEC, None), store, MODEL, version, ScoreConfig(), DAY)
+        logs = Logs(spark, sources, SPEC, None)
+        score_day(logs, store, ModelVersion(MODEL, version), ScoreConfig(), DAY)
     return time.perf_counter() - start
 
 

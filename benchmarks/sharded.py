@@ -1,4 +1,4 @@
-"""Train with a table of 20 million rows of 16 numbers row_partition out over two ranks: memory and speed.
+"""Measure training with a table of 20 million x 16, partitioned over two ranks: memory and speed.
 
     python -m benchmarks.sharded [--items 20000000] [--ranks 2] [--steps 50]
 

@@ -23,8 +23,8 @@ from pipelines.examples.split import SplitConfig
 from pipelines.examples.tracked_build import tracked_build
 from pipelines.failures import one_line
 from pipelines.ingest.logs import Logs
+from pipelines.ingest.simulation import GenerateConfig
 from pipelines.ingest.sources import SourcesConfig
-from pipelines.ingest.synthetic import GenerateConfig
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.score_date import ScoreConfig
 from pipelines.session import spark_session

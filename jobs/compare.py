@@ -2,9 +2,9 @@
 
     python -m jobs.compare --config conf/datasets/beauty.yaml [compare.dimensions=[4,8,16,32] …]
 
-Builds what is not built of the date and the training set before it, trains every cell of
-compare.encoders x dimensions x seeds on the training set, judges it on the date, and logs it as a run
-nested in one; nothing is registered. The report (report.html and report.md) lies in compare.report.
+Builds the dates that are missing, trains every cell of compare.encoders x dimensions x seeds on the
+training set, evaluates it on the date, and logs it as a nested run. Nothing is registered. The
+report (report.html and report.md) is written to compare.report.
 """
 
 from datetime import date

@@ -26,7 +26,7 @@ from pipelines.reports.explanation import explain_user
 from pipelines.reports.nightly import NightSummary, publish_report
 from pipelines.reports.terminal import print_night
 from pipelines.scoring.guards import Breach
-from pipelines.scoring.score_date import score_day
+from pipelines.scoring.score_date import ModelVersion, score_day
 from pipelines.sensor import await_logs
 from pipelines.spec import feature_spec
 from pipelines.store.store import Store
@@ -76,8 +76,9 @@ def score_and_report(
     )  # fmt: skip
     try:
         scores = score_day(
-            logs, store, model, decision.version, settings.score, day + DAY, settings.candidates
-        )
+            logs, store, ModelVersion(model, decision.version), settings.score, day + DAY,
+            settings.candidates,
+        )  # fmt: skip
     except Breach as breach:
         report(logs, store, summary(breach.held, explained=None, breach=str(breach)), day)
         raise

@@ -16,7 +16,7 @@ from din_model.config import to_dict
 from din_model.console import console
 from din_model.registry import tracking, versions
 from jobs.cli import Settings, main
-from pipelines.scoring.score_date import score_day
+from pipelines.scoring.score_date import ModelVersion, score_day
 from pipelines.scoring.skew_check import replay
 
 
@@ -29,8 +29,8 @@ def run(settings: Settings, day: date) -> None:
     look = tracking.connect(settings.tracking, store.url)
     with tracking.run(f"score {day}", {"job": "score"}, to_dict(settings)):
         version = versions.resolve(settings.tracking.model, settings.score.model)
-        name, rules = settings.tracking.model, settings.candidates
-        manifest = score_day(logs, store, name, version, settings.score, day, rules)
+        model = ModelVersion(settings.tracking.model, version)
+        manifest = score_day(logs, store, model, settings.score, day, settings.candidates)
     console.print(
         f"  published {manifest.id}, {manifest.rows:,} scores by version {version}; {look}"
     )

@@ -1,4 +1,4 @@
-"""What ended a job, as the one line that a person can act on; what is not told here is a bug."""
+"""Turns the error that ended a job into one line for a person; any other error is a bug."""
 
 import re
 
@@ -16,40 +16,40 @@ UNREADABLE = (
     re.compile(r"(?P<why>Could not read footer) for file: FileStatus\{path=(?P<file>[^;]+);"),
     re.compile(r"(?P<why>Encountered error while reading) file (?P<file>\S+?)\. "),
 )
-"""What Spark says of a Parquet file that it cannot read, at various depths of its trace."""
+"""Spark's messages about a Parquet file that it cannot read, at various depths of its trace."""
 NAMELESS = re.compile(r"corrupted file: .*|can not read class org\.apache\.parquet.*")
-"""What it says of one where it does not say which."""
+"""Its messages that do not name the file."""
 
 
 def one_line(error: Exception) -> str | None:
-    """The message for a person, also of what happened on an executor or a rank; None: a bug."""
+    """Return the message for a person, also from an executor or a rank; None for a bug."""
     if isinstance(error, TrackingError):
         return f"tracking: {str(error).splitlines()[0]}"
-    mendable = error if isinstance(error, InputError) else of_the_machine(error)
-    if mendable is None and (found := ON_AN_EXECUTOR.search(str(error))):
-        return found[1]
-    return str(mendable) if mendable else None
+    fixable = error if isinstance(error, InputError) else machine_failure(error)
+    if fixable is None and (match := ON_AN_EXECUTOR.search(str(error))):
+        return match[1]
+    return str(fixable) if fixable else None
 
 
-def of_the_machine(error: Exception) -> InputError | None:
-    """What a machine lacked, or did to the job, whoever noticed it."""
+def machine_failure(error: Exception) -> InputError | None:
+    """Return the line for a full disk, a lost task or a damaged file; None for anything else."""
     text = str(error)
-    if found := FULL.search(text):
+    if match := FULL.search(text):
         return InputError(
-            f"{found[0]}: free some, on the store's disk and on Spark's (spark.local.dir), and run"
-            " the job again; what was published stands"
+            f"{match[0]}: free space on the store's disk and on Spark's (spark.local.dir), then run"
+            " the job again; published data is unchanged"
         )
-    if found := LOST.search(text):
-        return InputError(f"a Spark task was lost ({found[0]}): run the job again")
+    if match := LOST.search(text):
+        return InputError(f"a Spark task was lost ({match[0]}): run the job again")
     for pattern in UNREADABLE:
-        if found := pattern.search(text):
+        if match := pattern.search(text):
             return InputError(
-                f"{found['file']}: cannot be read ({found['why']}): it is damaged; get it again, or"
-                " if it is the store's build its date again"
+                f"{match['file']}: cannot be read ({match['why']}): replace the log file, or build"
+                " the date again if the file is in the store"
             )
-    if found := NAMELESS.search(text):
+    if match := NAMELESS.search(text):
         return InputError(
-            f"a Parquet file cannot be read ({found[0]}), and Spark does not say which: it is one"
-            " of the date's logs, or of the store's files; get it again, or build its date again"
+            f"a Parquet file cannot be read ({match[0]}); Spark does not name it: replace the"
+            " damaged log of the date, or build the date again"
         )
     return None

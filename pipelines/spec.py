@@ -1,6 +1,6 @@
-"""The ``features`` and ``history`` sections, and the FeatureSpec they amount to.
+"""The sections ``features`` and ``history``, and the FeatureSpec made from them.
 
-Only the build job comes here; every later job reads the spec that the build wrote.
+Only the build uses this; every later job reads the spec that the build wrote.
 """
 
 from dataclasses import dataclass, field
@@ -18,16 +18,18 @@ class ColumnConfig(Section):
     """One feature.
 
     Attributes:
-        side: whose attribute it is. ``context`` is known when the item is shown, not the night
-            before.
-        type: of its keys; ``number`` is put into buckets and has no vocabulary.
-        vocabulary: features that share one share ids and embedding table; null: the feature's name.
-        dimension: of the embedding; 0 keeps the column out of the model; null: features.dimension.
-        max_length: 0 for a single value, else a list of at most so many.
-        boundaries: of a number: bucket b holds values in [boundaries[b-1], boundaries[b]).
-        quantiles: of a number: so many buckets of about equal rows, whose boundaries the first
-            build finds and keeps.
-        serving_default: what scoring assumes where the candidates have no such column.
+        side: ``user``, ``item``, or ``context``, which is known only when the item is shown, not
+            the night before.
+        type: type of the keys; ``number`` is bucketised and has no vocabulary.
+        vocabulary: features with the same vocabulary share ids and the embedding table; null: the
+            feature's name.
+        dimension: embedding dimension; 0 keeps the column out of the model; null:
+            features.dimension.
+        max_length: 0 for a single value, else the maximum length of a list.
+        boundaries: for a number: bucket b holds values in [boundaries[b-1], boundaries[b]).
+        quantiles: for a number: this many buckets with about equal rows, whose boundaries the first
+            build computes and keeps.
+        serving_default: value that scoring uses if the candidates have no such column.
     """
 
     side: Literal["user", "item", "context"]
@@ -41,27 +43,27 @@ class ColumnConfig(Section):
 
     def __post_init__(self) -> None:
         if self.boundaries and self.quantiles:
-            raise ValueError("give boundaries or quantiles, not both")
+            raise ValueError("set boundaries or quantiles, not both")
 
 
 @dataclass(frozen=True)
 class FeaturesConfig(Section):
-    """Which columns of the logs the model reads, and which say who, what, when and whether.
+    """The columns of the logs that the model reads, and the columns of user, item, time and label.
 
     Attributes:
-        user: the feature that says who.
-        item: the feature that says what.
-        columns: the features by name.
-        time: the column of the moment; a timestamp, ISO text, or a whole number with ``time_unit``.
-        label: the column that flags clicks (0 or 1), where there is no ``sources.clicks``; of a log
-            of clicks alone ``1``, from its query.
-        weight: a column that each impression counts with; null: all alike.
-        reference: a score to compare with (yesterday's production model, or the truth of generated
-            logs); the model never sees it.
-        key: the columns that make an impression one: repeated keys are duplicates, and clicks of a
-            log of their own are matched by it.
-        dimension: of the embeddings that say nothing else.
-        time_zone: where a day begins; also of times written without one.
+        user: feature that identifies the user.
+        item: feature that identifies the item.
+        columns: features by name.
+        time: column of the time: a timestamp, ISO text, or a whole number with ``time_unit``.
+        label: column of the click flag (0 or 1), if there is no ``sources.clicks``; for a log of
+            positives only, ``1`` from its query.
+        weight: column of the weight of an impression; null: all equal.
+        reference: column of a score to compare with (yesterday's production model, or the true
+            probability of generated logs); the model never reads it.
+        key: columns that identify an impression: repeated keys are duplicates, and clicks in their
+            own log are matched by it.
+        dimension: embedding dimension of columns that set none.
+        time_zone: where a day begins, and the zone of times without one.
     """
 
     user: str
@@ -82,9 +84,9 @@ class KindConfig(Section):
 
     Attributes:
         fields: history field -> the candidate feature that it mirrors and shares a table with.
-        length: the newest so many are kept; null: history.length.
-        lag: how long after it happened a behaviour is known.
-        age: weigh behaviours by how long ago they happened, too.
+        length: number of newest behaviours to keep; null: history.length.
+        lag: how long after it happened a behaviour becomes known.
+        age: let the model weigh a behaviour by its age, too.
     """
 
     fields: dict[str, str]
@@ -95,14 +97,14 @@ class KindConfig(Section):
 
 @dataclass(frozen=True)
 class HistoryConfig(Section):
-    """What of the past an example shows.
+    """The past behaviours in an example.
 
     Attributes:
-        kinds: the kinds of behaviour by name.
-        cutoff: ``day`` shows what was known when the impression's date began, which is all that a
-            nightly job can know; ``impression`` what was known at its moment.
-        length: the newest so many behaviours are kept, where a kind says nothing else.
-        since: the first date of the logs: windows and cold builds start there. A source without
+        kinds: kinds of behaviour by name.
+        cutoff: ``day``: what was known when the impression's date began, which is all that a
+            nightly job can know; ``impression``: what was known at its time.
+        length: number of newest behaviours to keep, for kinds that set none.
+        since: first date of the logs, where training days and cold builds start. A source without
             ``{date}`` in its path is read from its beginning.
     """
 
@@ -113,15 +115,15 @@ class HistoryConfig(Section):
 
 
 def feature_spec(features: FeaturesConfig, history: HistoryConfig) -> FeatureSpec:
-    """Join the two sections into the contract.
+    """Make the FeatureSpec from the two sections.
 
     Raises:
-        InputError: a time zone that does not exist, or sections that contradict each other.
+        InputError: an unknown time zone, or sections that contradict each other.
     """
     try:
         ZoneInfo(features.time_zone)
     except (ZoneInfoNotFoundError, ValueError):
-        raise InputError(f"features.time_zone: no time zone {features.time_zone!r}") from None
+        raise InputError(f"features.time_zone: unknown time zone {features.time_zone!r}") from None
     return FeatureSpec(
         user=features.user,
         item=features.item,

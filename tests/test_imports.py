@@ -17,12 +17,13 @@ LAYERS = {
         {"evaluation"}, {"training"}, {"registry"},
     ],
     "pipelines": [
-        {"failures", "session", "spec"}, {"store"}, {"ingest"}, {"examples"}, {"training"},
+        {"failures", "hadoop", "session", "spec"},
+        {"store"}, {"ingest"}, {"examples"}, {"training"},
         {"sinks"}, {"scoring"}, {"reports"}, {"erasure", "sensor"},
     ],
     "jobs": [{"cli"}],
 }  # fmt: skip
-"""Packages and modules of each top-level package, from the bottom; the jobs themselves are on top."""
+"""Packages and modules of each top-level package, from the bottom; the jobs are on top."""
 
 TOPS = list(LAYERS)
 

@@ -1,7 +1,7 @@
-"""Boundaries of numeric features that are asked for as quantiles, found once and kept.
+"""Bucket boundaries of numeric features by quantiles, computed once and kept.
 
-They are part of the contract: the first build takes them from the first day of the logs, writes
-them into the FeatureSpec, and every later job reads them there.
+They are part of the contract: the first build computes them from the first day of the logs and
+writes them into the FeatureSpec, where every later job reads them.
 """
 
 from dataclasses import replace
@@ -22,17 +22,19 @@ def with_boundaries(logs: Logs, store: Store, day: date) -> Logs:
     """Return the logs with a spec whose quantile boundaries are filled in.
 
     Raises:
-        InputError: a feature has no value to take quantiles of.
+        InputError: a feature has no value.
     """
-    lacking = [f for f in logs.spec.features if f.quantiles]
-    if not lacking:
+    unbounded = [f for f in logs.spec.features if f.quantiles]
+    if not unbounded:
         return logs
     if dates := store.dates(STATE):
         built = FeatureSpec.from_json(store.require(STATE, dates[-1], "").facts["spec"])
-        kept = {f.name: f.boundaries for f in built.features if f.quantiles}
+        boundaries = {f.name: f.boundaries for f in built.features if f.quantiles}
     else:
-        kept = _measure(logs, lacking, day)
-    features = [replace(f, boundaries=kept.get(f.name, f.boundaries)) for f in logs.spec.features]
+        boundaries = _measure(logs, unbounded, day)
+    features = [
+        replace(f, boundaries=boundaries.get(f.name, f.boundaries)) for f in logs.spec.features
+    ]
     return replace(logs, spec=replace(logs.spec, features=tuple(features)))
 
 
@@ -40,7 +42,7 @@ def _measure(logs: Logs, features: list[Feature], day: date) -> dict[str, tuple[
     first = logs.since or day
     start = first if logs.sources.impressions.dated else None
     rows = logs.impressions(start, first).where("reason is null")
-    # Sampled by a hash, and exact on the sample: the same rows give the same boundaries.
+    # A hash sample with exact quantiles: the same rows give the same boundaries.
     share = max(1, rows.count() // SAMPLE)
     sample = rows.where(F.pmod(F.xxhash64("example_id"), F.lit(share)) == 0)
     columns = []
@@ -48,12 +50,12 @@ def _measure(logs: Logs, features: list[Feature], day: date) -> dict[str, tuple[
         cuts = [i / f.quantiles for i in range(1, f.quantiles)]
         value = F.when(~F.isnan(f.name), F.col(f.name))
         columns.append(F.percentile(value, F.array(*map(F.lit, cuts))).alias(f.name))
-    found = sample.agg(*columns).first()
-    assert found is not None
+    quantiles = sample.agg(*columns).first()
+    assert quantiles is not None
     for f in features:
-        if found[f.name] is None:
+        if quantiles[f.name] is None:
             raise InputError(
-                f"features.columns.{f.name}: no value on {first} to take quantiles of; give"
+                f"features.columns.{f.name}: no value on {first} to compute quantiles from: set"
                 " boundaries instead"
             )
-    return {f.name: tuple(sorted(set(found[f.name]))) for f in features}
+    return {f.name: tuple(sorted(set(quantiles[f.name]))) for f in features}

@@ -1,11 +1,12 @@
-"""Builds one date: raw logs -> vocabulary, examples(D), state(D) and their counts, each published.
+"""Builds one date: raw logs to vocabulary, examples(D), state(D) and counts of ids, each published.
 
-The order is the safety: what a later step needs is published before it, and the counts, which pin
-the examples they were taken from, come last. A date is built when they match; a job killed earlier
-leaves yesterday's answer standing and is simply run again.
+Each step publishes what later steps need. The counts, which pin the examples and the state, come
+last: a date is built if they match. A job killed earlier leaves the last published day and is run
+again.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from functools import reduce
 from typing import Any
@@ -17,15 +18,15 @@ from din_model.config import to_dict
 from din_model.console import console, stage
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, FeatureSpec
-from pipelines.examples import counts
-from pipelines.examples import data_quality as quality
+from pipelines.examples import counts, data_quality
 from pipelines.examples.data_quality import Numbers
 from pipelines.examples.negatives import with_negatives
 from pipelines.examples.publish import (
     EXAMPLES,
     HOLDOUT,
     BuildConfig,
-    publish_examples,
+    Publication,
+    join_and_publish,
     sample,
     unsampled_examples,
 )
@@ -39,7 +40,7 @@ from pipelines.store.store import Manifest, Store
 
 
 def is_built(store: Store, day: date) -> bool:
-    """Whether everything of a date is published and belongs together."""
+    """Return whether everything of a date is published and belongs together."""
     examples, counted = store.manifest(EXAMPLES, day), store.manifest(counts.NAME, day)
     state = store.manifest(STATE, day)
     if not (examples and counted and state):
@@ -50,7 +51,7 @@ def is_built(store: Store, day: date) -> bool:
 def is_current(
     logs: Logs, store: Store, config: BuildConfig, split: SplitConfig, day: date
 ) -> bool:
-    """Whether building a date again would read the same logs and state, and do the same to them."""
+    """Return whether a rebuild of a date would read the same logs, state and settings."""
     if not is_built(store, day):
         return False
     parent, first = _parent(store, logs.spec, day)
@@ -66,174 +67,278 @@ def build_day(
     config: BuildConfig,
     split: SplitConfig,
     day: date,
-    log: Callable[[Numbers], None] = lambda numbers: None,
+    log: Callable[[Numbers], None] = lambda _: None,
 ) -> Manifest:
     """Build and publish one date; return the manifest of its examples.
 
-    ``log`` is told the day's numbers before they are judged.
+    Args:
+        logs: the sources and the spec.
+        store: where it is published.
+        config: how examples are built.
+        split: which rows are held out.
+        day: the date.
+        log: called with the numbers of the day before they are validated.
 
     Raises:
-        InputError: what the logs lack, too many broken rows, numbers out of bounds, or counts that
-            do not reconcile; another job that is building in the store.
+        InputError: the logs lack something, too many broken rows, numbers out of bounds, counts
+            that do not add up, or another job that is building in the store.
     """
     with store.sole_writer():
-        return _build_day(logs, store, config, split, day, log)
+        return _build_day(_Job(logs, store, config, split, day, log))
 
 
-def _build_day(
-    logs: Logs, store: Store, config: BuildConfig, split: SplitConfig, day: date,
-    log: Callable[[Numbers], None],
-) -> Manifest:  # fmt: skip
-    spark, spec = logs.spark, logs.spec
+@dataclass(frozen=True)
+class _Job:
+    """What every step of a build needs."""
+
+    logs: Logs
+    store: Store
+    config: BuildConfig
+    split: SplitConfig
+    day: date
+    log: Callable[[Numbers], None]
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The contract of the build."""
+        return self.logs.spec
+
+
+@dataclass(frozen=True)
+class _RawDay:
+    """The logs of a day, good and broken rows together, cached."""
+
+    impressions: DataFrame
+    behaviours: DataFrame
+    clicks: DataFrame | None
+    funnel: dict[str, dict[str, int]]  # source -> rows by reason
+    numbers: Numbers
+    inputs: dict[str, Any]  # fingerprint of the log files
+
+    @property
+    def marked(self) -> dict[str, DataFrame]:
+        """Rows by source."""
+        frames = {"impressions": self.impressions, "behaviours": self.behaviours}
+        return frames if self.clicks is None else frames | {"clicks": self.clicks}
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """The vocabulary as grown by the day."""
+
+    table: DataFrame  # (vocabulary, key, id)
+    part: Manifest
+    next_id: dict[str, int]
+
+    @property
+    def numbers(self) -> Numbers:
+        """New keys and size of each vocabulary."""
+        new = {f"vocabulary.{n}.new": self.part.facts["new"].get(n, 0) for n in self.next_id}
+        return new | {f"vocabulary.{n}.size": i - FIRST_ID for n, i in self.next_id.items()}
+
+
+def _build_day(job: _Job) -> Manifest:
+    spark, spec, store, day = job.logs.spark, job.spec, job.store, job.day
     parent, first = _parent(store, spec, day)
-    facts = _origin(logs, parent, config, split)
-
-    with stage(f"{day} read logs") as report:
-        shown, done = logs.impressions(split.since(day), day), logs.behaviours(first, day)
-        facts["inputs"] = fingerprint(spark, [shown, done])
-        shown.persist(), done.persist()
-        marked = {"impressions": shown, "behaviours": done}
-        if logs.sources.clicks:
-            known = store.manifest(EXAMPLES, day - DAY) is not None
-            before = store.read(spark, [unsampled_examples(store, day - DAY)]) if known else None
-            marked["clicks"] = logs.clicks_accounted(day, good(shown), before)
-        counted, numbers = quality.of_impressions(shown, spec, day)
-        others = {name: reasons(rows) for name, rows in marked.items() if rows is not shown}
-        funnel = {"impressions": counted} | others
-        report.rows = sum(funnel["impressions"].values())
-        report.note = quarantined(funnel)
-    quarantine(store, day, marked, funnel, config.max_broken)
-    facts["funnel"] = funnel
+    raw = _read_logs(job, first)
+    quarantine(store, day, raw.marked, raw.funnel, job.config.max_broken)
     last = store.before(EXAMPLES, day)
-    log(numbers)
-    quality.validate(numbers, config.quality, last, day, whole=False)
-
-    with stage(f"{day} vocabulary") as report:
-        keys = [keys_of(good(shown), spec.features), _behaviour_keys(good(done), spec)]
-        if (older := _days_before(logs, first, day)) and split.since(day):
-            # A cold build gives the ids that the same days would have given one by one.
-            keys.append(keys_of(good(logs.impressions(*older)), spec.features))
-        part = grow(store, day, reduce(DataFrame.unionByName, keys))
-        vocabulary, facts["next_id"] = open_vocabulary(spark, store)
-        report.rows, report.note = sum(part.facts["new"].values()), "new keys"
-    for name, following in facts["next_id"].items():
-        numbers[f"vocabulary.{name}.new"] = part.facts["new"].get(name, 0)
-        numbers[f"vocabulary.{name}.size"] = following - FIRST_ID
-
-    seen = encode(good(shown), spec.features, vocabulary)
-    mirrored = [f for f in spec.side("item", "user") if f.name in done.columns]
-    behaviours = encode(good(done), mirrored, vocabulary).persist()
+    job.log(raw.numbers)
+    data_quality.validate(raw.numbers, job.config.quality, last, day, complete=False)
+    vocabulary = _grow_vocabulary(job, raw, first)
+    facts = _origin(job.logs, parent, job.config, job.split) | {
+        "inputs": raw.inputs,
+        "funnel": raw.funnel,
+        "next_id": vocabulary.next_id,
+    }
+    impressions = encode(good(raw.impressions), spec.features, vocabulary.table)
+    mirrored = [f for f in spec.side("item", "user") if f.name in raw.behaviours.columns]
+    behaviours = encode(good(raw.behaviours), mirrored, vocabulary.table).persist()
     state = store.read(spark, [parent]) if parent else None
-    visible = behaviours
-    if state is not None:
-        past = as_behaviours(
-            state.join(seen.select(spec.user).distinct(), spec.user, "left_semi"), spec
-        )
-        visible = behaviours.unionByName(past, allowMissingColumns=True)
+    visible = _visible(behaviours, state, impressions, spec)
+    check = _QualityCheck(job, raw.numbers | vocabulary.numbers, vocabulary, last)
+    examples, facts = _publish_roles(job, impressions, visible, vocabulary, facts, check)
+    with stage(f"{day} state") as report:
+        rows = advance(state, behaviours, spec, start_of(day + DAY, spec.time_zone))
+        new_state = store.publish(STATE, day, rows, facts)
+        report.rows, report.note = new_state.rows, "users"
+    _publish_counts(job, examples, new_state)
+    for frame in (raw.impressions, raw.behaviours, behaviours):
+        frame.unpersist()
+    _print_stale(store, day)
+    return examples
 
-    def check_quality(manifest: Manifest) -> None:
-        written = spark.read.parquet(*store.urls(manifest, hidden=True))
-        measured = quality.of_examples(written, spec, part.facts["first_new"])
-        facts["quality"] = manifest.facts["quality"] = numbers | measured
-        log(facts["quality"])
-        quality.validate(facts["quality"], config.quality, last, day, whole=True)
 
+def _read_logs(job: _Job, first: date | None) -> _RawDay:
+    """Read impressions, behaviours and clicks; count them by reason, and measure impressions."""
+    logs, store, day = job.logs, job.store, job.day
+    with stage(f"{day} read logs") as report:
+        impressions = logs.impressions(job.split.since(day), day)
+        behaviours = logs.behaviours(first, day)
+        inputs = fingerprint(logs.spark, [impressions, behaviours])
+        impressions.persist(), behaviours.persist()
+        clicks = None
+        if logs.sources.clicks:
+            built = store.manifest(EXAMPLES, day - DAY) is not None
+            before = (
+                store.read(logs.spark, [unsampled_examples(store, day - DAY)]) if built else None
+            )
+            clicks = logs.clicks_accounted(day, good(impressions), before)
+        counted, numbers = data_quality.of_impressions(impressions, job.spec, day)
+        funnel = {"impressions": counted, "behaviours": reasons(behaviours)}
+        funnel |= {"clicks": reasons(clicks)} if clicks is not None else {}
+        report.rows, report.note = sum(counted.values()), quarantined(funnel)
+    return _RawDay(impressions, behaviours, clicks, funnel, numbers, inputs)
+
+
+def _grow_vocabulary(job: _Job, raw: _RawDay, first: date | None) -> _Vocabulary:
+    """Assign ids to the keys of the day and, in a cold build, of the days before it."""
+    logs, store, day, features = job.logs, job.store, job.day, job.spec.features
+    with stage(f"{day} vocabulary") as report:
+        in_behaviours = [f for f in features if f.name in raw.behaviours.columns]
+        keys = [
+            keys_of(good(raw.impressions), features),
+            keys_of(good(raw.behaviours), in_behaviours),
+        ]
+        if (older := _days_before(logs, first, day)) and job.split.since(day):
+            # A cold build assigns the ids that building day by day would have assigned.
+            keys.append(keys_of(good(logs.impressions(*older)), features))
+        part = grow(store, day, reduce(DataFrame.unionByName, keys))
+        table, next_id = open_vocabulary(logs.spark, store)
+        report.rows, report.note = sum(part.facts["new"].values()), "new keys"
+    return _Vocabulary(table, part, next_id)
+
+
+def _visible(
+    behaviours: DataFrame, state: DataFrame | None, impressions: DataFrame, spec: FeatureSpec
+) -> DataFrame:
+    """Return the behaviours of the day and, for users with impressions, those of the state."""
+    if state is None:
+        return behaviours
+    users = impressions.select(spec.user).distinct()
+    past = as_behaviours(state.join(users, spec.user, "left_semi"), spec)
+    return behaviours.unionByName(past, allowMissingColumns=True)
+
+
+@dataclass(frozen=True)
+class _QualityCheck:
+    """Measures written examples before they are published, and validates all numbers of the day."""
+
+    job: _Job
+    numbers: Numbers
+    vocabulary: _Vocabulary
+    last: Manifest | None
+
+    def __call__(self, manifest: Manifest) -> None:
+        job = self.job
+        written = job.logs.spark.read.parquet(*job.store.urls(manifest, hidden=True))
+        first_new = self.vocabulary.part.facts["first_new"]
+        numbers = self.numbers | data_quality.of_examples(written, job.spec, first_new)
+        manifest.facts["quality"] = numbers
+        job.log(numbers)
+        data_quality.validate(numbers, job.config.quality, self.last, job.day, complete=True)
+
+
+def _publish_roles(
+    job: _Job, impressions: DataFrame, visible: DataFrame, vocabulary: _Vocabulary,
+    facts: dict[str, Any], check: _QualityCheck,
+) -> tuple[Manifest, dict[str, Any]]:  # fmt: skip
+    """Publish holdout and examples; return the examples, and the facts with the data quality.
+
+    Raises:
+        InputError: the examples do not add up to the good impressions.
+    """
+    spec, config, day = job.spec, job.config, job.day
+    by_role, complete_role = _roles(job, impressions)
     published: dict[str, Manifest] = {}
-    by_role = roles(seen, spec, split)
-    everything = EXAMPLES
-    if config.sample_rate < 1:
-        sampled = sample(by_role[EXAMPLES], config)
-        if split.by == "date":
-            by_role, everything = {HOLDOUT: by_role[EXAMPLES]}, HOLDOUT
-        by_role[EXAMPLES] = sampled
     for role, rows in by_role.items():
         cutoff = F.lit(start_of(day, spec.time_zone)) if spec.cutoff == "day" else F.col("time")
         rows = rows.withColumn("cutoff", cutoff)
         if config.negatives:
             rows = with_negatives(
-                rows, visible, logs, vocabulary, part.facts["known"], config.negatives, day
-            )
+                rows, visible, job.logs, vocabulary.table, vocabulary.part.facts["known"],
+                config.negatives, day,
+            )  # fmt: skip
+        rate = config.sample_rate if role == EXAMPLES else 1.0
+        shift = config.negatives.logit_shift if config.negatives else 0.0
+        publication = Publication(
+            role, day, facts | {"logit_shift": shift, "sample_rate": rate},
+            check if role == complete_role else None,
+        )  # fmt: skip
         with stage(f"{day} {role}") as report:
-            shift = config.negatives.logit_shift if config.negatives else 0.0
-            about = facts | {"logit_shift": shift}
-            about |= {"sample_rate": config.sample_rate if role == EXAMPLES else 1.0}
-            check = check_quality if role == everything else _unchecked
-            published[role] = publish_examples(
-                store, role, day, rows, visible, spec, config, about, check
-            )
+            published[role] = join_and_publish(job.store, publication, rows, visible, spec, config)
             report.rows = published[role].rows
-    if split.by == "date" and published[everything].rows != _in_order(funnel, config):
+        if role == complete_role:
+            facts = facts | {"quality": published[role].facts["quality"]}
+    drawn = config.negatives.per_positive if config.negatives else 0
+    good_impressions = facts["funnel"]["impressions"].get("good", 0)
+    rows_published = published[complete_role].rows
+    if job.split.by == "date" and rows_published != good_impressions * (1 + drawn):
         raise InputError(
-            f"{day}: {funnel['impressions'].get('good', 0)} good impressions, but"
-            f" {published[everything].rows} examples: nothing may be lost"
+            f"{day}: {good_impressions} good impressions, but {rows_published} examples: rows were"
+            " lost or doubled, which is a bug"
         )
-    with stage(f"{day} state") as report:
-        rows = advance(state, behaviours, spec, start_of(day + DAY, spec.time_zone))
-        new_state = store.publish(STATE, day, rows, facts)
-        report.rows, report.note = new_state.rows, "users"
-    with stage(f"{day} counts") as report:
-        examples = store.read(spark, [published[EXAMPLES]])
-        rows = counts.count_ids(examples, spec)
-        pins = {"examples": published[EXAMPLES].id, "state": new_state.id}
-        pins["content"] = counts.content(examples)
-        report.rows = store.publish(counts.NAME, day, rows, pins).rows
-    for frame in (shown, done, behaviours):
-        frame.unpersist()
-    _tell_stale(store, day)
-    return published[EXAMPLES]
+    return published[EXAMPLES], facts
+
+
+def _roles(job: _Job, impressions: DataFrame) -> tuple[dict[str, DataFrame], str]:
+    """Split the impressions by role; return also the role that holds all of them."""
+    by_role = roles(impressions, job.spec, job.split)
+    if job.config.sample_rate == 1:
+        return by_role, EXAMPLES
+    sampled = sample(by_role[EXAMPLES], job.config)
+    if job.split.by == "date":
+        return {HOLDOUT: by_role[EXAMPLES], EXAMPLES: sampled}, HOLDOUT
+    return by_role | {EXAMPLES: sampled}, EXAMPLES
+
+
+def _publish_counts(job: _Job, examples: Manifest, state: Manifest) -> None:
+    """Publish the counts of ids last: they pin examples and state, which makes the date built."""
+    with stage(f"{job.day} counts") as report:
+        rows = job.store.read(job.logs.spark, [examples])
+        pins = {"examples": examples.id, "state": state.id, "content": counts.content(rows)}
+        counted = counts.count_ids(rows, job.spec)
+        report.rows = job.store.publish(counts.NAME, job.day, counted, pins).rows
 
 
 def _origin(
     logs: Logs, parent: Manifest | None, config: BuildConfig, split: SplitConfig
 ) -> dict[str, Any]:
-    """What the rows of a date hang on, beside the logs."""
-    judged_only = {"first", "max_broken", "quality"}
+    """Return what the rows of a date depend on, besides the logs."""
+    not_in_rows = {"first", "max_broken", "quality"}
     return {
         "spec": logs.spec.to_json(),
         "spec_hash": logs.spec.hash,
         "parent": parent.id if parent else None,
-        "build": {n: v for n, v in to_dict(config).items() if n not in judged_only},
+        "build": {n: v for n, v in to_dict(config).items() if n not in not_in_rows},
         "split": to_dict(split),
     }
 
 
 def _parent(store: Store, spec: FeatureSpec, day: date) -> tuple[Manifest | None, date | None]:
-    """The newest state before ``day``, and the first day that it does not hold."""
+    """Return the newest state before ``day``, and the first day that it does not cover."""
     parent = store.before(STATE, day)
     if parent is None:
         return None, None
     if parent.facts["spec_hash"] != spec.hash:
         raise InputError(
-            f"{store.url}/{STATE}: the state of {parent.date} was built with another spec"
-            f" ({parent.facts['spec_hash']}, now {spec.hash}): use another store.path, or put"
-            " features and history back"
+            f"{store.url}/{STATE}: the state of {parent.date} was built with spec"
+            f" {parent.facts['spec_hash']}, but the configuration has {spec.hash}: use another"
+            " store.path, or restore features and history"
         )
     return parent, date.fromisoformat(parent.date) + DAY
 
 
 def _days_before(logs: Logs, first: date | None, day: date) -> tuple[date | None, date] | None:
-    """The span of days before ``day`` whose impressions no vocabulary has seen."""
+    """Return the span of days before ``day`` that no vocabulary covers."""
     start = first or (logs.since if logs.sources.impressions.dated else None)
     if start is not None and start >= day:
         return None
     return start, day - DAY
 
 
-def _behaviour_keys(behaviours: DataFrame, spec: FeatureSpec) -> DataFrame:
-    return keys_of(behaviours, [f for f in spec.features if f.name in behaviours.columns])
-
-
-def _in_order(funnel: dict[str, dict[str, int]], config: BuildConfig) -> int:
-    drawn = config.negatives.per_positive if config.negatives else 0
-    return funnel["impressions"]["good"] * (1 + drawn)
-
-
-def _unchecked(manifest: Manifest) -> None:
-    """For rows that no quality gate looks at."""
-
-
-def _tell_stale(store: Store, day: date) -> None:
-    """Say which later dates were built upon a state that is no longer the published one."""
+def _print_stale(store: Store, day: date) -> None:
+    """Print the later dates whose parent state is no longer the published one."""
     current, stale = set(), []
     for state in store.manifests(STATE):
         parent = state.facts["parent"]
@@ -243,4 +348,4 @@ def _tell_stale(store: Store, day: date) -> None:
             stale.append(state.date)
     if stale:
         listed = ", ".join(stale)
-        console.print(f"  built upon the superseded state, build again if {day} changed: {listed}")
+        console.print(f"  built on a superseded state, rebuild if {day} changed: {listed}")

@@ -20,7 +20,7 @@ NAME = "counts"
 
 
 def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
-    """Return (vocabulary, id, examples, shown, clicked), one row an id that occurs."""
+    """Return (vocabulary, id, examples, shown, clicked), one row per id that occurs."""
     columns = {
         vocabulary: (
             [f.name for f in features],
@@ -59,22 +59,22 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
 
 
 def content(examples: DataFrame) -> str:
-    """A hash of the rows, whatever their order and files: equal data, equal hash."""
+    """Return a hash of the rows that does not depend on their order and files."""
     row = F.xxhash64(*examples.columns)
-    found = examples.agg(F.bit_xor(row), F.count(F.lit(1))).first()
-    assert found is not None
-    return f"{found[0] or 0:x}-{found[1]}"
+    combined = examples.agg(F.bit_xor(row), F.count(F.lit(1))).first()
+    assert combined is not None
+    return f"{combined[0] or 0:x}-{combined[1]}"
 
 
 def _matrix(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
-    """A column as [rows, width]: lists are of one length, single values one wide."""
+    """Return a column as [rows, width]: lists have one length, single values have width 1."""
     column = batch.column(name)
     values = column.flatten() if pa.types.is_list(column.type) else column
     return values.to_numpy().reshape(batch.num_rows, -1)
 
 
 def _once_a_row(ids: NDArray[Any]) -> NDArray[Any]:
-    """The ids of a matrix, repeats within a row and padding left out."""
+    """Return the ids of a matrix without padding and without repeats within a row."""
     ids = np.sort(ids, axis=1)
     first = np.ones(ids.shape, bool)
     first[:, 1:] = ids[:, 1:] != ids[:, :-1]

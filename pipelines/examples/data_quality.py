@@ -1,7 +1,7 @@
-"""What a day's logs and examples look like in numbers, and whether they may be published.
+"""The numbers of a day's logs and examples, and the limits that decide whether they are published.
 
-Broken joins and half-written logs rarely raise errors; they move numbers. Every number is a flat
-name: ``rows``, ``label_rate``, ``repeated``, ``first_hour``, ``last_hour``, ``null.FEATURE``,
+Broken joins and half-written logs rarely raise errors, but they change numbers. Every number has a
+flat name: ``rows``, ``label_rate``, ``repeated``, ``first_hour``, ``last_hour``, ``null.FEATURE``,
 ``unknown.FEATURE``, ``history.KIND.p10`` (p50, p90, empty), ``vocabulary.NAME.new`` and ``.size``.
 """
 
@@ -25,12 +25,12 @@ HOUR = 3600 * 10**6
 
 @dataclass(frozen=True)
 class QualityConfig(Section):
-    """What stops a day from being published. The numbers stand at the top of pipelines/examples/data_quality.py.
+    """Limits that stop a day from being published; examples/data_quality.py lists the numbers.
 
     Attributes:
-        limits: number -> [least, most], null for none: ``label_rate: [0.01, 0.5]``.
-        change: number -> the factor by which it may differ, up or down, from the last published
-            day; what is given takes the place of both defaults.
+        limits: number -> [least, most], null for no limit: ``label_rate: [0.01, 0.5]``.
+        change: number -> factor by which it may differ, up or down, from the last published day;
+            replaces both defaults.
     """
 
     limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
@@ -43,21 +43,23 @@ def of_impressions(
     """Return rows by reason, and the numbers of the good ones, in one aggregation.
 
     Args:
-        marked: impressions of the day, typed, not yet encoded.
+        marked: typed impressions of the day, not yet encoded.
+        spec: names the features.
+        day: the date.
     """
     start = start_of(day, spec.time_zone)
     missing = {
         f.name: F.col(f.name).isNull() | (F.size(f.name) == 0 if f.is_list else F.lit(False))
         for f in spec.features
     }
-    found = marked.groupBy(F.coalesce("reason", F.lit("good")).alias("reason")).agg(
+    by_reason_rows = marked.groupBy(F.coalesce("reason", F.lit("good")).alias("reason")).agg(
         F.count(F.lit(1)).alias("rows"),
         F.avg("label").alias("label_rate"),
         ((F.min("time") - start) / HOUR).alias("first_hour"),
         ((F.max("time") - start) / HOUR).alias("last_hour"),
-        *[F.avg(gone.cast("int")).alias(f"null.{name}") for name, gone in missing.items()],
+        *[F.avg(is_null.cast("int")).alias(f"null.{name}") for name, is_null in missing.items()],
     )
-    by_reason = {row["reason"]: row.asDict() for row in found.collect()}
+    by_reason = {row["reason"]: row.asDict() for row in by_reason_rows.collect()}
     reasons = {reason: row["rows"] for reason, row in sorted(by_reason.items())}
     numbers = dict(by_reason.get("good", {}))
     numbers.pop("reason", None)
@@ -69,7 +71,9 @@ def of_examples(examples: DataFrame, spec: FeatureSpec, first_new: dict[str, int
     """Measure written examples in one aggregation.
 
     Args:
-        first_new: vocabulary -> the first id given that day. These, too, are unknown to a model
+        examples: encoded rows with the lengths of their histories.
+        spec: names features and histories.
+        first_new: vocabulary -> first id assigned that day. These ids, too, are unknown to a model
             trained until the day before.
     """
     columns = []
@@ -84,44 +88,48 @@ def of_examples(examples: DataFrame, spec: FeatureSpec, first_new: dict[str, int
         columns.append(F.avg((length == 0).cast("int")).alias(f"{name}.empty"))
         for percent in (10, 50, 90):
             columns.append(F.percentile(length, F.lit(percent / 100)).alias(f"{name}.p{percent}"))
-    found = examples.agg(*columns).first()
-    assert found is not None
-    return found.asDict()
+    row = examples.agg(*columns).first()
+    assert row is not None
+    return row.asDict()
 
 
 def validate(
-    numbers: Numbers, config: QualityConfig, before: Manifest | None, day: date, whole: bool
+    numbers: Numbers, config: QualityConfig, before: Manifest | None, day: date, complete: bool
 ) -> None:
-    """Compare the numbers with the limits and with the last published day's.
+    """Compare the numbers with the limits and with those of the last published day.
 
     Args:
+        numbers: by name.
+        config: the limits.
         before: the last published examples before ``day``.
-        whole: these are all the numbers there are, so a limit on another one is a mistake.
+        day: the date.
+        complete: these are all numbers, so a limit on another name is an error.
 
     Raises:
-        InputError: a number is out of bounds, or bounds are set for a number that is not measured.
+        InputError: a number is out of bounds, or limits are set for a number that is not measured.
     """
     for section in ("limits", "change"):
         unknown = [name for name in getattr(config, section) if name not in numbers]
-        if whole and unknown:
+        if complete and unknown:
             near = difflib.get_close_matches(unknown[0], list(numbers), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(numbers)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(numbers)}"
             raise InputError(f"build.quality.{section}: no number {unknown[0]!r}; {hint}")
     for name, (least, most) in config.limits.items():
         value = numbers.get(name)
         if value is not None and not _between(value, least, most):
             raise InputError(
-                f"quality of {day}: {name} is {value:.6g}, outside of build.quality.limits.{name}"
-                f" [{_shown(least)}, {_shown(most)}]; nothing is published"
+                f"quality of {day}: {name} is {value:.6g}, outside build.quality.limits.{name}"
+                f" [{_bound(least)}, {_bound(most)}]: correct the logs or the limit; nothing is"
+                " published"
             )
     earlier = before.facts.get("quality", {}) if before else {}
     for name, factor in config.change.items():
         new, old = numbers.get(name), earlier.get(name)
-        if before and new is not None and old is not None and _times(new, old) > factor:
+        if before and new is not None and old is not None and _factor(new, old) > factor:
             raise InputError(
-                f"quality of {day}: {name} is {new:.6g}, but was {old:.6g} on {before.date}: more"
-                f" than a factor of {factor:g} apart (build.quality.change.{name}); nothing is"
-                " published"
+                f"quality of {day}: {name} is {new:.6g}, but was {old:.6g} on {before.date}, more"
+                f" than build.quality.change.{name} {factor:g} allows: correct the logs or the"
+                " limit; nothing is published"
             )
 
 
@@ -129,11 +137,11 @@ def _between(value: float, least: float | None, most: float | None) -> bool:
     return (least is None or value >= least) and (most is None or value <= most)
 
 
-def _shown(bound: float | None) -> str:
+def _bound(bound: float | None) -> str:
     return "-" if bound is None else f"{bound:g}"
 
 
-def _times(new: float, old: float) -> float:
-    """By which factor two numbers differ; infinite if only one of them is nothing."""
+def _factor(new: float, old: float) -> float:
+    """Return the factor between two numbers; infinite if only one of them is 0."""
     low, high = sorted((abs(new), abs(old)))
     return 1.0 if high == 0 else math.inf if low == 0 else high / low

@@ -1,4 +1,4 @@
-"""Unclicked impressions for logs of clicks alone: items drawn that the user never touched."""
+"""Sampled negatives for logs of positives only: items that the user never touched."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -26,19 +26,19 @@ Choose = Callable[[np.random.Generator], NDArray[Any]]
 
 @dataclass(frozen=True)
 class NegativesConfig(Section):
-    """Unclicked rows drawn for each click, from what the user did not touch.
+    """Unclicked rows sampled for each click from items that the user did not touch.
 
-    A drawn row has the click's user, time and context, and the drawn item's attributes, which then
-    must stand in ``sources.items``.
+    A sampled row has the click's user, time and context, and the attributes of the sampled item,
+    which must be in ``sources.items``.
 
     Attributes:
-        per_positive: so many a click.
-        base_rate: the click rate, between 0 and 1, that published scores shall mean; null: that of
-            the drawn rows, 1 / (1 + per_positive).
-        by: ``uniform``: all items alike that the vocabulary knew that day; ``popularity``: by the
-            day's clicks of the item.
-        power: that those clicks are raised to (arXiv 1310.4546, section 2.2).
-        seed: of the draw.
+        per_positive: sampled rows per click.
+        base_rate: click rate, between 0 and 1, that published scores refer to; null: that of the
+            sampled rows, 1 / (1 + per_positive).
+        by: ``uniform``: over all items that the vocabulary knew that day; ``popularity``: by the
+            item's clicks of the day.
+        power: exponent of those clicks (arXiv 1310.4546, section 2.2).
+        seed: of the sampling.
     """
 
     per_positive: int = 1
@@ -49,11 +49,11 @@ class NegativesConfig(Section):
 
     def __post_init__(self) -> None:
         if self.base_rate is not None and not 0 < self.base_rate < 1:
-            raise ValueError("base_rate must lie between 0 and 1")
+            raise ValueError("base_rate must be between 0 and 1")
 
     @property
     def logit_shift(self) -> float:
-        """From the log odds of a click among drawn rows to those at ``base_rate``."""
+        """Difference between the log odds at ``base_rate`` and those among the sampled rows."""
         if self.base_rate is None:
             return 0.0
         return math.log(self.base_rate / (1 - self.base_rate) * self.per_positive)
@@ -68,16 +68,19 @@ def sample_negatives(
 ) -> DataFrame:
     """Return ``per_positive`` rows for each positive, with another item and label 0.
 
-    The draw depends on the positive's example_id, the seed and the items to choose from; uniform
-    ones are ids FIRST_ID to ``items`` - 1. Other item features keep the positive's value and must
-    be looked up again.
+    The sample depends on the positive's example_id, the seed and the items to choose from; uniform
+    ones are the ids FIRST_ID to ``items`` - 1. Other item features keep the positive's value and
+    must be looked up again.
 
     Args:
-        positives: encoded, with example_id.
-        touched: (user, item) pairs, encoded, that must not come out.
+        positives: encoded rows with example_id.
+        touched: encoded (user, item) pairs that must not be sampled.
+        spec: names user and item.
+        config: how to sample.
+        items: the next free id of an item.
 
     Raises:
-        InputError: a user has touched so much that nothing else was found.
+        InputError: no untouched item was found for a user.
     """
     user, item = spec.user, spec.item
     lists = touched.groupBy(user).agg(F.collect_set(item).alias("_touched"))
@@ -100,13 +103,14 @@ def sample_negatives(
                     drawn[row] = next((c for c in choices if c not in never), -1)
                 if (drawn < 0).any():
                     raise InputError(
-                        f"negatives: no item found that user id"
-                        f" {batch.column(user)[int(drawn.argmin())]} never touched"
+                        f"build.negatives: no item left that user id"
+                        f" {batch.column(user)[int(drawn.argmin())]} never touched: lower"
+                        " per_positive, or drop such users in the query"
                     )
                 columns = [batch.column(i) for i in range(len(schema))]
                 columns[at_item] = pa.array(drawn)
                 columns[at_label] = pa.array(np.zeros(len(ids)))
-                # Another example than the click it was drawn for.
+                # A sampled row needs its own example_id.
                 columns[at_id] = pa.array(ids ^ np.int64(0x9E3779B97F4A7C15 - 2**64) + number)
                 yield pa.RecordBatch.from_arrays(columns, schema.names)
 
@@ -118,15 +122,15 @@ def _uniform(items: int) -> Choose:
 
 
 def _popular(positives: DataFrame, item: str, power: float) -> Choose:
-    """Choose by clicks ** power: one number an item that was clicked, sent to every task."""
+    """Choose by clicks ** power: one number per clicked item, broadcast to every task."""
     counted = positives.groupBy(item).count().orderBy(item).collect()
     ids = np.array([row[0] for row in counted], np.int32)
     weights = np.cumsum(np.array([row[1] for row in counted], np.float64) ** power)
-    held = positives.sparkSession.sparkContext.broadcast((ids, weights / weights[-1]))
+    broadcast = positives.sparkSession.sparkContext.broadcast((ids, weights / weights[-1]))
 
     def choose(rng: np.random.Generator) -> NDArray[Any]:
-        mine, upto = held.value
-        return mine[np.searchsorted(upto, rng.random(TRIES), side="right")]
+        ids, cumulative = broadcast.value
+        return ids[np.searchsorted(cumulative, rng.random(TRIES), side="right")]
 
     return choose
 
@@ -135,18 +139,24 @@ def with_negatives(
     rows: DataFrame, behaviours: DataFrame, logs: Logs, vocabulary: DataFrame,
     known: dict[str, int], drawn: NegativesConfig, day: date,
 ) -> DataFrame:  # fmt: skip
-    """Positives and, for each, items that the user never touched, with those items' attributes.
+    """Add to positives the sampled negatives, with the attributes of their items.
 
     Args:
-        rows: encoded, with ``cutoff``: the attributes are those that held then.
+        rows: encoded positives with ``cutoff``, as of which the attributes are read.
+        behaviours: encoded behaviours: what users touched.
+        logs: the side tables.
+        vocabulary: (vocabulary, key, id).
+        known: next free id of each vocabulary.
+        drawn: how to sample.
+        day: of the snapshot of the side tables.
     """
     spec = logs.spec
     item = spec[spec.item]
     others = [f for f in spec.side("item") if f is not item]
     if spec.item not in behaviours.columns:
         raise InputError(
-            f"build.negatives: no kind of history has {spec.item!r}, so what users touched is"
-            " not known"
+            f"build.negatives: no kind of history has {spec.item!r}, so the items that users"
+            " touched are unknown: add it to a kind's fields"
         )
     touched = behaviours.select(spec.user, spec.item).where(F.col(spec.item).isNotNull())
     negatives = sample_negatives(rows, touched, spec, drawn, known[item.vocabulary])

@@ -7,8 +7,8 @@ from pyspark.sql import functions as F
 def with_rank(rows: DataFrame, *order: Column | str, name: str = "rank") -> DataFrame:
     """Add the position (bigint, from 0) of each row in the total order ``order``.
 
-    The order must have no ties, else equal rows may swap ranks between runs. Sorted by range
-    partitions; each one's offset is the sum of the counts before it.
+    The order must have no ties; otherwise equal rows may swap ranks between runs. Rows are sorted
+    by range partitions; the offset of each is the number of rows before it.
     """
     ordered = rows.orderBy(*order).select(
         "*",
@@ -19,7 +19,7 @@ def with_rank(rows: DataFrame, *order: Column | str, name: str = "rank") -> Data
     ordered = ordered.persist()
     offsets, total = [], 0
     for part, count in sorted(ordered.groupBy("_part").count().collect()):
-        offsets.append((part, total - (part << 33)))  # _row counts from part << 33
+        offsets.append((part, total - (part << 33)))  # _row starts at part << 33
         total += count
     offset = rows.sparkSession.createDataFrame(offsets, "_part int, _offset long")
     ranked = ordered.join(F.broadcast(offset), "_part")
@@ -29,10 +29,10 @@ def with_rank(rows: DataFrame, *order: Column | str, name: str = "rank") -> Data
 
 
 def exactly_by(rows: DataFrame, column: str, count: int) -> DataFrame:
-    """Repartition so that value i of ``column`` (0 to count - 1) alone makes partition i.
+    """Repartition so that value i of ``column`` (0 to count - 1) is exactly partition i.
 
-    ``repartition(count, column)`` hashes, and two values may meet. So each value is replaced by a
-    number whose hash falls where we want it.
+    ``repartition(count, column)`` hashes, and two values may share a partition. Each value is
+    therefore replaced by a number whose hash is the intended partition.
     """
     spark = rows.sparkSession
     by_partition: dict[int, int] = {}

@@ -1,10 +1,9 @@
-"""Joins rows with what their user did before: the heart of the pipeline.
+"""The point-in-time join: rows with the behaviours that were visible at their cutoff.
 
-Targets (rows that want a history) and behaviours meet in one stream, sorted by user and by the
-moment a behaviour becomes visible. One sweep over its Arrow batches, vectorised in NumPy, carries
-the newest L behaviours of the current user from batch to batch, so memory is bounded however much
-one user did. A behaviour is visible when ``time + lag < cutoff``, strictly: at equal moments the
-target comes first.
+Targets (rows that need a history) and behaviours form one stream, sorted by user and by the time a
+behaviour becomes visible. One vectorised sweep over its Arrow batches carries the newest L
+behaviours of the current user from batch to batch, so memory is bounded however much a user did. A
+behaviour is visible if ``time + lag < cutoff``, strictly: at equal times the target comes first.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,13 +19,13 @@ from pyspark.sql import types as T
 from din_model.features import AGE, AGE_BUCKETS, FeatureSpec, History
 
 TARGET = -1
-"""In the stream's ``_kind`` column, where a behaviour has the index of its history."""
+"""Value of the stream's ``_kind`` for targets; behaviours have the index of their kind."""
 
 Columns = dict[str, NDArray[Any]]
 
 
 class Ranges(NamedTuple):
-    """The histories of a batch's targets: target i saw rows start[i] to end[i] of ``columns``."""
+    """The histories of a batch's targets: target i sees rows start[i] to end[i] of ``columns``."""
 
     columns: Columns
     start: NDArray[Any]
@@ -36,7 +35,8 @@ class Ranges(NamedTuple):
         """Return (offsets [n + 1] int32, name -> values [total]), target after target.
 
         Args:
-            names: of ``columns``, or the age (its bucket at each target's ``cutoff`` [n]).
+            names: names in ``columns``, or the age (its bucket at each target's cutoff).
+            cutoff: of each target [n], microseconds.
         """
         length = self.end - self.start
         offsets = np.r_[0, np.cumsum(length)].astype(np.int32)
@@ -54,7 +54,7 @@ Emit = Callable[[pa.Table, list[Ranges]], pa.RecordBatch]
 
 
 def _age_bucket(age: NDArray[Any]) -> NDArray[Any]:
-    """Microseconds -> bucket (see din_model.features); exact, for frexp is."""
+    """Microseconds to bucket (see din_model.features); exact, because frexp is."""
     _, exponent = np.frexp(age // 10**6 + 1)
     return np.minimum(exponent, AGE_BUCKETS - 1).astype(np.int32)
 
@@ -63,13 +63,14 @@ def attach_history(targets: DataFrame, behaviours: DataFrame, spec: FeatureSpec)
     """Add to each target the newest L visible behaviours of each kind, oldest first.
 
     Args:
-        targets: the user column (encoded) and ``cutoff`` (bigint, microseconds), others pass.
+        targets: encoded user and ``cutoff`` (bigint, microseconds); other columns pass through.
         behaviours: user, kind, time and the mirrored item features, encoded.
+        spec: the histories.
 
     Returns:
-        The targets less ``cutoff``, with ``KIND__length`` (int) and ``KIND__FIELD``, packed: its
-        values are the bytes of int32, which cross Spark far faster than lists. ``unpack`` makes
-        lists of them, on the way to a file or in a frame (``unpacked``).
+        The targets without ``cutoff``, with ``KIND__length`` (int) and ``KIND__FIELD``, packed: the
+            bytes of int32 values, which cross Spark much faster than lists. ``unpack`` turns them
+            into lists on the way to a file, ``unpacked`` in a frame.
     """
     columns = [T.StructField(h.column("length"), T.IntegerType()) for h in spec.histories]
     columns += [T.StructField(name, T.BinaryType()) for name in _packed_columns(spec)]
@@ -81,7 +82,7 @@ def attach_history(targets: DataFrame, behaviours: DataFrame, spec: FeatureSpec)
 
 
 def unpack(spec: FeatureSpec) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Return what makes every ``KIND__FIELD`` a list<int32> of exactly L, padded at the end."""
+    """Return a function that turns each ``KIND__FIELD`` into a list<int32> of length L, padded."""
     lengths = _packed_columns(spec)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -96,7 +97,7 @@ def unpack(spec: FeatureSpec) -> Callable[[Iterable[pa.RecordBatch]], Iterator[p
 
 
 def unpacked(attached: DataFrame, spec: FeatureSpec) -> DataFrame:
-    """The rows of ``attach_history`` with lists, for whoever does not write them."""
+    """Return the rows of ``attach_history`` with lists."""
     packed = _packed_columns(spec)
     schema = T.StructType(
         [
@@ -108,7 +109,7 @@ def unpacked(attached: DataFrame, spec: FeatureSpec) -> DataFrame:
 
 
 def _packed_columns(spec: FeatureSpec) -> dict[str, int]:
-    """Each KIND__FIELD and the length of its history."""
+    """Return each KIND__FIELD and the length of its history."""
     return {h.column(name): h.length for h in spec.histories for name in h.lists}
 
 
@@ -121,11 +122,11 @@ def sweep(
 ) -> DataFrame:
     """Run ``emit`` over every batch's targets with their histories.
 
-    ``make_emit`` is called once a task, on the executor; what it returns gets the targets of a
-    batch as a table, and one ``Ranges`` a history.
+    ``make_emit`` is called once per task, on the executor. Its result gets the targets of a batch
+    as a table, and one ``Ranges`` per history.
     """
     user, histories = spec.user, spec.histories
-    # A behaviour lies in the columns of the target's own features: narrow rows are cheap to sort.
+    # A behaviour uses the columns of the target's features: narrow rows are cheap to sort.
     mirrored = {f for h in histories for f in h.fields.values()} & set(behaviours.columns)
     fields = [f.name for f in spec.features if f.name in mirrored]
     left = targets.withColumnRenamed("cutoff", "_at")
@@ -134,8 +135,8 @@ def sweep(
     at = F.col("time") + F.element_at(lags, (F.col("kind") + 1).cast("int"))
     right = behaviours.select(user, at.alias("_at"), F.col("kind").alias("_kind"), *fields)
     stream = left.unionByName(right, allowMissingColumns=True).repartition(user)
-    # Spark compares a sort's first column in place, and fetches the row for the others: one number
-    # that orders by user and (about) second decides almost every comparison.
+    # Spark compares the first sort column in place and fetches the row for the others. One number
+    # that orders by user and about a second decides almost every comparison.
     seconds = F.greatest(F.lit(0), F.least(F.lit(2**32 - 1), F.shiftright("_at", 20)))
     first = F.shiftleft(F.col(user).cast("long"), 32) + seconds
     stream = stream.withColumn("_first", first)
@@ -150,6 +151,19 @@ def sweep(
 def _sweep(
     batches: Iterable[pa.RecordBatch], user: str, histories: Sequence[History], emit: Emit
 ) -> Iterator[pa.RecordBatch]:
+    """Cut the sorted stream into histories, carrying each user's newest behaviours along.
+
+    With length 2, user 7 has behaviours a, b, c and targets x, y, and a batch ends after b:
+
+        batch 1:   7 a    7 x    7 b   |   batch 2:   7 c    7 y
+        behaviours of batch 1   [a, b]     target x: end 1, start max(1 - 2, 0) = 0  -> [a]
+        carried to batch 2      [a, b]     the newest 2 of the user that the batch ends with
+        behaviours of batch 2   [a, b, c]  target y: end 3, start max(3 - 2, 0) = 1  -> [b, c]
+
+    ``end`` counts the behaviours of the stream before a target, the carried ones included. The
+    history may not start before the user's own first behaviour (``floor``): a user who begins
+    within the batch owns nothing of what was carried.
+    """
     carried: list[Columns] = []
     carried_user = None
     for batch in batches:
@@ -160,28 +174,28 @@ def _sweep(
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]])
         first_row = np.repeat(starts, np.diff(np.r_[starts, len(users)]))
         targets = np.flatnonzero(kinds == TARGET)
-        ranges, kept = [], []
+        ranges, to_carry = [], []
         for k, history in enumerate(histories):
-            mine = kinds == k
-            columns = _columns(batch, history, mine)
-            held = 0
+            of_kind = kinds == k
+            columns = _columns(batch, history, of_kind)
+            carried_rows = 0
             if carried and carried_user == users[0]:
-                held = len(carried[k]["time"])
+                carried_rows = len(carried[k]["time"])
                 columns = {n: np.concatenate([carried[k][n], columns[n]]) for n in columns}
-            above = np.cumsum(mine) - mine + held
-            # The user that the batch begins with also owns what was carried.
-            floor = np.where(first_row == 0, 0, above[first_row])
-            end = above[targets]
+            rows_before = np.cumsum(of_kind) - of_kind + carried_rows
+            # The first user of the batch also owns the carried behaviours.
+            floor = np.where(first_row == 0, 0, rows_before[first_row])
+            end = rows_before[targets]
             ranges.append(Ranges(columns, np.maximum(end - history.length, floor[targets]), end))
             newest = max(len(columns["time"]) - history.length, floor[-1])
-            kept.append({n: values[newest:] for n, values in columns.items()})
-        carried, carried_user = kept, users[-1]
+            to_carry.append({n: values[newest:] for n, values in columns.items()})
+        carried, carried_user = to_carry, users[-1]
         if len(targets):
             yield emit(pa.Table.from_batches([batch]).take(targets), ranges)
 
 
-def _columns(batch: pa.RecordBatch, history: History, mine: NDArray[Any]) -> Columns:
-    mask = pa.array(mine)
+def _columns(batch: pa.RecordBatch, history: History, of_kind: NDArray[Any]) -> Columns:
+    mask = pa.array(of_kind)
     columns = {n: batch.column(f).filter(mask).to_numpy() for n, f in history.fields.items()}
     return columns | {"time": batch.column("_at").filter(mask).to_numpy() - history.lag}
 
@@ -190,8 +204,8 @@ def _pack(histories: Sequence[History], names: Sequence[str]) -> Emit:
     """Emit the targets with the lengths and the packed fields of their histories."""
 
     def emit(targets: pa.Table, ranges: list[Ranges]) -> pa.RecordBatch:
-        for history, found in zip(histories, ranges, strict=True):
-            offsets, columns = found.lists(history.lists, targets.column("_at").to_numpy())
+        for history, ranges_of_kind in zip(histories, ranges, strict=True):
+            offsets, columns = ranges_of_kind.lists(history.lists, targets.column("_at").to_numpy())
             length = np.diff(offsets)
             targets = targets.append_column(history.column("length"), pa.array(length))
             for name, values in columns.items():
@@ -205,7 +219,7 @@ def _pack(histories: Sequence[History], names: Sequence[str]) -> Emit:
 
 
 def _padded(packed: pa.Array, length: int) -> pa.Array:
-    """Binary [rows] -> list<int32> [rows], each of ``length``."""
+    """Binary [rows] -> list<int32> [rows] of the given length."""
     rows = len(packed)
     bounds = np.frombuffer(packed.buffers()[1], np.int32)[packed.offset :][: rows + 1] // 4
     padded = np.zeros((rows, length), np.int32)

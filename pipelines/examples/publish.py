@@ -1,12 +1,12 @@
-"""Rows with their histories -> files of examples, equal in rows and in no user's order.
+"""Publishes examples: rows with histories, in files of equal rows that mix users.
 
-Called by the build, which decides what becomes an example, and by erasure, which takes some away.
+The build publishes new examples; erasure publishes the remaining rows of old ones.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -19,6 +19,7 @@ from pipelines.examples.negatives import NegativesConfig
 from pipelines.examples.partitioning import exactly_by, with_rank
 from pipelines.examples.point_in_time_join import attach_history, unpack
 from pipelines.examples.vocabulary import padded
+from pipelines.store.parquet import Prepare
 from pipelines.store.store import Manifest, Store
 
 EXAMPLES, HOLDOUT = "examples", "holdout"
@@ -31,15 +32,15 @@ class BuildConfig(Section):
     """How examples are built and written.
 
     Attributes:
-        first: jobs.build_sequences builds every date from here to --date; null: that one alone.
-        shards: the number of files is a multiple of it, so that so many ranks get equal shares.
-        rows_per_file: the most rows of a file; each file is one row group.
+        first: jobs.build_sequences builds every date from here to --date; null: only that date.
+        shards: the number of files is a multiple of it, so that this many ranks get equal shares.
+        rows_per_file: maximum rows of a file; each file is one row group.
         seed: of the order of the rows, and of the sample.
-        sample_rate: the share of unclicked impressions to train on, in (0, 1]; what judges is never
-            sampled.
-        max_broken: the share of broken rows (repeats apart) above which nothing is published.
-        quality: the gate that a day's numbers must pass.
-        negatives: unclicked rows to be drawn, for logs of clicks alone.
+        sample_rate: share of unclicked impressions to train on, in (0, 1]; evaluation rows are
+            never sampled.
+        max_broken: share of broken rows (without repeats) above which nothing is published.
+        quality: limits on the numbers of a day.
+        negatives: unclicked rows to sample, for logs of positives only.
     """
 
     first: date | None = None
@@ -53,11 +54,11 @@ class BuildConfig(Section):
 
     def __post_init__(self) -> None:
         if not 0 < self.sample_rate <= 1:
-            raise ValueError("sample_rate must lie in (0, 1]")
+            raise ValueError("sample_rate must be in (0, 1]")
 
 
 def unsampled_examples(store: Store, day: date) -> Manifest:
-    """All good impressions of a date, where its examples may be a sample of them."""
+    """Return all good impressions of a date, also if its examples are a sample of them."""
     examples = store.require(EXAMPLES, day, "run jobs.build_sequences for it")
     if examples.facts["sample_rate"] == 1:
         return examples
@@ -65,53 +66,110 @@ def unsampled_examples(store: Store, day: date) -> Manifest:
 
 
 def sample(rows: DataFrame, config: BuildConfig) -> DataFrame:
-    """All clicked rows, and the configured share of the others, drawn by a seeded hash."""
-    drawn = F.pmod(F.xxhash64("example_id", F.lit(config.seed), F.lit("sample")), F.lit(2**53))
-    return rows.where((F.col("label") > 0) | (drawn < config.sample_rate * 2**53))
+    """Return all clicked rows, and the configured share of the others, chosen by a seeded hash."""
+    number = F.pmod(F.xxhash64("example_id", F.lit(config.seed), F.lit("sample")), F.lit(2**53))
+    return rows.where((F.col("label") > 0) | (number < config.sample_rate * 2**53))
 
 
-def publish_examples(
-    store: Store, name: str, day: date, rows: DataFrame, behaviours: DataFrame | None,
-    spec: FeatureSpec, config: BuildConfig, facts: dict[str, Any],
-    check_more: Check = lambda manifest: None, replaces: Manifest | None = None,
-) -> Manifest:  # fmt: skip
-    """Order by a seeded hash, attach histories, write files of equal rows.
+@dataclass(frozen=True)
+class Publication:
+    """What a run of examples is published as.
 
-    Args:
-        rows: encoded, with ``cutoff``; where ``behaviours`` is None they are examples already.
-        replaces: the published examples that ``rows`` are what is left of; their place is taken.
+    Attributes:
+        name: ``examples`` or ``holdout``.
+        day: the date.
+        facts: recorded in the manifest.
+        check: further check of the written files before they are published.
+        replaces: the run whose remaining rows these are, after an erasure.
     """
+
+    name: str
+    day: date
+    facts: dict[str, Any]
+    check: Check | None = None
+    replaces: Manifest | None = None
+
+
+def join_and_publish(
+    store: Store, publication: Publication, rows: DataFrame, behaviours: DataFrame,
+    spec: FeatureSpec, config: BuildConfig,
+) -> Manifest:  # fmt: skip
+    """Attach histories to encoded rows with ``cutoff``, and publish them in files of equal rows.
+
+    Raises:
+        InputError: there are no rows, or the written files are not equal.
+    """
+    placed = _place(_numeric(rows, spec), publication, spec, config)
+    joined = attach_history(placed.rows, behaviours, spec)
+    return _publish(store, publication, placed, joined, unpack(spec))
+
+
+def republish(
+    store: Store, publication: Publication, examples: DataFrame, spec: FeatureSpec,
+    config: BuildConfig,
+) -> Manifest:  # fmt: skip
+    """Publish examples that already have their histories, in files of equal rows.
+
+    Raises:
+        InputError: there are no rows, or the written files are not equal.
+    """
+    placed = _place(examples, publication, spec, config)
+    return _publish(store, publication, placed, placed.rows, iter)
+
+
+class _Placed(NamedTuple):
+    rows: DataFrame  # with _rank and _file
+    total: int
+    files: int
+    cached: DataFrame
+
+
+def _place(
+    rows: DataFrame, publication: Publication, spec: FeatureSpec, config: BuildConfig
+) -> _Placed:
+    """Rank rows by a seeded hash, and assign each to one of the files of equal rows."""
     shuffled = F.xxhash64("example_id", F.lit(config.seed))
-    targets = rows if behaviours is None else _numeric(rows, spec)
-    ranked = with_rank(targets, shuffled, "example_id", "time", spec.item, name="_rank").persist()
+    ranked = with_rank(rows, shuffled, "example_id", "time", spec.item, name="_rank").persist()
     count = ranked.count()
     if count == 0:
-        raise InputError(f"{name} of {day}: no rows are left")
+        raise InputError(f"{publication.name} of {publication.day}: no rows are left to publish")
     shards = config.shards
     files = min(count, shards * -(-count // (shards * config.rows_per_file)))
     placed = ranked.withColumn("_file", F.expr(f"cast(_rank * {files} div {count} as int)"))
-    joined = placed if behaviours is None else attach_history(placed, behaviours, spec)
-    prepare = iter if behaviours is None else unpack(spec)
-    examples = exactly_by(joined, "_file", files).sortWithinPartitions("_rank")
+    return _Placed(placed, count, files, ranked)
+
+
+def _publish(
+    store: Store, publication: Publication, placed: _Placed, examples: DataFrame, prepare: Prepare
+) -> Manifest:
+    name, day = publication.name, publication.day
 
     def check(manifest: Manifest) -> None:
         sizes: Sequence[int] = [f.rows for f in manifest.files]
-        if sum(sizes) != count or len(sizes) != files or max(sizes) - min(sizes) > 1:
-            raise InputError(f"{name} of {day}: {count} rows in {files} files meant, got {sizes}")
+        equal = sizes and max(sizes) - min(sizes) <= 1
+        if sum(sizes) != placed.total or len(sizes) != placed.files or not equal:
+            raise InputError(
+                f"{name} of {day}: expected {placed.total} rows in {placed.files} equal files, but"
+                f" {sizes} were written: run the job again"
+            )
         if any(f.row_groups != 1 for f in manifest.files):
             raise InputError(
-                f"{name} of {day}: a file has more than one row group: lower rows_per_file"
+                f"{name} of {day}: a file has more than one row group: lower build.rows_per_file"
             )
-        check_more(manifest)
+        if publication.check:
+            publication.check(manifest)
 
-    examples = examples.drop("_rank", "_file")
-    manifest = store.publish(name, day, examples, facts, check, prepare, replaces)
-    ranked.unpersist()
+    examples = exactly_by(examples, "_file", placed.files).sortWithinPartitions("_rank")
+    manifest = store.publish(
+        name, day, examples.drop("_rank", "_file"), publication.facts, check, prepare,
+        publication.replaces,
+    )  # fmt: skip
+    placed.cached.unpersist()
     return manifest
 
 
 def _numeric(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
-    """Exactly the columns of an example, numeric and never null; lists padded, with lengths."""
+    """Return the columns of an example: numeric, never null, lists padded and with lengths."""
     optional = [c for c in ("weight", "reference") if c in rows.columns]
     columns = [F.col("example_id"), F.col("time"), F.col("cutoff")]
     columns += [F.col(c).cast("float").alias(c) for c in ("label", *optional)]

@@ -1,4 +1,4 @@
-"""Which rows are trained on and which are held out, where dates do not say so."""
+"""Which rows are trained on and which are held out, for splits that are not by date."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -13,14 +13,14 @@ from din_model.features import FeatureSpec
 
 @dataclass(frozen=True)
 class SplitConfig(Section):
-    """What is trained on, and what judges.
+    """What is trained on, and what is evaluated.
 
     Attributes:
-        by: ``date``: a later day judges. ``last_position``: each user's last positive does, and all
-            impressions up to the date are taken together.
-        skip_first: for ``last_position``: so many first positives of a user (they have no past) are
-            histories only.
-        skip_last: for ``last_position``: so many last ones are left out, so that 1 tunes on the
+        by: ``date``: a later day is evaluated. ``last_position``: each user's last positive is, and
+            all impressions up to the date form one data set.
+        skip_first: for ``last_position``: this many first positives of a user (which have no past)
+            serve as history only.
+        skip_last: for ``last_position``: this many last ones are left out; 1 tunes on the
             second-to-last.
     """
 
@@ -29,7 +29,7 @@ class SplitConfig(Section):
     skip_last: int = 0
 
     def since(self, day: date) -> date | None:
-        """The first day of the impressions that a build of ``day`` takes; None: the beginning."""
+        """Return the first day of the impressions for a build of ``day``; None: all."""
         return day if self.by == "date" else None
 
 
@@ -43,9 +43,9 @@ def roles(rows: DataFrame, spec: FeatureSpec, split: SplitConfig) -> dict[str, D
     total = F.count(F.lit(1)).over(by_user)
     placed = placed.withColumn("_from_end", total - 1 - F.col("_from_start"))
     late_enough = F.col("_from_start") >= split.skip_first
-    held = (F.col("_from_end") == split.skip_last) & late_enough
-    trained = (F.col("_from_end") > split.skip_last) & late_enough
+    is_holdout = (F.col("_from_end") == split.skip_last) & late_enough
+    is_example = (F.col("_from_end") > split.skip_last) & late_enough
     return {
-        "holdout": placed.where(held).drop("_from_start", "_from_end"),
-        "examples": placed.where(trained).drop("_from_start", "_from_end"),
+        "holdout": placed.where(is_holdout).drop("_from_start", "_from_end"),
+        "examples": placed.where(is_example).drop("_from_start", "_from_end"),
     }

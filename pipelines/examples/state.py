@@ -1,8 +1,8 @@
-"""state(D): by the end of D, each user's newest L behaviours of a kind, and those still waiting.
+"""state(D): each user's newest L behaviours per kind at the end of D, and those not yet visible.
 
-One row a user: ``KIND__time`` (array<bigint>, oldest first) and ``KIND__FIELD`` (array<int>) of the
-same length. Building D reads state(D-1) and day D, never all days; a cold build of many days gives
-the same rows.
+One row per user: ``KIND__time`` (array<bigint>, oldest first) and ``KIND__FIELD`` (array<int>) of
+the same length. Building D reads state(D-1) and day D only; a cold build of many days gives the
+same rows.
 """
 
 from collections.abc import Sequence
@@ -22,26 +22,26 @@ STATE = "state"
 def advance(
     state: DataFrame | None, behaviours: DataFrame, spec: FeatureSpec, end: int
 ) -> DataFrame:
-    """Return the state at ``end`` (microseconds) from an earlier one and what happened since.
+    """Return the state at ``end`` (microseconds) from an earlier one and the behaviours since.
 
-    Behaviours that have happened but are not visible at ``end`` (their lag has not passed, or their
-    click is delayed) stay, whatever their number. Users without news pass through unread.
+    Behaviours that happened but are not visible at ``end`` (because of their lag or a delayed
+    click) are kept without limit. Users without new behaviours are passed through unread.
     """
     user = spec.user
     touched = behaviours.select(user).distinct()
     if state is not None:
-        # Some of these were waiting when they were written; now older ones may have to go.
+        # Behaviours that were waiting may be visible now and push older ones out.
         longer = [F.size(h.column("time")) > h.length for h in spec.histories]
         trimmed = state.where(reduce(lambda a, b: a | b, longer)).select(user)
         touched = touched.union(trimmed).distinct()
-        told = as_behaviours(state.join(touched, user, "left_semi"), spec)
-        behaviours = behaviours.unionByName(told, allowMissingColumns=True)
+        past = as_behaviours(state.join(touched, user, "left_semi"), spec)
+        behaviours = behaviours.unionByName(past, allowMissingColumns=True)
     targets = touched.withColumn("cutoff", F.lit(end))
     schema = _schema(behaviours, spec)
     fresh = sweep(targets, behaviours, spec, lambda histories: _lists(histories, user), schema)
     for k, history in enumerate(spec.histories):
-        mine = behaviours.where((F.col("kind") == k) & (F.col("time") + history.lag >= end))
-        fresh = _append_waiting(fresh, mine, history, user)
+        waiting = behaviours.where((F.col("kind") == k) & (F.col("time") + history.lag >= end))
+        fresh = _append_waiting(fresh, waiting, history, user)
     if state is None:
         return fresh
     return state.join(touched, user, "left_anti").unionByName(fresh)
@@ -83,12 +83,12 @@ def _schema(behaviours: DataFrame, spec: FeatureSpec) -> T.StructType:
 
 
 def _lists(histories: Sequence[History], user: str) -> Emit:
-    """Emit the targets (users) with their histories as lists of their own length."""
+    """Emit the targets (users) with their histories as lists."""
 
     def emit(targets: pa.Table, ranges: list[Ranges]) -> pa.RecordBatch:
         columns, names = [targets.column(user)], [user]
-        for history, found in zip(histories, ranges, strict=True):
-            offsets, values = found.lists(("time", *history.fields), targets.column("_at"))
+        for history, ranges_of_kind in zip(histories, ranges, strict=True):
+            offsets, values = ranges_of_kind.lists(("time", *history.fields), targets.column("_at"))
             for name in values:
                 lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[name]))
                 columns.append(lists.cast(pa.list_(pa.int64() if name == "time" else pa.int32())))

@@ -15,13 +15,18 @@ def tracked_build(
     logs: Logs, store: Store, config: BuildConfig, split: SplitConfig, day: date,
     parameters: dict[str, Any],
 ) -> Manifest:  # fmt: skip
-    """Build and publish ``day``; log its data quality, also where the build fails.
+    """Build and publish ``day``; log its data quality, also if the build fails.
 
     Args:
+        logs: the sources and the spec.
+        store: where it is published.
+        config: how examples are built.
+        split: which rows are held out.
+        day: the date.
         parameters: the resolved configuration, logged with the run.
 
     Raises:
-        InputError: see pipelines.examples.build.build_day.
+        InputError: see examples.build.build_day.
     """
     with tracking.run(f"build {day}", {"job": "build_sequences"}, parameters):
         manifest = build_day(logs, store, config, split, day, tracking.log_metrics)

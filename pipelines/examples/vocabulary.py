@@ -1,8 +1,9 @@
-"""Append-only vocabularies: every key gets an id at first sight, and an old id never moves.
+"""Append-only vocabularies: a key gets an id at first sight, and the id never changes.
 
-0 is padding and 1 unknown (din_model.features); ids follow the order (first date, key), so they do
-not depend on partitioning, nor on whether days came one by one or all at once. The part published
-for a date holds the keys first seen when it was built; all parts together are the vocabulary.
+0 is padding and 1 unknown (din_model.features). Ids follow the order (first date, key), so they
+depend neither on partitioning nor on whether days are built one by one or together. The part
+published for a date holds the keys first seen when it was built; the parts together are the
+vocabulary.
 """
 
 from collections.abc import Sequence
@@ -25,8 +26,8 @@ def open_vocabulary(spark: SparkSession, store: Store) -> tuple[DataFrame, dict[
     manifests = store.manifests(NAME)
     next_id: dict[str, int] = {}
     for manifest in manifests:
-        for name, following in manifest.facts["next_id"].items():
-            next_id[name] = max(following, next_id.get(name, FIRST_ID))
+        for name, free_id in manifest.facts["next_id"].items():
+            next_id[name] = max(free_id, next_id.get(name, FIRST_ID))
     with_rows = [m for m in manifests if m.rows]
     table = store.read(spark, with_rows) if with_rows else spark.createDataFrame([], SCHEMA)
     return table, next_id
@@ -46,14 +47,19 @@ def keys_of(rows: DataFrame, features: Sequence[Feature]) -> DataFrame:
 
 
 def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
-    """Give ids to the keys that have none, and publish them as the part of ``day``.
+    """Assign ids to new keys, and publish them as the part of ``day``.
 
-    Building ``day`` again keeps the ids of its first build; only keys never seen get new ones. The
-    manifest's ``first_new`` says from which id on the day's own keys begin, in each vocabulary that
-    had keys before; ``known``, which id followed the last one when the date was first built.
+    Rebuilding a date keeps the ids of its first build; only keys never seen get new ones. In the
+    manifest, ``first_new`` is the first id of the day's own keys in each vocabulary that had keys
+    before, and ``known`` the next id when the date was first built.
 
     Args:
-        keys: (vocabulary, key, day), repeated as often as they occur.
+        store: where it is published.
+        day: the date.
+        keys: (vocabulary, key, day), once per occurrence.
+
+    Raises:
+        InputError: more than 2^31 keys in a vocabulary, or another number of rows written.
     """
     spark = keys.sparkSession
     known, next_id = open_vocabulary(spark, store)
@@ -68,7 +74,9 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
         next_id[name] = next_id.get(name, FIRST_ID) + count
         total += count
     if any(following > 2**31 - 1 for following in next_id.values()):
-        raise InputError(f"vocabulary of {day}: more than 2^31 keys in one of {sorted(next_id)}")
+        raise InputError(
+            f"vocabulary of {day}: more than 2^31 keys in one of {sorted(next_id)}: hash the keys"
+        )
     shifts = spark.createDataFrame(
         sorted(shift.items()) or [("", 0)], "vocabulary string, shift long"
     )
@@ -84,7 +92,10 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
     def check(manifest: Manifest) -> None:
         expected = total + (before.rows if before else 0)
         if manifest.rows != expected:
-            raise InputError(f"vocabulary of {day}: {manifest.rows} rows written, {expected} meant")
+            raise InputError(
+                f"vocabulary of {day}: {manifest.rows} rows were written instead of {expected}:"
+                " run the job again"
+            )
 
     part = part.orderBy("vocabulary", "id")
     known_then = before.facts["known"] if before and not counts else dict(next_id)
@@ -93,7 +104,7 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
 
 
 def encode(rows: DataFrame, features: Sequence[Feature], vocabulary: DataFrame) -> DataFrame:
-    """Replace keys by ids (lists: array<int>), numbers by bucket ids; unknown and null by 1."""
+    """Replace keys by ids (lists: array<int>) and numbers by bucket ids; unknown and null by 1."""
     for f in features:
         if f.type == "number":
             value = F.col(f.name)
@@ -107,14 +118,14 @@ def encode(rows: DataFrame, features: Sequence[Feature], vocabulary: DataFrame) 
 
 
 def padded(feature: Feature) -> list[Column]:
-    """An encoded list as examples hold it: ``max_length`` ids padded at the end, and its length."""
+    """Return an encoded list as stored in examples: ``max_length`` ids, padded, and its length."""
     filler = F.array_repeat(F.lit(PADDING), feature.max_length)
     values = F.slice(F.concat(feature.name, filler), 1, feature.max_length)
     return [values.alias(feature.name), F.size(feature.name).alias(f"{feature.name}__length")]
 
 
 def decode(rows: DataFrame, column: str, of: Column, vocabulary: DataFrame) -> DataFrame:
-    """Replace ids by the keys they stand for in the vocabulary named ``of``; null for none."""
+    """Replace ids by keys of the vocabulary named ``of``; null for ids without a key."""
     keys = vocabulary.select(
         F.col("vocabulary").alias("_of"), F.col("id").alias(column), F.col("key").alias("_key")
     )
@@ -129,7 +140,7 @@ def _encode_keys(rows: DataFrame, feature: Feature, ids: DataFrame) -> DataFrame
 
 
 def _encode_lists(rows: DataFrame, feature: Feature, ids: DataFrame) -> DataFrame:
-    """Each distinct list is taken apart once, and joined back whole."""
+    """Encode each distinct list once, and join it back."""
     cut = F.slice(F.coalesce(feature.name, F.array().cast("array<string>")), 1, feature.max_length)
     rows = rows.withColumn(feature.name, cut)
     parts = rows.select(feature.name).distinct().select("*", F.posexplode(feature.name))

@@ -1,8 +1,8 @@
-"""Which impression a click belongs to, and what becomes of the clicks that label nothing.
+"""Attribution: which impression a click belongs to, and what happens to the other clicks.
 
-A click with an impression's id belongs to that impression. One without belongs to the newest
-impression of the same user and item, at most the attribution window older than the click; an
-impression of the click's own microsecond counts. Several clicks on one impression are one label.
+A click with an impression's key belongs to that impression. A click without it belongs to the
+newest impression of the same user and item that is at most the attribution window older; an
+impression at the click's own microsecond counts. Several clicks on one impression are one label.
 """
 
 from pyspark.sql import DataFrame, Window
@@ -18,38 +18,46 @@ ALONE = "click without an impression"
 def attribute(
     clicks: DataFrame, impressions: DataFrame, spec: FeatureSpec, window: int
 ) -> DataFrame:
-    """Add ``example_id`` to clicks (null: no impression is theirs) and ``late`` (boolean).
+    """Add ``example_id`` to clicks (null if no impression matches) and ``late`` (boolean).
 
     Args:
-        clicks: time, key_0 … (null: no id is known) and, if the log has them, user and item.
-        impressions: user, item, time and example_id: all that a click without id may belong to.
+        clicks: time, key_0 … (null if unknown) and, if the log has them, user and item.
+        impressions: user, item, time and example_id of every impression that a click without key
+            may belong to.
+        spec: names user and item.
         window: attribution window in microseconds.
     """
     keys = [c for c in clicks.columns if c.startswith("key_")]
-    nobody = F.lit(None).cast("long")
-    by_id = clicks.withColumn("example_id", F.xxhash64(*keys) if keys else nobody)
+    no_id = F.lit(None).cast("long")
+    by_id = clicks.withColumn("example_id", F.xxhash64(*keys) if keys else no_id)
     by_id = by_id.withColumn("late", F.lit(False))
     if spec.item not in clicks.columns:
         return by_id
-    unnamed = F.lit(True)
+    without_key = F.lit(True)
     for key in keys:
-        unnamed = unnamed & F.col(key).isNull()
+        without_key = without_key & F.col(key).isNull()
     pair = [spec.user, spec.item]
-    loose = clicks.where(unnamed)
-    rivals = impressions.join(loose.select(pair).distinct(), pair, "left_semi")
-    rivals = rivals.select(*pair, "time", "example_id", F.col("time").alias("_shown"))
-    # At equal times the impression, which has an id, is sorted before the click.
-    of_click = F.col("example_id").isNull()
-    before = Window.partitionBy(*pair).orderBy(F.col("time"), of_click, F.col("example_id"))
+    clicks_without_key = clicks.where(without_key)
+    impressions_of_pair = impressions.join(
+        clicks_without_key.select(pair).distinct(), pair, "left_semi"
+    )
+    impressions_of_pair = impressions_of_pair.select(
+        *pair, "time", "example_id", F.col("time").alias("_shown")
+    )
+    # At equal times the impression, which has an id, sorts before the click.
+    is_click = F.col("example_id").isNull()
+    before = Window.partitionBy(*pair).orderBy(F.col("time"), is_click, F.col("example_id"))
     before = before.rowsBetween(Window.unboundedPreceding, 0)
-    stream = rivals.unionByName(loose.withColumn("_click", F.lit(True)), allowMissingColumns=True)
+    stream = impressions_of_pair.unionByName(
+        clicks_without_key.withColumn("_click", F.lit(True)), allowMissingColumns=True
+    )
     stream = stream.withColumns(
         {c: F.last(c, ignorenulls=True).over(before) for c in ("example_id", "_shown")}
     ).where("_click")
     late = F.col("time") - F.col("_shown") > window
     stream = stream.withColumn("late", F.coalesce(late, F.lit(False)))
     stream = stream.withColumn("example_id", F.when(~F.col("late"), F.col("example_id")))
-    return by_id.where(~unnamed).unionByName(stream.select(by_id.columns))
+    return by_id.where(~without_key).unionByName(stream.select(by_id.columns))
 
 
 def account(
@@ -58,12 +66,14 @@ def account(
     """Give a day's attributed clicks the ``reason`` why they label none of its impressions.
 
     Args:
-        today: the example_id of the day's impressions.
-        before: those of the day before, whose clicks label that day when before ``in_time``
-            (microseconds), and are late afterwards.
+        clicks: from ``attribute``.
+        today: example_id of the day's impressions.
+        before: example_id of the day before's impressions, whose clicks label that day before
+            ``in_time`` and are late afterwards.
+        in_time: microseconds.
 
     Returns:
-        The clicks less those that labelled the day before: each click is counted on one day.
+        The clicks without those that labelled the day before: each click counts on one day.
     """
     known = today.select("example_id", F.lit(True).alias("_today"))
     clicks = clicks.join(known.distinct(), "example_id", "left")

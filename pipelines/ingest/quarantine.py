@@ -1,4 +1,4 @@
-"""Broken rows, set aside with the reason why, and counted; too many of them stop the job."""
+"""Quarantine: broken rows are published with a reason and counted; too many stop the job."""
 
 from datetime import date
 from functools import reduce
@@ -14,20 +14,22 @@ from pipelines.store.store import Store
 QUARANTINE = "quarantine"
 
 UNBROKEN = ("good", REPEATED, LATE, ALONE, "repeated impression", "repeated behaviour")
-"""Rows of these reasons say nothing against the log that they come from."""
+"""Reasons that say nothing against the quality of a log."""
 
 
 def good(marked: DataFrame) -> DataFrame:
+    """Return the rows without a reason."""
     return marked.where("reason is null").drop("reason", "raw")
 
 
 def reasons(marked: DataFrame) -> dict[str, int]:
-    """Rows by reason; 'good' for those without."""
+    """Count rows by reason; ``good`` for rows without one."""
     counted = marked.groupBy(F.coalesce("reason", F.lit("good")).alias("reason")).count()
     return dict(sorted(map(tuple, counted.collect())))
 
 
 def quarantined(funnel: dict[str, dict[str, int]]) -> str:
+    """Return the number of quarantined rows as text; empty for none."""
     total = sum(n for reasons in funnel.values() for why, n in reasons.items() if why != "good")
     return f"{total:,} quarantined" if total else ""
 
@@ -35,7 +37,18 @@ def quarantined(funnel: dict[str, dict[str, int]]) -> str:
 def quarantine(
     store: Store, day: date, marked: dict[str, DataFrame], funnel: dict[str, Any], limit: float
 ) -> None:
-    """Publish the broken rows, then stop if they are too many, or if nothing else is there."""
+    """Publish the broken rows, then stop if they are too many or no impression is good.
+
+    Args:
+        store: where they are published.
+        day: the date.
+        marked: source -> rows with reason and raw.
+        funnel: source -> rows by reason.
+        limit: allowed share of broken rows.
+
+    Raises:
+        InputError: too many broken rows, or no good impression.
+    """
     bad = [
         rows.where("reason is not null").select(F.lit(name).alias("source"), "reason", "raw")
         for name, rows in marked.items()
@@ -49,7 +62,8 @@ def quarantine(
             worst = max(broken, key=lambda why: broken[why])
             raise InputError(
                 f"sources.{name}: {sum(broken.values())} of {total} rows of {day} are broken,"
-                f" mostly '{worst}' ({broken[worst]}); build.max_broken is {limit}; the rows lie in"
+                f" mostly '{worst}' ({broken[worst]}): correct the log, or raise build.max_broken"
+                f" ({limit}); the rows are in"
                 f" {store.urls(manifest)[0] if manifest.files else store.url}"
             )
     if not funnel["impressions"].get("good"):

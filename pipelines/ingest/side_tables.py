@@ -1,7 +1,8 @@
-"""Side tables: what is known of items and users, as of the moment that a row looks at them.
+"""Side tables: attributes of items and users, as of each row's cutoff.
 
-A table has one row a key (a snapshot), or many with the time from which each holds
-(``valid_from``). A row then sees what held at its cutoff: no later change leaks into its past.
+A table has one row per key (a snapshot), or several with the time from which each is valid
+(``valid_from``). A row reads the values valid at its cutoff, so no later change leaks into its
+past.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
-from pipelines.ingest.casting import cast_rows
+from pipelines.ingest.casting import Wanted, cast_rows
 from pipelines.ingest.sources import SideTable, SourcesConfig, read
 
 ALWAYS = 2**62
@@ -22,72 +23,74 @@ SPAN = ("_from", "_until")
 
 @dataclass(frozen=True)
 class SideTables:
-    """The side tables of one run."""
+    """The side tables of a run."""
 
     spark: SparkSession
     sources: SourcesConfig
     spec: FeatureSpec
 
     def own(self, raw: DataFrame, features: Sequence[Feature]) -> list[Feature]:
-        """The features that a log itself must have: those no side table can give."""
-        return [f for f in features if f.name in raw.columns or self._home(f) is None]
+        """Return the features that a log itself must have, because no side table has them."""
+        return [f for f in features if f.name in raw.columns or self._table_of(f) is None]
 
     def join(self, rows: DataFrame, wanted: Sequence[Feature], day: date) -> DataFrame:
         """Add the features that ``rows`` lack, as of their ``_at`` (microseconds).
 
         Args:
-            day: of the snapshot, where the table has one a date.
+            rows: with user or item, and ``_at``.
+            wanted: the features.
+            day: of the snapshot, if the table has one per date.
         """
-        lacking = [f for f in wanted if f.name not in rows.columns]
+        missing = [f for f in wanted if f.name not in rows.columns]
         for name in ("items", "users"):
-            mine = [f for f in lacking if self._home(f) == name]
-            if mine:
-                rows = as_of(rows, self.table(name, mine, day), self._key(name).name)
+            from_table = [f for f in missing if self._table_of(f) == name]
+            if from_table:
+                rows = as_of(rows, self.table(name, from_table, day), self._key(name).name)
         return rows
 
     def latest(self, name: str, features: Sequence[Feature], day: date) -> DataFrame:
-        """Return key and features as they hold at the end of all that the table knows."""
+        """Return key and features as last valid in the table."""
         return self.table(name, features, day).where(F.col("_until") == ALWAYS).drop(*SPAN)
 
     def table(self, name: str, features: Sequence[Feature], day: date) -> DataFrame:
-        """Return key, features, ``_from`` and ``_until``: [from, until) of a key never overlap.
+        """Return key, features and validity [``_from``, ``_until``), which never overlaps.
 
         Raises:
-            InputError: no such table is configured; two rows of a key hold from the same moment.
+            InputError: no such table is configured; two rows of a key are valid from the same time.
         """
         source, key = self._source(name), self._key(name)
         if source is None:
-            raise InputError("build.negatives: drawn items need attributes; set sources.items")
+            raise InputError("build.negatives: sampled items need attributes: set sources.items")
         raw = read(self.spark, source, name, [day])
         assert raw is not None
         span = None
         if source.valid_from:
             if source.valid_from not in raw.columns:
-                there = ", ".join(raw.columns)
                 raise InputError(
-                    f"sources.{name}.valid_from: no column {source.valid_from!r}; there are {there}"
+                    f"sources.{name}.valid_from: no column {source.valid_from!r} among"
+                    f" {', '.join(raw.columns)}"
                 )
             raw = raw.withColumn(self.spec.time, F.col(source.valid_from))
             span = (None, ALWAYS)
-        wanted = [key, *features]
-        table = cast_rows(raw, source, name, self.spec, wanted, (), (), span, mark_strays=False)
-        # A row that does not say from when it holds, holds from the beginning.
+        wanted = Wanted([key, *features], span=span, strays_are_broken=False)
+        table = cast_rows(raw, source, name, self.spec, wanted)
+        # A row without a time is valid from the beginning.
         since = F.coalesce("time", F.lit(-ALWAYS)) if span else F.lit(-ALWAYS)
         table = table.withColumn("_from", since).where(F.col(key.name).isNotNull())
         table = table.drop("reason", "raw", "time")
         repeated = table.groupBy(key.name, "_from").count().where("count > 1").limit(1).collect()
         if repeated:
-            when = " that hold from the same moment" if span else ""
+            when = " valid from the same time" if span else ""
             raise InputError(
-                f"sources.{name}: {key.name} {repeated[0][0]!r} has {repeated[0][2]} rows{when};"
-                f" one row a key is needed: choose in sources.{name}.query"
+                f"sources.{name}: {key.name} {repeated[0][0]!r} has {repeated[0][2]} rows{when}:"
+                f" select one row per key in sources.{name}.query"
             )
         following = F.lead("_from").over(Window.partitionBy(key.name).orderBy("_from"))
         until = F.coalesce(following, F.lit(ALWAYS)) if span else F.lit(ALWAYS)
         return table.withColumn("_until", until)
 
-    def _home(self, feature: Feature) -> str | None:
-        """The side table that holds a feature which a log lacks."""
+    def _table_of(self, feature: Feature) -> str | None:
+        """Return the side table of a feature that a log lacks."""
         if feature.name in (self.spec.user, self.spec.item):
             return None
         name = {"item": "items", "user": "users"}.get(feature.side)
@@ -101,8 +104,8 @@ class SideTables:
 
 
 def as_of(rows: DataFrame, table: DataFrame, key: str) -> DataFrame:
-    """Join what held at each row's ``_at``; null where nothing did."""
+    """Join the values valid at each row's ``_at``; null if none is."""
     table = table.withColumnRenamed(key, "_key")
-    held = (F.col("_from") <= F.col("_at")) & (F.col("_at") < F.col("_until"))
-    joined = rows.join(table, (F.col(key) == F.col("_key")) & held, "left")
+    valid = (F.col("_from") <= F.col("_at")) & (F.col("_at") < F.col("_until"))
+    joined = rows.join(table, (F.col(key) == F.col("_key")) & valid, "left")
     return joined.drop("_key", *SPAN)

@@ -1,4 +1,4 @@
-"""Logs and tables outside of the project: where they lie, and their raw rows of given dates."""
+"""Sources: where logs and tables outside the project are, and their raw rows."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,23 +13,24 @@ from pyspark.sql import functions as F
 
 from din_model.config import Section, expand
 from din_model.errors import InputError
+from pipelines.hadoop import hadoop_path
 
 CORRUPT = "_corrupt_record"
 
 
 @dataclass(frozen=True)
 class Source(Section):
-    """A log or table outside of the project: ``path`` or ``table`` says where.
+    """A log or table outside the project, located by ``path`` or ``table``.
 
     Attributes:
-        path: a folder, file or pattern that Spark reads; ``{date}`` and ``${VARIABLE}`` are filled
-            in.
-        table: a table of Spark's catalog.
-        format: of the files at ``path``, as Spark names it: parquet, json, csv, …
-        options: of Spark's reader, such as ``{header: "true"}``.
-        schema: columns as DDL; it lets broken JSON and CSV lines be told from empty ones.
-        query: Spark SQL over the table ``raw``, for logs of another shape; may hold ``{date}``.
-        time_unit: of times that are whole numbers, or texts of them, as in CSV without ``schema``.
+        path: folder, file or pattern that Spark reads; ``{date}`` and ``${VARIABLE}`` are replaced.
+        table: table of Spark's catalog.
+        format: format of the files, as Spark names it: parquet, json, csv, …
+        options: options of Spark's reader, such as ``{header: "true"}``.
+        schema: columns as DDL; lets broken JSON and CSV lines be told from empty ones.
+        query: Spark SQL over the table ``raw``, for logs of another shape; may contain ``{date}``.
+        time_unit: unit of times that are whole numbers, or text of whole numbers as in CSV without
+            ``schema``.
     """
 
     path: str | None = None
@@ -42,23 +43,23 @@ class Source(Section):
 
     @property
     def dated(self) -> bool:
-        """Whether each date lies apart, so that a date without data can be told."""
+        """Whether each date is stored separately, so that a missing date can be detected."""
         return "{date}" in f"{self.path} {self.query}"
 
     def path_of(self, day: date) -> str | None:
-        """The path of a date, with everything filled in; None for a table."""
+        """Return the path of a date, with variables replaced; None for a table."""
         return expand(self.path).replace("{date}", str(day)) if self.path else None
 
 
 @dataclass(frozen=True)
 class BehaviourSource(Source):
-    """A log of what users did: clicks of their own, or the clicked impressions.
+    """A log of what users did: their own log, or the clicked impressions.
 
     Attributes:
-        kind: which of ``history.kinds`` all its rows are.
-        origin: ``impressions`` takes the clicked impressions, and reads nothing else.
-        label_delay: with that origin, how long after the impression its click is known, since a
-            log that only flags clicks does not say.
+        kind: the kind of ``history.kinds`` of all rows.
+        origin: ``impressions`` uses the clicked impressions and reads nothing else.
+        label_delay: for that origin, the time from an impression until its click is known, because
+            a log that only flags clicks does not say.
     """
 
     kind: str = "clicks"
@@ -68,10 +69,10 @@ class BehaviourSource(Source):
 
 @dataclass(frozen=True)
 class SideTable(Source):
-    """Attributes of items or users, one row a key, joined by it.
+    """Attributes of items or users, joined by key.
 
     Attributes:
-        valid_from: the column that says from when a row holds; null: one snapshot a date.
+        valid_from: column of the time from which a row is valid; null: one snapshot per date.
     """
 
     valid_from: str | None = None
@@ -82,13 +83,13 @@ class SourcesConfig(Section):
     """Where the logs are.
 
     Attributes:
-        impressions: what was shown to whom, when.
+        impressions: what was shown to whom, and when.
         behaviours: what users did; one or more logs.
-        clicks: clicks in a log of their own; null: the impressions flag theirs.
+        clicks: clicks in their own log; null: the impressions flag theirs.
         items: attributes of items.
         users: attributes of users.
-        candidates: what is to be scored for each date; null: see the section candidates.
-        attribution_window: how long after an impression, or a day's end, a click counts.
+        candidates: (user, item) pairs to score for each date; null: see the section candidates.
+        attribution_window: how long after an impression, or after the end of a day, a click counts.
     """
 
     impressions: Source
@@ -103,18 +104,18 @@ class SourcesConfig(Section):
         for source in self.behaviours:
             if source.origin == "impressions" and source.label_delay is None:
                 raise ValueError(
-                    "behaviours of origin impressions need a label_delay: how long after the"
-                    " impression its click is known (0s if the log's time is the click's own)"
+                    "behaviours of origin impressions need a label_delay: the time from an"
+                    " impression until its click is known (0s if the log has the time of the click)"
                 )
 
 
 def days_between(first: date, last: date) -> list[date]:
-    """Every date from ``first`` to ``last``, both included."""
+    """Return every date from ``first`` to ``last``, both included."""
     return [first + timedelta(days=i) for i in range((last - first).days + 1)]
 
 
 def start_of(day: date, time_zone: str) -> int:
-    """The first microsecond (UTC) of a date in a time zone."""
+    """Return the first microsecond (UTC) of a date in a time zone."""
     midnight = datetime.combine(day, time(), ZoneInfo(time_zone))
     return round(midnight.timestamp()) * 10**6
 
@@ -122,13 +123,19 @@ def start_of(day: date, time_zone: str) -> int:
 def read(
     spark: SparkSession, source: Source, name: str, days: Sequence[date], optional: bool = False
 ) -> DataFrame | None:
-    """Return the raw rows of ``days`` (all rows, where the source is not dated), query applied.
+    """Return the raw rows of ``days`` (all rows of a source that is not dated), query applied.
 
-    Lines that the format could not read keep their text in ``_corrupt_record``. With ``optional``,
-    dates that are not there are passed over, and None is returned if none is.
+    Lines that the format could not read keep their text in ``_corrupt_record``.
+
+    Args:
+        spark: the session.
+        source: problem to read.
+        name: of the source, for error messages.
+        days: the dates.
+        optional: skip missing dates, and return None if all are missing.
 
     Raises:
-        InputError: no such path or table, a query that does not parse, no data for a date.
+        InputError: no such path or table, an invalid query, no data for a date.
     """
     frames = []
     for day in days if source.dated else days[-1:]:
@@ -136,8 +143,8 @@ def read(
         if path and not _exists(spark, path):
             if optional:
                 continue
-            what = f"no data for {day}" if source.dated else "no such file"
-            raise InputError(f"sources.{name}: {what}: {path} does not exist")
+            problem = f"no data for {day}" if source.dated else "no such file"
+            raise InputError(f"sources.{name}: {problem}: {path} does not exist")
         frames.append(_read_one(spark, source, name, path, day))
     if not frames:
         return None
@@ -148,17 +155,17 @@ def read(
 
 
 def fingerprint(spark: SparkSession, frames: Sequence[DataFrame]) -> dict[str, Any]:
-    """Number of files behind the frames, and a hash of their names, sizes and times of change.
+    """Return the number of files behind the frames, and a hash of names, sizes and times of change.
 
-    Before the frames are persisted: a cached one does not tell where it comes from.
+    Call it before the frames are persisted: a cached frame does not list its files.
     """
-    seen = hashlib.sha256()
+    digest = hashlib.sha256()
     files = sorted({file for frame in frames for file in frame.inputFiles()})
     for file in files:
-        path = spark._jvm.org.apache.hadoop.fs.Path(file)  # type: ignore[union-attr]
-        status = path.getFileSystem(spark._jsc.hadoopConfiguration()).getFileStatus(path)
-        seen.update(f"{file} {status.getLen()} {status.getModificationTime()}\n".encode())
-    return {"files": len(files), "fingerprint": seen.hexdigest()[:16]}
+        files_of, path = hadoop_path(spark, file)
+        status = files_of.getFileStatus(path)
+        digest.update(f"{file} {status.getLen()} {status.getModificationTime()}\n".encode())
+    return {"files": len(files), "fingerprint": digest.hexdigest()[:16]}
 
 
 def _read_one(
@@ -173,14 +180,14 @@ def _read_one(
                 reader = reader.schema(f"{source.schema}, {CORRUPT} string")
             raw = reader.load(path)
         else:
-            raise InputError(f"sources.{name}: give a path or a table")
+            raise InputError(f"sources.{name}: set path or table")
         if source.query is None:
             return raw
         query = source.query.replace("{date}", str(day))
         if CORRUPT not in raw.columns:
             return _query(raw, query)
         good = _query(raw.where(F.col(CORRUPT).isNull()).drop(CORRUPT), query)
-        # Spark refuses to read the corrupt record alone, so the whole row is kept as its text.
+        # Spark cannot read the corrupt record column alone, so the text is that of the whole row.
         text = F.to_json(F.struct(*raw.columns)).alias(CORRUPT)
         bad = raw.where(F.col(CORRUPT).isNotNull()).select(text)
         return good.unionByName(bad, allowMissingColumns=True)
@@ -198,6 +205,6 @@ def _first_line(error: AnalysisException) -> str:
 
 
 def _exists(spark: SparkSession, path: str) -> bool:
-    pattern = spark._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
-    found = pattern.getFileSystem(spark._jsc.hadoopConfiguration()).globStatus(pattern)
-    return found is not None and len(found) > 0
+    files, pattern = hadoop_path(spark, path)
+    matches = files.globStatus(pattern)
+    return matches is not None and len(matches) > 0

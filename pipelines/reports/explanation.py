@@ -16,7 +16,7 @@ BEST = 3
 
 @dataclass(frozen=True)
 class Reason:
-    """A behaviour that weighed in a score; ``behaviour``: what is known of it, as text."""
+    """A behaviour with its attention weight; ``behaviour`` is its item and side columns as text."""
 
     weight: float
     kind: str
@@ -25,6 +25,8 @@ class Reason:
 
 @dataclass(frozen=True)
 class Offer:
+    """A scored candidate of the user, with the behaviours that weigh most in its score."""
+
     rank: int
     item: str
     score: float
@@ -33,7 +35,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Explained:
-    """``behaviours``: how many the user has. ``offers``: the best first."""
+    """One user's best candidates; ``behaviours`` is the length of the user's history."""
 
     user: str
     behaviours: int
@@ -41,17 +43,23 @@ class Explained:
 
 
 def explain_user(logs: Logs, store: Store, scores: Manifest, day: date) -> Explained | None:
-    """The user of most behaviours, the first by key; None where ``score.explain`` told nothing.
+    """Explain the scores of the user with the longest history; ties go to the first key.
 
     Args:
-        day: the night's, of whose side table items are named.
+        logs: the spec, and the side table that names the items.
+        store: where the scores are.
+        scores: the scored date.
+        day: the date of the night; items are named by its side table.
+
+    Returns:
+        None without rows, or if ``score.explain`` is off.
     """
     spec, table = logs.spec, store.read(logs.spark, [scores])
     first = table.orderBy(F.desc("history_length"), spec.user).first()
     if first is None or "explanations" not in table.columns:
         return None
-    mine = (F.col(spec.user) == first[spec.user]) & (F.col("rank") <= BEST)
-    top = table.where(mine).orderBy("rank").collect()
+    best = (F.col(spec.user) == first[spec.user]) & (F.col("rank") <= BEST)
+    top = table.where(best).orderBy("rank").collect()
     items = {str(row[spec.item]) for row in top}
     items |= {str(why["item"]) for row in top for why in row["explanations"] or ()}
     others = [f for f in spec.side("item") if f.name != spec.item and not f.is_list]

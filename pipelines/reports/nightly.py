@@ -136,17 +136,17 @@ def metric_rows(results: Metrics) -> list[tuple[str, list[str]]]:
 
 
 def trends(store: Store, day: date) -> list[Trend]:
-    """Every number of pipelines.examples.data_quality that was measured on ``day``, over the days until it."""
+    """Return each data quality number of ``day`` with its values on the days before."""
     days = [d for d in store.dates(EXAMPLES) if d <= day][-DAYS - 1 :]
-    told = [m.facts.get("quality", {}) for d in days if (m := store.manifest(EXAMPLES, d))]
+    measured = [m.facts.get("quality", {}) for d in days if (m := store.manifest(EXAMPLES, d))]
     found = []
-    for name, now in (told[-1] if told else {}).items():
-        values = [t.get(name) for t in told]
+    for name, now in (measured[-1] if measured else {}).items():
+        values = [quality.get(name) for quality in measured]
         known = [(at, v) for at, v in enumerate(values) if v is not None]
         if now is None or not known:
             continue
         low, high = min(v for _, v in known), max(v for _, v in known)
-        x, y = SIZE[0] / max(len(told) - 1, 1), SIZE[1] / ((high - low) or 1)
+        x, y = SIZE[0] / max(len(measured) - 1, 1), SIZE[1] / ((high - low) or 1)
         line = [(at * x, SIZE[1] - (v - low) * y if high > low else SIZE[1] / 2) for at, v in known]
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in line)
         before = values[-2] if len(values) > 1 else None
@@ -163,7 +163,7 @@ def _figures(night: NightSummary, before: Manifest | None) -> dict[str, Figure]:
         point, low, high = decision.gain
         drawn["gain"] = plots.gain(point, low, high, night.nightly.min_gain)
     if decision.calibration:
-        drawn["judged"] = _calibration(decision.calibration, f"EvalResult on {decision.judged}")
+        drawn["judged"] = _calibration(decision.calibration, f"Evaluated on {decision.judged}")
     if facts.get("calibration"):
         drawn["last"] = _calibration(facts["calibration"], "The last night's scores")
     if "histogram" in facts:

@@ -1,4 +1,4 @@
-"""Prints a night: metrics of the models, counts that reconcile, and one user's candidates."""
+"""Print a night: the models' metrics, the reconciled counts and one user's candidates."""
 
 from datetime import date
 
@@ -14,9 +14,12 @@ from pipelines.training.evaluate import Metrics
 
 
 def print_night(store: Store, night: NightSummary, day: date, user: str) -> None:
-    """Print how the models were evaluated, that the counts reconcile, and one user's candidates.
+    """Print the models' metrics, the reconciled counts and one user's candidates.
 
     Args:
+        store: where the night's manifests are.
+        night: the decision and the scores.
+        day: the date whose impressions were built.
         user: the name of the user column.
     """
     console.print()
@@ -37,8 +40,8 @@ def print_night(store: Store, night: NightSummary, day: date, user: str) -> None
 
 
 def metrics_table(results: Metrics, day: str) -> Table:
-    """One line a model or baseline; all judged on the same rows."""
-    table = Table(title=f"EvalResult on {day}, which none of them saw", title_justify="left")
+    """Return a table with one line per model or baseline, all evaluated on the same rows."""
+    table = Table(title=f"Evaluated on {day}, which none of them saw", title_justify="left")
     table.add_column("")
     for name in METRICS.values():
         table.add_column(name, justify="right")

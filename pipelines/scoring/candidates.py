@@ -1,9 +1,8 @@
-"""Candidates by rule, where no table of them is given: popular, new, and of what users like.
+"""Candidates by rule, if no table is given: popular items, new items, items of liked categories.
 
-Stands where ``sources.candidates`` does, before scoring. All of it is known from what is published
-up to the end of the day before (examples, state, vocabulary); no log is read again. Lists of items
-are sent to the users, each of whom is one row until the items are known: no step is larger than
-users x candidates.
+They replace ``sources.candidates``. Everything comes from what is published up to the end of the
+day before (examples, state, vocabulary); no log is read again. Each user is one row until the lists
+of items are joined, so no step is larger than users x candidates.
 """
 
 from collections.abc import Sequence
@@ -30,19 +29,20 @@ USER, ITEM, KEY, VALUE = "_user", "_item", "_item_key", "_value"
 
 @dataclass(frozen=True)
 class CandidatesConfig(Section):
-    """Candidates by rule, for whoever has a history or was shown something the day before.
+    """Candidates by rule, for every user with a history or an impression the day before.
 
-    Attributes that no side table holds are the newest that the day before tells of user or item.
+    Attributes that no side table has are the newest of user or item in the examples of the day
+    before.
 
     Attributes:
-        popular: so many items to every user, by the day's clicks, then by how often it showed them.
-        of_categories: so many of the popular items whose ``by`` has a value that the user's history
-            holds. Each value gets its share of the history; what rounding or a short list leaves
-            over goes to the most frequent values first.
-        by: the item feature that tells the categories of ``of_categories``.
-        new: so many items first seen in the last ``new_days``, the newest first, then by how often
-            they were shown. On a store's first date nothing can be told to be new.
-        new_days: how many days an item is new for.
+        popular: number of items for every user, by the day's clicks, then by impressions.
+        of_categories: number of popular items whose ``by`` has a value in the user's history. Each
+            value gets its share of the history; what rounding or a short list leaves goes to the
+            most frequent values first.
+        by: item feature of the categories for ``of_categories``.
+        new: number of items first seen in the last ``new_days``, newest first, then by impressions.
+            On a store's first date no item counts as new.
+        new_days: number of days for which an item is new.
         exclude_seen: drop the items that the user's history holds; nothing takes their place.
     """
 
@@ -55,16 +55,16 @@ class CandidatesConfig(Section):
 
     def __post_init__(self) -> None:
         if min(self.popular, self.of_categories, self.new) < 0 or self.new_days < 1:
-            raise ValueError("numbers of items must not be negative, and new_days at least 1")
+            raise ValueError("numbers of items must be at least 0, and new_days at least 1")
         if not (self.popular or self.of_categories or self.new):
-            raise ValueError("nothing is asked for: set popular, of_categories or new")
+            raise ValueError("no candidates are configured: set popular, of_categories or new")
 
 
 def candidates(logs: Logs, store: Store, day: date, config: CandidatesConfig | None) -> DataFrame:
-    """The rows to be scored for ``day``: of the table that is given, else generated.
+    """Return the rows to score for ``day``: from the table, if there is one, else generated.
 
     Raises:
-        InputError: there is neither ``sources.candidates`` nor the section; see ``generated``.
+        InputError: neither ``sources.candidates`` nor the section is set; see ``generated``.
     """
     if logs.sources.candidates or config is None:
         return logs.candidates(day)
@@ -72,14 +72,14 @@ def candidates(logs: Logs, store: Store, day: date, config: CandidatesConfig | N
 
 
 def generated(logs: Logs, store: Store, day: date, config: CandidatesConfig) -> DataFrame:
-    """Generate the candidates of ``day``: a row a (user, item), as ``Logs.candidates`` has them.
+    """Generate the candidates of ``day``: one row per (user, item), like ``Logs.candidates``.
 
-    Attributes that no side table holds are the newest that examples tell of the user or the item:
-    those of the day before or, with ``new``, of the last ``new_days``.
+    Attributes that no side table has are the newest of user or item in the examples of the day
+    before or, with ``new``, of the last ``new_days``.
 
     Raises:
-        InputError: the day before is not built; no feature to tell categories by, no history to
-            tell what was seen; nothing is generated.
+        InputError: the day before is not built; no feature for categories; no history of seen
+            items; nothing is generated.
     """
     spark, spec, night = logs.spark, logs.spec, day - DAY
     state = store.read(spark, [store.require(STATE, night, "run jobs.build_sequences for it")])
@@ -90,7 +90,7 @@ def generated(logs: Logs, store: Store, day: date, config: CandidatesConfig) -> 
     )
     vocabulary, _ = open_vocabulary(spark, store)
 
-    # What there is to offer: one list for all, and one for each value that users may like.
+    # Items: one list for all users, and one for each value that a user may like.
     by = _by(spec, config) if config.of_categories else None
     items = _keyed(_counted(today, spec, by), ITEM, KEY, spec[spec.item], vocabulary)
     for_all = items.orderBy(*_most_clicked()).limit(config.popular).select(ITEM)
@@ -98,7 +98,7 @@ def generated(logs: Logs, store: Store, day: date, config: CandidatesConfig) -> 
     new = new.orderBy(F.desc("_first"), F.desc_nulls_last("_shown"), KEY).limit(config.new)
     for_all = for_all.union(new.select(ITEM))
 
-    # Who is offered what: one row a user.
+    # Users: one row each, with a list of items.
     past = _visible(state, spec, start_of(day, spec.time_zone))
     users = state.select(spec.user).union(today.select(spec.user)).distinct()
     users = users.withColumnRenamed(spec.user, USER)
@@ -115,35 +115,36 @@ def generated(logs: Logs, store: Store, day: date, config: CandidatesConfig) -> 
     rows = rows.select(USER, offered.alias("_offered")).where(F.size("_offered") > 0)
     if rows.isEmpty():
         raise InputError(
-            f"candidates: nothing is generated for {day}: of what the section asks for, {night} has"
-            " no item that is left to any user; set candidates.popular, or exclude_seen to false"
+            f"candidates: nothing is generated for {day}, because {night} has no such item for any"
+            " user: set candidates.popular, or exclude_seen to false"
         )
 
-    # Ids become the keys and attributes of the logs.
+    # Keys and attributes instead of ids.
     rows = _named(rows, USER, spec[spec.user], logs, lately, vocabulary)
     catalogue = _named(listed.distinct(), ITEM, spec[spec.item], logs, lately, vocabulary)
     pairs = rows.withColumn(ITEM, F.explode("_offered")).join(F.broadcast(catalogue), ITEM)
-    told = [f.name for f in spec.side("user", "item") if f.name in pairs.columns]
+    columns = [f.name for f in spec.side("user", "item") if f.name in pairs.columns]
     empty = [F.lit(None).cast("string").alias(name) for name in ("reason", "raw")]
-    return logs.known(pairs.select(*told, *empty), day)
+    return logs.known(pairs.select(*columns, *empty), day)
 
 
 def _by(spec: FeatureSpec, config: CandidatesConfig) -> str:
-    """The item feature whose values the histories hold."""
-    held = {name for h in spec.histories for name in h.fields.values()} - {spec.item}
-    if config.by in held:
+    """Return the item feature whose values the histories hold."""
+    in_histories = {name for h in spec.histories for name in h.fields.values()} - {spec.item}
+    if config.by in in_histories:
         return config.by
-    if config.by is None and len(held) == 1:
-        return held.pop()
-    what = f"{config.by!r} is in no history" if config.by else "of_categories needs it"
-    there = ", ".join(sorted(held)) or f"nothing but {spec.item!r}"
-    raise InputError(f"candidates.by: {what}; name what histories hold of an item: {there}")
+    if config.by is None and len(in_histories) == 1:
+        return in_histories.pop()
+    problem = f"{config.by!r} is in no history" if config.by else "of_categories needs it"
+    known = ", ".join(sorted(in_histories)) or f"nothing but {spec.item!r}"
+    raise InputError(f"candidates.by: {problem}; name what histories hold of an item: {known}")
 
 
 def _counted(examples: DataFrame, spec: FeatureSpec, by: str | None) -> DataFrame:
-    """Each item's clicks, times shown and, if asked, newest value of ``by``.
+    """Return each item's clicks, impressions and, if requested, newest value of ``by``.
 
-    Of the examples, not the published counts: those know a sample of the day where it is sampled.
+    They come from the examples instead of the published counts, which cover only a sample of a
+    sampled day.
     """
     counts = [F.count_if(F.col("label") > 0).alias("_clicks"), F.count(F.lit(1)).alias("_shown")]
     value = [_newest(F.col(by), F.col(by) > UNKNOWN).alias(VALUE)] if by else []
@@ -151,7 +152,7 @@ def _counted(examples: DataFrame, spec: FeatureSpec, by: str | None) -> DataFram
 
 
 def _newest(value: Column, known: Column) -> Column:
-    """The value of the newest example that knows one, null if none does."""
+    """Return the value of the newest example that has one, or null."""
     return F.max_by(value, F.when(known, F.struct("time", "example_id")))
 
 
@@ -160,11 +161,11 @@ def _most_clicked() -> list[Column]:
 
 
 def _first_seen(logs: Logs, store: Store, days: Sequence[date]) -> DataFrame:
-    """The items that are no older than ``days``: id, key, and the date they are first seen on."""
+    """Return the items first seen on ``days``: id, key and date."""
     name = logs.spec[logs.spec.item].vocabulary
     frames = [logs.spark.createDataFrame([], f"{ITEM} int, {KEY} string, _first string")]
     for part in [m for day in days if (m := store.manifest(VOCABULARY, day))]:
-        # Where there was no vocabulary before, keys of any earlier date may be among the first.
+        # The first vocabulary may contain keys of any earlier date.
         if first := part.facts["first_new"].get(name):
             rows = store.read(logs.spark, [part]).where(F.col("vocabulary") == name)
             rows = rows.where(F.col("id") >= first).select("id", "key", F.lit(part.date))
@@ -173,14 +174,14 @@ def _first_seen(logs: Logs, store: Store, days: Sequence[date]) -> DataFrame:
 
 
 def _visible(state: DataFrame, spec: FeatureSpec, cutoff: int) -> DataFrame:
-    """The behaviours that histories show at the cutoff; the others wait for their lag to pass."""
+    """Return the behaviours visible at the cutoff; others wait for their lag."""
     lags = F.array(*[F.lit(h.lag) for h in spec.histories])
     rows = as_behaviours(state, spec).withColumnRenamed(spec.user, USER)
     return rows.where(F.col("time") + F.element_at(lags, F.col("kind") + 1) < cutoff)
 
 
 def _top(items: DataFrame, count: int) -> DataFrame:
-    """The most popular ``count`` items of each value, with their place among them, from 1."""
+    """Return the most popular ``count`` items of each value, with their rank, from 1."""
     best_first = Window.partitionBy(VALUE).orderBy(*_most_clicked())
     placed = items.where(F.col(VALUE) > UNKNOWN).withColumn(
         "_place", F.row_number().over(best_first)
@@ -189,14 +190,15 @@ def _top(items: DataFrame, count: int) -> DataFrame:
 
 
 def _liked(held: DataFrame, top: DataFrame, count: int) -> DataFrame:
-    """Deal ``count`` items out to each user over the values that the history holds.
+    """Split ``count`` items per user over the values in the user's history.
 
     Args:
         held: (user, value) of each behaviour.
         top: see ``_top``.
+        count: items per user.
 
     Returns:
-        A row a user, with ``_liked`` (array<int>): as many ids as asked for, or as there are.
+        One row per user with ``_liked`` (array<int>): ``count`` ids, or as many as there are.
     """
     in_order = F.sort_array(F.collect_list(F.struct("_place", ITEM)))[ITEM]
     lists = top.groupBy(VALUE).agg(in_order.alias("_list"))
@@ -220,8 +222,8 @@ def _liked(held: DataFrame, top: DataFrame, count: int) -> DataFrame:
 def _seen(past: DataFrame, spec: FeatureSpec) -> DataFrame:
     if spec.item not in past.columns:
         raise InputError(
-            f"candidates.exclude_seen: no kind of history has {spec.item!r}, so what users have seen is not"
-            " known: leave it false"
+            f"candidates.exclude_seen: no kind of history has {spec.item!r}, so seen items are"
+            " unknown: set it to false, or add the item to a kind's fields"
         )
     return past.groupBy(USER).agg(F.collect_set(spec.item).alias("_seen"))
 
@@ -233,7 +235,7 @@ def _or_empty(ids: str) -> Column:
 def _keyed(
     rows: DataFrame, ids: str, name: str, feature: Feature, vocabulary: DataFrame
 ) -> DataFrame:
-    """Add the keys that ``ids`` stand for; rows whose key is not known any more are dropped."""
+    """Add the keys of ``ids``; rows whose key was erased are dropped."""
     rows = rows.withColumn(name, F.col(ids))
     return decode(rows, name, F.lit(feature.vocabulary), vocabulary).where(F.col(name).isNotNull())
 
@@ -241,7 +243,7 @@ def _keyed(
 def _named(
     rows: DataFrame, ids: str, key: Feature, logs: Logs, examples: DataFrame, vocabulary: DataFrame
 ) -> DataFrame:
-    """Add the user's or item's key, and the attributes that no side table holds."""
+    """Add the key of user or item, and the attributes that no side table has."""
     rows = _keyed(rows, ids, key.name, key, vocabulary)
     own = [f for f in logs.side_tables.own(rows, logs.spec.side(key.side)) if f is not key]
     if not own:
@@ -253,18 +255,18 @@ def _named(
             length = F.col(f"{f.name}__length")
             value, known = F.slice(f.name, F.lit(1), length), length > 0
         newest.append(_newest(value, known).alias(f.name))
-    told = examples.groupBy(F.col(key.name).alias(ids)).agg(*newest)
-    told = reduce(lambda t, f: _raw(t, ids, f, vocabulary), own, told)
-    return rows.join(told, ids, "left")
+    attributes = examples.groupBy(F.col(key.name).alias(ids)).agg(*newest)
+    attributes = reduce(lambda t, f: _raw(t, ids, f, vocabulary), own, attributes)
+    return rows.join(attributes, ids, "left")
 
 
 def _raw(rows: DataFrame, ids: str, feature: Feature, vocabulary: DataFrame) -> DataFrame:
-    """Turn a feature's ids back into what the encoding takes to the same ids."""
+    """Turn a feature's ids back into values that encode to the same ids."""
     name, of = feature.name, F.lit(feature.vocabulary)
     if feature.type == "number":
         lowest = F.array(*map(F.lit, (float("-inf"), *feature.boundaries)))
         bucket = F.element_at(lowest, F.col(name) - FIRST_ID + 1)
-        # Spark 4.0 gives some element where the place is null.
+        # For a null index, Spark 4.0 returns some element.
         return rows.withColumn(name, F.when(F.col(name).isNotNull(), bucket))
     if not feature.is_list:
         return decode(rows, name, of, vocabulary)

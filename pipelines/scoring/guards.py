@@ -1,7 +1,7 @@
-"""What a night's scores are measured by before anybody sees them, and what holds them back.
+"""Guards: the numbers of a table of scores, and the limits that hold it back.
 
-The written table is read once; its numbers stand in its manifest, so that the next night can tell
-what has moved. A breach raises: the table of the day before stays what it was.
+The written table is read once. Its numbers are stored in its manifest, so the next night can
+compare. A breach raises an error, and the published table stays.
 """
 
 from collections.abc import Iterator
@@ -21,25 +21,26 @@ from pipelines.store.store import Manifest
 BINS_A_UNIT = BINS / float(EDGES[-1] - EDGES[0])
 
 
-class Breach(InputError):
-    """A table whose numbers are out of their limits; ``held`` is its manifest, never published."""
+class Breach(InputError):  # noqa: N818 (the term of the runbook and the report)
+    """A table whose numbers are outside their limits; ``held`` is its unpublished manifest."""
 
     held: Manifest
 
 
 @dataclass(frozen=True)
 class GuardsConfig(Section):
-    """Limits of a night's table. One that is null is measured, and holds nothing back.
+    """Limits on a night's table. A number without a limit is only measure.
 
     Attributes:
-        min_coverage: least share of the candidates that are good, and so are scored.
-        max_drift: population stability index of the scores against the last published date's.
-        max_drift_from_validation: the same against the scores of the rows that judged the model.
-        max_calibration: of the last night's scores, what they expected over the clicks that came,
-            or its inverse.
-        min_clicks: calibration is asked for only where so many came.
-        max_unknown_users: share of rows whose user's id nobody knows.
-        max_unknown_items: share of rows whose item's id nobody knows.
+        min_coverage: least share of the candidates that are good and scored.
+        max_drift: population stability index of the scores against those of the last published
+            date.
+        max_drift_from_validation: the same against the scores on the evaluation rows of the model.
+        max_calibration: expected clicks of the last night's scores over the actual clicks, or its
+            inverse.
+        min_clicks: calibration is checked only with at least this many clicks.
+        max_unknown_users: share of rows whose user is unknown to the model.
+        max_unknown_items: share of rows whose item is unknown to the model.
         max_without_history: share of rows without a behaviour.
     """
 
@@ -53,7 +54,7 @@ class GuardsConfig(Section):
     max_without_history: float | None = 0.9
 
     def of_numbers(self) -> Iterator[tuple[str, str, float | None]]:
-        """Number, ``min`` or ``max``, and limit; calibration, which is a ratio of two, apart."""
+        """Yield number, ``min`` or ``max``, and limit of all but calibration, which is a ratio."""
         for key, limit in vars(self).items():
             side, _, name = key.partition("_")
             if name not in ("calibration", "clicks"):
@@ -61,18 +62,18 @@ class GuardsConfig(Section):
 
 
 def bin_of(score: Column) -> Column:
-    """The bin of a score in din_model.evaluation.drift's histograms."""
+    """Return the bin of a score in the histograms of din_model.evaluation.drift."""
     place = F.floor((F.ln(score) - F.log1p(-score) - float(EDGES[0])) * BINS_A_UNIT)
-    # ln(0) is null in Spark, and such scores belong to the ends.
+    # ln(0) is null in Spark; such scores fall into the end bins.
     place = F.when(score <= 0, 0).when(score >= 1, BINS - 1).otherwise(place)
     return F.least(F.greatest(place, F.lit(0)), F.lit(BINS - 1)).cast("int")
 
 
-def measured(scores: DataFrame) -> dict[str, Any]:
-    """Mean score, shares, and the histogram of the scores (see din_model.evaluation.drift), in one pass.
+def measure(scores: DataFrame) -> dict[str, Any]:
+    """Return mean score, shares, and the histogram of the scores (evaluation.drift), in one pass.
 
     Raises:
-        InputError: a score is no probability.
+        InputError: a score is not a probability.
     """
     p = F.col("score")
     shares = {
@@ -81,9 +82,9 @@ def measured(scores: DataFrame) -> dict[str, Any]:
         "unknown_items": F.col("unknown_item"),
     }
     sums = [F.sum(column.cast("long")).alias(name) for name, column in shares.items()]
-    wrong = F.sum((~p.between(0.0, 1.0) | F.isnan(p)).cast("long")).alias("wrong")
+    invalid = F.sum((~p.between(0.0, 1.0) | F.isnan(p)).cast("long")).alias("wrong")
     bins = scores.groupBy(bin_of(p).alias("bin")).agg(
-        F.count("*").alias("rows"), F.sum("score").alias("score"), wrong, *sums
+        F.count("*").alias("rows"), F.sum("score").alias("score"), invalid, *sums
     )
     counts, total = (
         np.zeros(BINS, np.int64),
@@ -94,8 +95,8 @@ def measured(scores: DataFrame) -> dict[str, Any]:
         total = {name: value + row[name] for name, value in total.items()}
     if total["wrong"]:
         raise InputError(
-            f"{total['wrong']:,.0f} scores are no probability: the model is broken; nothing is"
-            " published"
+            f"{total['wrong']:,.0f} scores are not probabilities, nothing is published: train again"
+            " or roll back"
         )
     rows = max(total["rows"], 1)
     return {name: total[name] / rows for name in shares} | {
@@ -104,27 +105,28 @@ def measured(scores: DataFrame) -> dict[str, Any]:
     }
 
 
-def compared(
+def compare(
     numbers: dict[str, Any], before: dict[str, Any] | None, validation: list[int]
 ) -> dict[str, float]:
-    """How far the scores have moved: since ``before`` (its numbers), and from validation's."""
-    mine, found = np.array(numbers["histogram"]), {}
+    """Return the drift since ``before`` (the numbers of a table) and from the evaluation rows."""
+    histogram, drifts = np.array(numbers["histogram"]), {}
     if before and "histogram" in before:
-        found["drift"] = psi(mine, np.array(before["histogram"]))
+        drifts["drift"] = psi(histogram, np.array(before["histogram"]))
     if validation:
-        found["drift_from_validation"] = psi(mine, np.array(validation))
-    return found
+        drifts["drift_from_validation"] = psi(histogram, np.array(validation))
+    return drifts
 
 
 def calibration(
     scores: DataFrame, shown: DataFrame, keys: list[str]
 ) -> tuple[dict[str, float], list[Calibration]]:
-    """What published scores expected of the impressions that followed, and the clicks that came.
+    """Compare the expected clicks of published scores with the clicks that followed.
 
     Args:
         scores: published for a date, before it.
-        shown: that date's impressions: ``keys`` (user and item, as the scores have them), label,
-            and weight where they are a sample.
+        shown: impressions of that date: ``keys`` (user and item, as in the scores), label, and
+            weight if they are a sample.
+        keys: names of user and item.
 
     Returns:
         ``shown``, ``expected`` and ``clicks``, and the same by tenths of the scores.
@@ -147,14 +149,16 @@ def calibration(
 
 
 def check(numbers: dict[str, Any], limits: GuardsConfig, date: str) -> None:
-    """Hold back a table whose numbers are out of their limits.
+    """Hold back a table whose numbers are outside their limits.
 
     Args:
-        numbers: of ``measured`` and ``compared``, ``coverage`` and, with the last night's clicks,
-            ``expected`` and ``clicks``; what is not there is not asked.
+        numbers: from ``measure`` and ``compare``, ``coverage`` and, with the last night's clicks,
+            ``expected`` and ``clicks``; missing numbers are not checked.
+        limits: the limits.
+        date: of the table.
 
     Raises:
-        Breach: one is; with the number, the limit and the way out.
+        Breach: a number is outside; the message names number, limit and what to do.
     """
     breaches = []
     for name, side, limit in limits.of_numbers():
@@ -162,8 +166,8 @@ def check(numbers: dict[str, Any], limits: GuardsConfig, date: str) -> None:
         if limit is None or value is None:
             continue
         if value < limit if side == "min" else value > limit:
-            place = "below" if side == "min" else "above"
-            breaches.append(f"{name} {value:.4f} is {place} score.guards.{side}_{name} {limit}")
+            relation = "below" if side == "min" else "above"
+            breaches.append(f"{name} {value:.4f} is {relation} score.guards.{side}_{name} {limit}")
     clicks, expected = numbers.get("clicks", 0), numbers.get("expected", 0)
     if limits.max_calibration and clicks >= limits.min_clicks:
         ratio = expected / clicks
@@ -174,6 +178,6 @@ def check(numbers: dict[str, Any], limits: GuardsConfig, date: str) -> None:
             )
     if breaches:
         raise Breach(
-            f"scores of {date} are held back, what was published stays: {'; '.join(breaches)};"
-            " look at the run in MLflow, then mend the cause, roll back, or raise the limit"
+            f"scores of {date} are held back, the published table stays: {'; '.join(breaches)}:"
+            " look at the report, then fix the cause, roll back, or raise the limit"
         )

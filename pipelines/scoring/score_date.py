@@ -1,13 +1,13 @@
-"""The frame around the UDF: candidates of a date in, a published table of scores out."""
+"""Scores the candidates of a date and publishes the table."""
 
 import time
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from din_model.config import Section, to_dict
@@ -23,9 +23,17 @@ from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.sources import fingerprint, start_of
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.candidates import candidates as candidates_of
-from pipelines.scoring.guards import Breach, GuardsConfig, calibration, check, compared, measured
-from pipelines.scoring.scorer import Candidates, Night, counted, encoded, finished, score, ship
-from pipelines.scoring.shadow import SHADOW, rankings_compared
+from pipelines.scoring.guards import Breach, GuardsConfig, calibration, check, compare, measure
+from pipelines.scoring.scorer import (
+    Candidates,
+    Night,
+    count_candidates,
+    encode_candidates,
+    restore_keys,
+    score,
+    ship,
+)
+from pipelines.scoring.shadow import SHADOW, compare_rankings
 from pipelines.scoring.udf import Task
 from pipelines.sinks.catalog import to_catalog
 from pipelines.sinks.names import TABLE, identifiers
@@ -40,17 +48,17 @@ class ScoreConfig(Section):
     """How candidates are scored, and where the table goes.
 
     Attributes:
-        model: null is the champion; else a version, ``@alias`` or ``models:/NAME/7``. A night takes
-            what its gate decided instead.
-        explain: so many behaviours that weighed most are written with each score.
-        top: so many candidates of a user are kept, the best; null keeps all.
-        shadow: another version (named as ``model``), which scores too; how its ranking differs is
-            reported.
-        table: a table of Spark's catalog that the published date is copied to.
-        postgres: a table in PostgreSQL that it is copied to.
-        replay: attach histories to the impressions of the date itself, and compare them with the
-            examples'; nothing is published.
-        guards: what holds a table back.
+        model: null for the champion; else a version, ``@alias`` or ``models:/NAME/7``. A night uses
+            the version that its gate decided.
+        explain: number of behaviours with the largest weight to write with each score.
+        top: number of best candidates per user to keep; null keeps all.
+        shadow: another version (named as ``model``) that scores too; the difference between the
+            rankings is reported.
+        table: table of Spark's catalog that the published date is copied to.
+        postgres: table in PostgreSQL that it is copied to.
+        replay: attach histories to the impressions of the date itself and compare them with those
+            of the examples; nothing is published.
+        guards: limits that hold a table back.
     """
 
     model: str | None = None
@@ -69,169 +77,193 @@ class ScoreConfig(Section):
             identifiers(self.table, TABLE, 3)
 
 
+class ModelVersion(NamedTuple):
+    """A version of a registered model."""
+
+    name: str
+    version: int
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every step of scoring a date needs."""
+
+    logs: Logs
+    store: Store
+    config: ScoreConfig
+    day: date
+    state: Manifest  # at the end of the day before
+
+
 def score_day(
-    logs: Logs, store: Store, model_name: str, version: int, config: ScoreConfig, day: date,
+    logs: Logs, store: Store, model: ModelVersion, config: ScoreConfig, day: date,
     rules: CandidatesConfig | None = None,
 ) -> Manifest:  # fmt: skip
     """Score every candidate of ``day`` with a version and the state of the day before.
 
-    What is published already, from the same inputs, is not scored again, but delivered again.
+    A table published from the same inputs is not scored again, but delivered again.
 
     Args:
-        rules: how candidates are generated where ``sources.candidates`` names none.
+        logs: the candidates and the spec.
+        store: where state and scores are published.
+        model: the version.
+        config: how to score.
+        day: the date.
+        rules: how candidates are generated if ``sources.candidates`` is not set.
 
     Raises:
-        InputError: no state, no candidates, scores and refusals that do not add up to them, or
-            numbers out of their limits (see pipelines.scoring.guards): what was published stays.
+        InputError: no state or candidates, counts that do not add up, or numbers outside the limits
+            of pipelines.scoring.guards. The published table stays.
     """
-    spark, started = logs.spark, time.perf_counter()
+    started = time.perf_counter()
     state = store.require(STATE, day - DAY, "run jobs.build_sequences for it")
+    job = _Job(logs, store, config, day, state)
     with stage(f"{day} score") as report:
         marked = candidates_of(logs, store, day, rules)
-        folder, facts = _opened(logs, model_name, version)
-        pins = {
-            "state": state.id,
-            "model": model_name,
-            "version": version,
-            "explain": config.explain,
-            "top": config.top,
-            "rules": None if logs.sources.candidates or not rules else to_dict(rules),
-            "inputs": fingerprint(spark, [marked]),
-            "fingerprint": facts.fingerprint,
-        }
+        folder, metadata = _open_model(logs, model)
+        pins = _pins(job, model, rules, fingerprint(logs.spark, [marked]), metadata)
         before = store.manifest(SCORES, day)
         if before and {name: before.facts.get(name) for name in pins} == pins:
             report.rows, report.note = before.rows, "published already, from the same inputs"
-            _deliver(spark, store, before, config)
+            _deliver(job, before)
             return before
-        vocabulary, _ = open_vocabulary(spark, store)
-        candidates = counted(encoded(marked, logs.spec, vocabulary), config.top)
-        if candidates.counts["good"] == 0:
-            raise InputError(
-                f"no candidate for {day} can be scored: {candidates.counts['refused']} are refused,"
-                " and there are no others"
-            )
-        rows = _scored(logs, store, candidates, state, folder, config, day)
-        rows = rows.withColumns(_signed(model_name, version, day))
+        candidates = _count_candidates(job, marked)
+        rows = _score(job, candidates, folder, model)
         store.publish(REFUSED, day, candidates.refused, candidates.counts)
-        last = store.before(SCORES, day)
-
-        def look(manifest: Manifest) -> None:
-            numbers = _reconciled(manifest, candidates.counts)
-            numbers |= measured(spark.read.parquet(*store.urls(manifest, hidden=True)))
-            numbers |= compared(numbers, last.facts if last else None, facts.scores)
-            calibrated, curve = _calibration(logs, store, day - DAY)
-            numbers |= calibrated
-            seconds = time.perf_counter() - started
-            _log(numbers | {"rows_per_s": manifest.rows / seconds}, last, curve)
-            manifest.facts.update(numbers | {"calibration": [list(bucket) for bucket in curve]})
-            try:
-                check(numbers, config.guards, str(day))
-            except Breach as breach:
-                breach.held = manifest
-                raise
-
-        manifest = store.publish(SCORES, day, rows, pins | candidates.counts, look)
+        check = _ScoresCheck(job, candidates.counts, metadata, started)
+        manifest = store.publish(SCORES, day, rows, pins | candidates.counts, check)
         report.rows, report.note = manifest.rows, f"{candidates.counts['refused']:,} refused"
-    told = {"scored": day, "version": version, "state": state.id, "scores": manifest.id}
-    tracking.log_params(told)
-    _deliver(spark, store, manifest, config)
+    tracking.log_params(
+        {"scored": day, "version": model.version, "state": state.id, "scores": manifest.id}
+    )
+    _deliver(job, manifest)
     if config.shadow:
-        other = versions.resolve(model_name, config.shadow)
-        _shadow(logs, store, candidates, state, model_name, other, config, manifest)
-    candidates.forget()
+        other = ModelVersion(model.name, versions.resolve(model.name, config.shadow))
+        _score_shadow(job, candidates, other, manifest)
+    candidates.unpersist()
     return manifest
 
 
-def _deliver(spark: SparkSession, store: Store, manifest: Manifest, config: ScoreConfig) -> None:
-    rows, day = store.read(spark, [manifest]), date.fromisoformat(manifest.date)
-    if config.table:
-        to_catalog(rows, config.table, day)
-    if config.postgres:
-        to_postgres(rows, config.postgres, day, manifest.rows)
-
-
-def _opened(logs: Logs, model_name: str, version: int) -> tuple[Path, artifact.ModelMetadata]:
-    """Fetch a version; return its folder and where it comes from."""
-    folder = versions.download(model_name, version)
-    model, facts = artifact.load(folder)
-    if model.spec.hash != logs.spec.hash:
+def _open_model(logs: Logs, model: ModelVersion) -> tuple[Path, artifact.ModelMetadata]:
+    """Fetch a version; return its folder and metadata."""
+    folder = versions.download(*model)
+    loaded, metadata = artifact.load(folder)
+    if loaded.spec.hash != logs.spec.hash:
         raise InputError(
-            f"{model_name} version {version} was trained with another spec than features and"
-            " history now say: train again, or put them back"
+            f"{model.name} version {model.version} was trained with another spec than features and"
+            " history now give: train again, or restore them"
         )
-    return folder, facts
+    return folder, metadata
 
 
-def _scored(
-    logs: Logs, store: Store, candidates: Candidates, state: Manifest, folder: Path,
-    config: ScoreConfig, day: date,
-) -> DataFrame:  # fmt: skip
-    task = Task(start_of(day, logs.spec.time_zone), config.explain, config.top)
+def _pins(
+    job: _Job, model: ModelVersion, rules: CandidatesConfig | None, inputs: dict[str, Any],
+    metadata: artifact.ModelMetadata,
+) -> dict[str, Any]:  # fmt: skip
+    """Return everything that the scores depend on."""
+    return {
+        "state": job.state.id,
+        "model": model.name,
+        "version": model.version,
+        "explain": job.config.explain,
+        "top": job.config.top,
+        "rules": None if job.logs.sources.candidates or not rules else to_dict(rules),
+        "inputs": inputs,
+        "fingerprint": metadata.fingerprint,
+    }
+
+
+def _count_candidates(job: _Job, marked: DataFrame) -> Candidates:
+    """Encode and count the candidates.
+
+    Raises:
+        InputError: none can be scored.
+    """
+    vocabulary, _ = open_vocabulary(job.logs.spark, job.store)
+    candidates = count_candidates(
+        encode_candidates(marked, job.logs.spec, vocabulary), job.config.top
+    )
+    if candidates.counts["good"] == 0:
+        raise InputError(
+            f"no candidate for {job.day} can be scored, {candidates.counts['refused']} are refused:"
+            " see the reasons in data set refused of an earlier date, or correct the table"
+        )
+    return candidates
+
+
+def _score(job: _Job, candidates: Candidates, folder: Path, model: ModelVersion) -> DataFrame:
+    """Return the scores with the keys of users and items, signed by model, version and date."""
+    logs = job.logs
+    task = Task(start_of(job.day, logs.spec.time_zone), job.config.explain, job.config.top)
     night = Night(logs.spec, ship(logs.spark, folder), task)
-    rows = score(candidates.good, candidates.sizes, store.read(logs.spark, [state]), night)
-    vocabulary, _ = open_vocabulary(logs.spark, store)
-    return finished(rows, logs.spec, vocabulary)
+    state = job.store.read(logs.spark, [job.state])
+    rows = score(candidates.good, candidates.sizes, state, night)
+    vocabulary, _ = open_vocabulary(logs.spark, job.store)
+    return restore_keys(rows, logs.spec, vocabulary).withColumns(
+        {
+            "model": F.lit(model.name),
+            "model_version": F.lit(model.version),
+            "date": F.lit(str(job.day)),
+        }
+    )
 
 
-def _signed(model_name: str, version: int, day: date) -> dict[str, Column]:
-    """What says of each score where it comes from."""
-    return {"model": F.lit(model_name), "model_version": F.lit(version), "date": F.lit(str(day))}
+@dataclass(frozen=True)
+class _ScoresCheck:
+    """Measures the written scores, logs the numbers, and checks them against the guards."""
+
+    job: _Job
+    counts: dict[str, int]
+    metadata: artifact.ModelMetadata
+    started: float
+
+    def __call__(self, manifest: Manifest) -> None:
+        job, spark = self.job, self.job.logs.spark
+        last = job.store.before(SCORES, job.day)
+        numbers = _reconcile(manifest, self.counts)
+        numbers |= measure(spark.read.parquet(*job.store.urls(manifest, hidden=True)))
+        numbers |= compare(numbers, last.facts if last else None, self.metadata.scores)
+        expected, curve = _calibration_of_last_scores(job)
+        numbers |= expected
+        rate = manifest.rows / (time.perf_counter() - self.started)
+        _log(numbers | {"rows_per_s": rate}, last, curve)
+        manifest.facts.update(numbers | {"calibration": [list(bucket) for bucket in curve]})
+        try:
+            check(numbers, job.config.guards, str(job.day))
+        except Breach as breach:
+            breach.held = manifest
+            raise
 
 
-def _reconciled(manifest: Manifest, counts: dict[str, int]) -> dict[str, Any]:
-    """The coverage, where what was written is what had to be."""
+def _reconcile(manifest: Manifest, counts: dict[str, int]) -> dict[str, Any]:
+    """Return the coverage.
+
+    Raises:
+        InputError: the rows written do not add up to the candidates.
+    """
     if manifest.rows != counts["good"] - counts["below_top"]:
         raise InputError(
             f"{manifest.date}: {counts['candidates']} candidates, but {manifest.rows} scores,"
-            f" {counts['refused']} refused and {counts['below_top']} below score.top: nothing may"
-            " be lost"
+            f" {counts['refused']} refused and {counts['below_top']} below score.top: rows were"
+            " lost or doubled, which is a bug"
         )
     return {"coverage": counts["good"] / counts["candidates"]}
 
 
-def _calibration(logs: Logs, store: Store, day: date) -> tuple[dict[str, float], list[Calibration]]:
-    """What the scores published for ``day`` expected, where it is built by now."""
+def _calibration_of_last_scores(job: _Job) -> tuple[dict[str, float], list[Calibration]]:
+    """Compare the scores of the day before with its clicks, if that day is built."""
+    store, logs, day = job.store, job.logs, job.day - DAY
     scores = store.manifest(SCORES, day)
     if scores is None or store.manifest(EXAMPLES, day) is None:
         return {}, []
-    spec = logs.spec
-    shown = store.read(logs.spark, [unsampled_examples(store, day)])
+    keys = [logs.spec.user, logs.spec.item]
+    impressions = store.read(logs.spark, [unsampled_examples(store, day)])
     vocabulary, _ = open_vocabulary(logs.spark, store)
-    for name in (spec.user, spec.item):
-        shown = decode(shown, name, F.lit(spec[name].vocabulary), vocabulary)
     published = store.read(logs.spark, [scores])
-    for name in (spec.user, spec.item):
-        published = published.withColumn(name, F.col(name).cast("string"))
-    return calibration(published, shown, [spec.user, spec.item])
-
-
-def _shadow(
-    logs: Logs, store: Store, candidates: Candidates, state: Manifest, model_name: str,
-    version: int, config: ScoreConfig, scores: Manifest,
-) -> None:  # fmt: skip
-    """Score with another version too, and tell how its ranking differs."""
-    day, spec = date.fromisoformat(scores.date), logs.spec
-    with stage(f"{day} shadow") as report:
-        folder, _ = _opened(logs, model_name, version)
-        rows = _scored(logs, store, candidates, state, folder, config, day)
-        rows = rows.withColumns(_signed(model_name, version, day))
-        numbers: dict[str, float] = {}
-
-        def look(manifest: Manifest) -> None:
-            _reconciled(manifest, candidates.counts)
-            theirs = logs.spark.read.parquet(*store.urls(manifest, hidden=True))
-            ours = store.read(logs.spark, [scores])
-            numbers.update(rankings_compared(ours, theirs, [spec.user, spec.item]))
-            manifest.facts.update(numbers)
-
-        facts = {"beside": scores.id, "model": model_name, "version": version}
-        report.rows = store.publish(SHADOW, day, rows, facts, look).rows
-    tracking.log_metrics({f"shadow_{name}": value for name, value in numbers.items()})
-    told = ", ".join(
-        f"{n.removeprefix('shadow_').replace('_', ' ')} {v:.3f}" for n, v in numbers.items()
-    )
-    console.print(f"  version {version} beside {scores.facts['version']}: {told}")
+    for key in keys:
+        impressions = decode(impressions, key, F.lit(logs.spec[key].vocabulary), vocabulary)
+        published = published.withColumn(key, F.col(key).cast("string"))
+    return calibration(published, impressions, keys)
 
 
 def _log(numbers: dict[str, Any], last: Manifest | None, curve: list[Calibration]) -> None:
@@ -241,3 +273,34 @@ def _log(numbers: dict[str, Any], last: Manifest | None, curve: list[Calibration
     if curve:
         title = "Calibration of the last night's scores"
         tracking.log_figure(plots.calibration_curve(curve, title), "calibration_of_scores")
+
+
+def _deliver(job: _Job, manifest: Manifest) -> None:
+    """Copy the published scores to the configured sinks."""
+    rows = job.store.read(job.logs.spark, [manifest])
+    if job.config.table:
+        to_catalog(rows, job.config.table, job.day)
+    if job.config.postgres:
+        to_postgres(rows, job.config.postgres, job.day, manifest.rows)
+
+
+def _score_shadow(job: _Job, candidates: Candidates, model: ModelVersion, scores: Manifest) -> None:
+    """Score with another version too, and report how its ranking differs."""
+    keys = [job.logs.spec.user, job.logs.spec.item]
+    differences: dict[str, float] = {}
+
+    def check_shadow(manifest: Manifest) -> None:
+        _reconcile(manifest, candidates.counts)
+        shadow = job.logs.spark.read.parquet(*job.store.urls(manifest, hidden=True))
+        published = job.store.read(job.logs.spark, [scores])
+        differences.update(compare_rankings(published, shadow, keys))
+        manifest.facts.update(differences)
+
+    with stage(f"{job.day} shadow") as report:
+        folder, _ = _open_model(job.logs, model)
+        rows = _score(job, candidates, folder, model)
+        facts = {"beside": scores.id, "model": model.name, "version": model.version}
+        report.rows = job.store.publish(SHADOW, job.day, rows, facts, check_shadow).rows
+    tracking.log_metrics({f"shadow_{name}": value for name, value in differences.items()})
+    text = ", ".join(f"{name.replace('_', ' ')} {v:.3f}" for name, v in differences.items())
+    console.print(f"  version {model.version} beside {scores.facts['version']}: {text}")

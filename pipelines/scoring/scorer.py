@@ -1,8 +1,8 @@
-"""Scores a table of candidates on the executors: what meets where, and what comes out.
+"""Scores candidates on the executors: how they meet the state, and what comes out.
 
-Candidates and the state's rows, one a user, meet in one stream sorted by user; pipelines.scoring.udf does
-the rest. A user's history is not joined to each of the candidates, and ranks are told where the
-scores are made, without another shuffle.
+Candidates and state rows, one per user, form one stream sorted by user, which scoring.udf
+processes. A user's history is not joined to each candidate, and ranks are computed with the scores,
+without another shuffle.
 """
 
 import os
@@ -21,12 +21,12 @@ from pipelines.examples.vocabulary import decode, encode, padded
 from pipelines.scoring.udf import GROUP, IS_STATE, ITEM, USER, Batches, Task, loaded, score_batches
 
 PARTS_BITS = 20
-"""The low bits of a group are the part of a user whose candidates are split over tasks."""
+"""The low bits of a group number the parts of a user whose candidates are split over tasks."""
 
 HASH_BITS = 42
 
 LARGEST = 20_000
-"""Candidates of one user that a task takes; a user with more is split."""
+"""Maximum candidates of one user per task; a user with more is split."""
 
 COLUMNS = {
     USER: "string",
@@ -38,12 +38,12 @@ COLUMNS = {
     "unknown_item": "boolean",
     "explanations": "array<struct<kind: string, item: int, weight: double>>",
 }
-"""What a task tells of a candidate, the last one only where it is asked for."""
+"""Columns per candidate; the last one only if configured."""
 
 
 @dataclass(frozen=True)
 class Night:
-    """What is to be done for a date, by a model that has been sent to the executors."""
+    """The scoring of a date by a model that was sent to the executors."""
 
     spec: FeatureSpec
     shipped: str
@@ -52,10 +52,10 @@ class Night:
 
 @dataclass(frozen=True)
 class Candidates:
-    """A night's candidates, encoded and counted.
+    """The candidates of a date, encode_candidates and count_candidates.
 
-    ``counts``: ``candidates``, of which ``good`` and ``refused``; and how many good ones are
-    ``below_top``, and will not be written.
+    ``counts``: ``candidates``, of which ``good`` and ``refused``, and the number of good ones that
+    are ``below_top`` and not written.
     """
 
     rows: DataFrame
@@ -64,22 +64,24 @@ class Candidates:
 
     @property
     def good(self) -> DataFrame:
+        """Rows to score."""
         return self.rows.where("reason is null").drop("reason", "raw")
 
     @property
     def refused(self) -> DataFrame:
+        """Broken rows, with their reason and text."""
         return self.rows.where("reason is not null").select("reason", "raw").coalesce(1)
 
-    def forget(self) -> None:
-        """Let go of what ``counted`` keeps in memory."""
+    def unpersist(self) -> None:
+        """Release the cached frames."""
         self.rows.unpersist()
         self.sizes.unpersist()
 
 
 def ship(spark: SparkSession, model_folder: Path) -> str:
-    """Send a model's files to every executor, once; return what a task is to call them.
+    """Send a model folder to every executor once; return its name for the tasks.
 
-    They go as an archive: Spark sends no folder of the driver's disk to a cluster.
+    It is sent as an archive, because Spark sends no folder of the driver's disk to a cluster.
     """
     name = f"model-{os.urandom(4).hex()}"
     archive = shutil.make_archive(f"{tempfile.mkdtemp()}/{name}", "zip", model_folder)
@@ -87,21 +89,21 @@ def ship(spark: SparkSession, model_folder: Path) -> str:
     return name
 
 
-def encoded(candidates: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) -> DataFrame:
-    """Encode candidates as examples are, keep the keys of user and item, and add the group."""
+def encode_candidates(candidates: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) -> DataFrame:
+    """Encode candidates like examples, keep the keys of user and item, and add the group."""
     keyed = candidates.withColumns({USER: F.col(spec.user), ITEM: F.col(spec.item)})
     rows = encode(keyed, spec.features, vocabulary)
     lists = [f for f in spec.features if f.is_list]
-    whole = rows.drop(*[f.name for f in lists]).columns
-    rows = rows.select(*whole, *[column for f in lists for column in padded(f)])
-    # Nobody knows the users of id 1, who are many: each is a group by a hash of the key.
+    others = rows.drop(*[f.name for f in lists]).columns
+    rows = rows.select(*others, *[column for f in lists for column in padded(f)])
+    # Unknown users all have id 1 and are many: a hash of the key gives each its own group.
     hashed = -1 - F.xxhash64(USER).bitwiseAND(F.lit((1 << HASH_BITS) - 1))
     user = F.when(F.col(spec.user) == UNKNOWN, hashed).otherwise(F.col(spec.user).cast("long"))
     return rows.withColumn(GROUP, F.shiftleft(user, PARTS_BITS))
 
 
-def counted(rows: DataFrame, top: int | None) -> Candidates:
-    """Count ``encoded`` candidates; they are read once and kept, until ``rows`` are unpersisted."""
+def count_candidates(rows: DataFrame, top: int | None) -> Candidates:
+    """Count encoded candidates; they are cached until ``unpersist``."""
     rows = rows.persist()
     good = F.col("reason").isNull().cast("long")
     sizes = rows.groupBy(GROUP).agg(F.sum(good).alias("good"), F.count("*").alias("candidates"))
@@ -115,12 +117,13 @@ def counted(rows: DataFrame, top: int | None) -> Candidates:
 
 
 def score(candidates: DataFrame, sizes: DataFrame, state: DataFrame, night: Night) -> DataFrame:
-    """Return user_key, item_key, score, rank and what is known of them; see ``COLUMNS``.
+    """Return user_key, item_key, score, rank and the other ``COLUMNS``.
 
     Args:
-        candidates: ``encoded``, good ones, one row a (user, item).
-        sizes: (_group, good), the candidates of each.
-        state: the state at the end of the day before.
+        candidates: good ones from ``encode_candidates``, one row per (user, item).
+        sizes: (_group, good), the number of candidates of each group.
+        state: at the end of the day before.
+        night: what to score with.
     """
     spec, sizes = night.spec, sizes.where("good > 0")
     group = F.shiftleft(F.col(spec.user).cast("long"), PARTS_BITS)
@@ -147,7 +150,7 @@ def _sweep(candidates: DataFrame, state: DataFrame, night: Night) -> DataFrame:
     left = candidates.withColumn(IS_STATE, F.lit(False))
     right = state.withColumn(IS_STATE, F.lit(True))
     stream = left.unionByName(right, allowMissingColumns=True).repartition(GROUP)
-    # One number to sort by, which Spark does by radix: the group, its state first.
+    # Sort by one number, with Spark's radix sort: the group, its state row first.
     turn = F.shiftleft(GROUP, 1) + (~F.col(IS_STATE)).cast("int")
     stream = stream.withColumn("_turn", turn).sortWithinPartitions("_turn").drop("_turn")
     names = [name for name in COLUMNS if name != "explanations" or night.task.explain]
@@ -159,24 +162,26 @@ def _sweep(candidates: DataFrame, state: DataFrame, night: Night) -> DataFrame:
     return stream.mapInArrow(run, ", ".join(f"{name} {COLUMNS[name]}" for name in names))
 
 
-def finished(scores: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) -> DataFrame:
-    """Give users, items and reasons their own keys and types."""
+def restore_keys(scores: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) -> DataFrame:
+    """Restore the keys and types of users, items and explanations."""
     kinds = {"int64": "bigint", "string": "string"}
     named = {USER: spec[spec.user], ITEM: spec[spec.item]}
     own = [F.col(key).cast(kinds[f.type]).alias(f.name) for key, f in named.items()]
     if "explanations" in scores.columns:
-        scores = _reasons_named(scores, spec, vocabulary)
+        scores = _restore_explanation_keys(scores, spec, vocabulary)
     return scores.select(*own, *[c for c in scores.columns if c not in named])
 
 
-def _reasons_named(scores: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) -> DataFrame:
-    told = scores.select(USER, ITEM, F.posexplode("explanations").alias("pos", "why"))
-    told = told.select(USER, ITEM, "pos", "why.kind", "why.item", "why.weight")
+def _restore_explanation_keys(
+    scores: DataFrame, spec: FeatureSpec, vocabulary: DataFrame
+) -> DataFrame:
+    reasons = scores.select(USER, ITEM, F.posexplode("explanations").alias("pos", "why"))
+    reasons = reasons.select(USER, ITEM, "pos", "why.kind", "why.item", "why.weight")
     pairs = [(h.kind, spec.key_feature(h).vocabulary) for h in spec.histories]
     of_kind = F.create_map(*[F.lit(name) for pair in pairs for name in pair])
-    told = decode(told, "item", of_kind[F.col("kind")], vocabulary)
+    reasons = decode(reasons, "item", of_kind[F.col("kind")], vocabulary)
     why = F.sort_array(F.collect_list(F.struct("pos", "kind", "item", "weight")))
-    told = told.groupBy(USER, ITEM).agg(why.alias("explanations"))
+    reasons = reasons.groupBy(USER, ITEM).agg(why.alias("explanations"))
     fields = "named_struct('kind', w.kind, 'item', w.item, 'weight', w.weight)"
-    told = told.withColumn("explanations", F.expr(f"transform(explanations, w -> {fields})"))
-    return scores.drop("explanations").join(told, [USER, ITEM], "left")
+    reasons = reasons.withColumn("explanations", F.expr(f"transform(explanations, w -> {fields})"))
+    return scores.drop("explanations").join(reasons, [USER, ITEM], "left")

@@ -1,4 +1,4 @@
-"""Whether the night sees what training saw: attaches a day's histories again, as nights do."""
+"""Checks for training-serving skew: attaches a day's histories again, as scoring does."""
 
 from datetime import date
 
@@ -14,12 +14,12 @@ from pipelines.examples.state import STATE, as_behaviours
 from pipelines.examples.vocabulary import open_vocabulary
 from pipelines.ingest.logs import DAY, Logs, with_serving_defaults
 from pipelines.ingest.sources import start_of
-from pipelines.scoring.scorer import encoded
+from pipelines.scoring.scorer import encode_candidates
 from pipelines.store.store import Store
 
 
 def replay(logs: Logs, store: Store, day: date) -> int:
-    """Compare the histories that the night gives to ``day``'s impressions with the examples'.
+    """Compare the histories that scoring gives to ``day``'s impressions with those of the examples.
 
     Returns the number of rows compared.
 
@@ -29,19 +29,22 @@ def replay(logs: Logs, store: Store, day: date) -> int:
     examples = unsampled_examples(store, day)
     spec = FeatureSpec.from_json(examples.facts["spec"])
     if spec.cutoff != "day":
-        raise InputError("score.replay: nights see whole days, so history.cutoff must be day")
+        raise InputError(
+            "score.replay: needs history.cutoff: day, because scoring reads whole days"
+        )
     state = store.require(STATE, day - DAY, "run jobs.build_sequences for it")
     vocabulary, _ = open_vocabulary(logs.spark, store)
-    shown = logs.impressions(day, day).where("reason is null").drop("reason", "raw")
-    shown = encoded(with_serving_defaults(shown, spec), spec, vocabulary)
-    past = store.read(logs.spark, [state])
+    impressions = logs.impressions(day, day).where("reason is null").drop("reason", "raw")
+    impressions = encode_candidates(with_serving_defaults(impressions, spec), spec, vocabulary)
+    behaviours = store.read(logs.spark, [state])
     with stage(f"{day} replay") as report:
         written = store.read(logs.spark, [examples])
-        rows, differ = _differences(shown, written, past, spec, day)
+        rows, differ = _differences(impressions, written, behaviours, spec, day)
         report.rows = rows
     if differ or rows != examples.rows:
         raise InputError(
-            f"replay of {day}: {differ} of {rows} rows have other histories than the examples"
+            f"replay of {day}: {differ} of {rows} rows have other histories than the examples:"
+            " build the date again"
         )
     return rows
 
@@ -49,11 +52,14 @@ def replay(logs: Logs, store: Store, day: date) -> int:
 def _differences(
     shown: DataFrame, examples: DataFrame, state: DataFrame, spec: FeatureSpec, day: date
 ) -> tuple[int, int]:
-    """Attach histories to impressions the way the night does; return (rows, rows that differ).
+    """Attach histories to impressions as scoring does; return (rows, rows that differ).
 
     Args:
-        shown: the good impressions of ``day``, encoded, with example_id.
-        examples: the published examples of the same day.
+        shown: good impressions of ``day``, encode_candidates, with example_id.
+        examples: the published examples of the day.
+        state: at the end of the day before.
+        spec: the histories.
+        day: the date.
     """
     targets = shown.withColumn("cutoff", F.lit(start_of(day, spec.time_zone)))
     again = unpacked(attach_history(targets, as_behaviours(state, spec), spec), spec)

@@ -1,4 +1,4 @@
-"""The model as an ordinary function of Spark SQL, for rows that carry their history."""
+"""The model as a function of Spark SQL, for rows that carry their history."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ FUNCTION = "din_score"
 
 
 def register(spark: SparkSession, model_folder: Path, name: str = FUNCTION) -> None:
-    """Register a version (see din_model.registry.tracking.download) under a name, for this session.
+    """Register a version's folder (registry.versions.download) under a name, for this session.
 
-    Its argument is an encoded example as the store holds them:
-    ``SELECT din_score(struct(*)) FROM examples``. It returns the click probability (double).
+    The argument is an encoded example, as in the store: ``SELECT din_score(struct(*)) FROM
+    examples``. The function returns the click probability (double).
     """
     shipped = ship(spark, model_folder)
 

@@ -1,8 +1,8 @@
-"""The scoring UDF: a task's stream of histories and candidates in, their scores out, as Arrow.
+"""The scoring UDF: a task's stream of histories and candidates in, scores out, as Arrow.
 
-The stream is sorted by group, which is a user: the row of the state first, if there is one, then
-the candidates. So a history is read, moved and embedded once for all of them. Memory is bounded:
-a task holds an Arrow batch and the group that it broke off in (pipelines.scoring.scorer splits large ones).
+The stream is sorted by group, which is a user: the state row first, if there is one, then the
+candidates. A history is therefore read, moved and embedded once per user. Memory is bounded: a task
+holds one Arrow batch and the group at its end (scoring.scorer splits large groups).
 """
 
 import os
@@ -32,20 +32,20 @@ Batches = Iterable[pa.RecordBatch]
 GROUP, IS_STATE = "_group", "_is_state"
 
 ROWS_AT_ONCE = 2048
-"""Candidates in one forward pass."""
+"""Candidates per forward pass."""
 
 USER, ITEM = "user_key", "item_key"
-"""The candidate's own keys, beside the ids that the model reads."""
+"""Key columns of a candidate, beside the ids that the model reads."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is the same for all candidates of a night.
+    """What is equal for all candidates of a date.
 
     Attributes:
-        cutoff: microseconds; behaviours before it are seen.
-        explain: so many behaviours of largest weight are told of each score.
-        top: so many candidates of a user are kept; None keeps all.
+        cutoff: microseconds; behaviours before it are visible.
+        explain: number of behaviours with the largest weight to return per score.
+        top: number of candidates per user to keep; None keeps all.
     """
 
     cutoff: int
@@ -57,7 +57,7 @@ def score_batches(
     batches: Batches, model: DIN, metadata: ModelMetadata, task: Task
 ) -> Iterator[pa.RecordBatch]:
     """Score a task's stream; each user's candidates come out best first, with their rank."""
-    for table in whole_groups(batches):
+    for table in split_between_groups(batches):
         is_state = table.column(IS_STATE)
         candidates, state = table.filter(pc.invert(is_state)), table.filter(is_state)
         if len(candidates):
@@ -72,55 +72,55 @@ def score_batches(
             yield from _ranked(pa.concat_tables(parts), task.top).to_batches()
 
 
-def whole_groups(batches: Batches) -> Iterator[pa.Table]:
-    """Cut a sorted stream between groups: no group lies in two tables."""
-    held: list[pa.RecordBatch] = []
+def split_between_groups(batches: Batches) -> Iterator[pa.Table]:
+    """Cut a sorted stream so that no group is in two tables."""
+    pending: list[pa.RecordBatch] = []
     for batch in batches:
         if batch.num_rows == 0:
             continue
         group = batch.column(GROUP)
         first, last = group[0], group[-1]
         cut = int(np.searchsorted(group.to_numpy(), last.as_py()))
-        goes_on = bool(held) and held[-1].column(GROUP)[-1] == first
-        if cut or (held and not goes_on):
-            yield pa.Table.from_batches([*held, batch.slice(0, cut)])
-            held = []
-        held.append(batch.slice(cut))
-    if held:
-        yield pa.Table.from_batches(held)
+        continues = bool(pending) and pending[-1].column(GROUP)[-1] == first
+        if cut or (pending and not continues):
+            yield pa.Table.from_batches([*pending, batch.slice(0, cut)])
+            pending = []
+        pending.append(batch.slice(cut))
+    if pending:
+        yield pa.Table.from_batches(pending)
 
 
 def _histories(
     state: pa.Table, candidates: pa.Table, spec: FeatureSpec, cutoff: int
 ) -> tuple[list[Ranges], NDArray[Any]]:
-    """Where the history of each row of the state lies, one more without any, and whose is whose."""
-    theirs = state.column(GROUP).to_numpy()
-    mine = candidates.column(GROUP).to_numpy()
-    place = np.searchsorted(theirs, mine)
-    found = np.r_[theirs, -1][place] == mine
+    """Return the visible histories of the state rows, and the position of each candidate's."""
+    state_groups = state.column(GROUP).to_numpy()
+    candidate_groups = candidates.column(GROUP).to_numpy()
+    position = np.searchsorted(state_groups, candidate_groups)
+    has_state = np.r_[state_groups, -1][position] == candidate_groups
     ranges = [_visible(state, history, cutoff) for history in spec.histories]
-    return ranges, np.where(found & (place < len(theirs)), place, len(theirs))
+    return ranges, np.where(has_state & (position < len(state_groups)), position, len(state_groups))
 
 
 def _visible(state: pa.Table, history: History, cutoff: int) -> Ranges:
-    """The newest behaviours of each row that may be seen; the last row is nobody's."""
+    """Return the newest visible behaviours of each row; the last range is the empty history."""
     columns, offsets = {}, np.zeros(1, np.int64)
     for name in ("time", *history.fields):
         lists = state.column(history.column(name)).combine_chunks()
         offsets = lists.offsets.to_numpy().astype(np.int64)
         columns[name] = lists.flatten().to_numpy()
     offsets = offsets - offsets[0]
-    seen = np.r_[0, np.cumsum(columns["time"] + history.lag < cutoff)]
-    # A state's lists are in order of time, so what is seen stands in front.
-    end = offsets[:-1] + seen[offsets[1:]] - seen[offsets[:-1]]
+    visible_before = np.r_[0, np.cumsum(columns["time"] + history.lag < cutoff)]
+    # A state's lists are in order of time, so the visible ones come first.
+    end = offsets[:-1] + visible_before[offsets[1:]] - visible_before[offsets[:-1]]
     start = np.maximum(end - history.length, offsets[:-1])
     return Ranges(columns, np.r_[start, 0], np.r_[end, 0])
 
 
 @torch.inference_mode()
 def _score_part(
-    model: DIN, metadata: ModelMetadata, candidates: pa.Table, ranges: list[Ranges], history_of: NDArray[Any],
-    task: Task,
+    model: DIN, metadata: ModelMetadata, candidates: pa.Table, ranges: list[Ranges],
+    history_of: NDArray[Any], task: Task,
 ) -> pa.Table:  # fmt: skip
     spec = model.spec
     names = [f.name for f in spec.features]
@@ -128,9 +128,11 @@ def _score_part(
     columns = {name: _array(candidates.column(name)) for name in names}
     distinct, local = np.unique(history_of, return_inverse=True)
     histories, of_row = {}, torch.from_numpy(local)
-    for history, found in zip(spec.histories, ranges, strict=True):
-        mine = found._replace(start=found.start[distinct], end=found.end[distinct])
-        offsets, lists = mine.lists(history.lists, np.full(len(distinct), task.cutoff))
+    for history, ranges_of_kind in zip(spec.histories, ranges, strict=True):
+        used = ranges_of_kind._replace(
+            start=ranges_of_kind.start[distinct], end=ranges_of_kind.end[distinct]
+        )
+        offsets, lists = used.lists(history.lists, np.full(len(distinct), task.cutoff))
         fields = {n: torch.from_numpy(v.astype(np.int64)) for n, v in lists.items()}
         histories[history.kind] = Histories(fields, torch.from_numpy(offsets.astype(np.int64)))
     logits, weights = model.explain(with_histories(columns, spec, histories, of_row))
@@ -145,13 +147,13 @@ def _score_part(
         "unknown_item": pa.array(columns[spec.item] == UNKNOWN),
     }
     if task.explain:
-        scored["explanations"] = _because(spec, histories, of_row, weights, task.explain)
+        scored["explanations"] = _explanations(spec, histories, of_row, weights, task.explain)
     return pa.table(scored)
 
 
 def _ranked(scored: pa.Table, top: int | None) -> pa.Table:
-    """Best first within each user, ties by item; with the rank from 1, without the group."""
-    # Users that nobody knows have a group by a hash, which two of them may share.
+    """Sort best first within each user, ties by item; add the rank from 1; drop the group."""
+    # The group of an unknown user is a hash, which two users may share.
     user = scored.column(USER).combine_chunks().dictionary_encode().indices
     order = pc.sort_indices(
         scored.append_column("_user", user),
@@ -169,11 +171,11 @@ def _ranked(scored: pa.Table, top: int | None) -> pa.Table:
     return ranked.filter(pa.array(rank <= top)) if top else ranked
 
 
-def _because(
+def _explanations(
     spec: FeatureSpec, histories: dict[str, Histories], history_of: torch.Tensor,
     weights: dict[str, torch.Tensor], most: int,
 ) -> pa.Array:  # fmt: skip
-    """The behaviours of largest weight of each row, largest first."""
+    """Return the behaviours of largest weight of each row, largest first."""
     row, kind, item, weight = [], [], [], []
     for k, history in enumerate(spec.histories):
         pairs = pairs_of(histories[history.kind], history_of)
@@ -200,7 +202,7 @@ def _because(
 
 @lru_cache(maxsize=1)
 def loaded(shipped: str) -> tuple[DIN, ModelMetadata]:
-    """A shipped model, loaded once a worker process; its threads are the task's slots."""
+    """Load a shipped model once per worker process, with as many threads as the task has slots."""
     keep_freed_blocks()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     return load(Path(SparkFiles.get(shipped)))

@@ -21,20 +21,21 @@ MODE = "spark.sql.sources.partitionOverwriteMode"
 
 
 def to_catalog(rows: DataFrame, table: str, day: date) -> None:
-    """Replace the partition of ``day`` in a table of the catalog; other dates stay as they are.
+    """Replace the partition of ``day`` in a table of the catalog; other dates do not change.
 
-    The table is created where it is missing, as Parquet partitioned by date; one that is there may
-    be of any format that Spark can overwrite by partition. The old rows go when the new ones are
-    written, so a job that fails before leaves them. In a Parquet table a reader may meet the moment
-    of exchange; formats with transactions have none.
+    A missing table is created as Parquet, partitioned by date. An existing one may have any format
+    that Spark can overwrite by partition. Spark deletes the old rows after it wrote the new ones,
+    so a job that fails before leaves them. A reader of a Parquet table may see the moment between;
+    formats with transactions have none.
 
     Args:
         rows: at least one, with ``date`` as string.
         table: one to three names, ``catalog.database.table``.
+        day: the date to replace.
 
     Raises:
-        InputError: a name that is none, a table of other columns or other partitions, or one that
-            the catalog does not let us make or write.
+        InputError: an invalid name, a table with other columns or partitions, or one that the
+            catalog does not allow to create or write.
     """
     quoted = ".".join(f"`{name}`" for name in identifiers(table, TABLE, 3))
     spark = rows.sparkSession
@@ -54,14 +55,14 @@ def to_catalog(rows: DataFrame, table: str, day: date) -> None:
 
 
 def _require_same_columns(has: StructType, wanted: StructType, table: str) -> None:
-    there = {field.name: field.dataType.simpleString() for field in has}
+    existing = {field.name: field.dataType.simpleString() for field in has}
     ours = {field.name: field.dataType.simpleString() for field in wanted}
-    wrong = [f"{name} is missing" for name in ours if name not in there]
-    wrong += [f"{name} is not among the scores" for name in there if name not in ours]
+    wrong = [f"{name} is missing" for name in ours if name not in existing]
+    wrong += [f"{name} is not among the scores" for name in existing if name not in ours]
     wrong += [
-        f"{name} is {there[name]}, the scores have {ours[name]}"
+        f"{name} is {existing[name]}, the scores have {ours[name]}"
         for name in ours
-        if there.get(name, ours[name]) != ours[name]
+        if existing.get(name, ours[name]) != ours[name]
     ]
     if wrong:
         raise InputError(

@@ -36,19 +36,21 @@ class PostgresConfig(Section):
 
 
 def to_postgres(rows: DataFrame, config: PostgresConfig, day: date, expected: int) -> None:
-    """Replace the rows of ``day`` in a table of PostgreSQL; other dates stay as they are.
+    """Replace the rows of ``day`` in a table of PostgreSQL; other dates do not change.
 
-    The table is created where it is missing, with the primary key (date, user, item); lists are
-    jsonb. Columns of its own that one that is there has are left at their defaults.
+    A missing table is created with the primary key (date, user, item); lists become jsonb. Further
+    columns of an existing table get their defaults.
 
     Args:
-        rows: user and item first, with ``date`` as string; best read from the store, since few
+        rows: user and item first, with ``date`` as string; best read from the store, because few
             tasks write.
-        expected: how many rows of ``day`` there must be.
+        config: the server and the table.
+        day: the date to replace.
+        expected: the number of rows of ``day``.
 
     Raises:
-        InputError: another count, a table that lacks columns, another run that is writing the same
-            date, a server that cannot be reached or that refuses. The table is as it was.
+        InputError: another count, a table that lacks columns, another run that writes the same
+            date, or a server that cannot be reached or refuses. The table does not change.
     """
     names = identifiers(config.table, f"{POSTGRES}.table", 2)
     url = expand(config.url)
@@ -66,7 +68,7 @@ def to_postgres(rows: DataFrame, config: PostgresConfig, day: date, expected: in
 
 
 def _refuse_password(url: str) -> None:
-    """One in the configuration would be logged with the run, one in a url sent with the tasks."""
+    """Refuse a password in the url: it would be logged with the run and sent with the tasks."""
     try:
         parts = urlsplit(url)
         found = parts.password is not None or "password" in parts.query

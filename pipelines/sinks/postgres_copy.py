@@ -2,7 +2,7 @@
 
 Executors copy their rows into a staging table, each task in one transaction and under a tag of its
 own. Then the driver replaces the date in the target from it, in one transaction, taking only what
-tasks that finished told of: a retried or speculative task spoils nothing, and readers see the old
+tasks that finished copied of: a retried or speculative task spoils nothing, and readers see the old
 day or the new one. Needs psycopg, so it is imported where PostgreSQL is configured only.
 """
 
@@ -45,48 +45,51 @@ TYPES = {
 
 
 def replace_day(rows: DataFrame, url: str, table: Sequence[str], day: date, expected: int) -> int:
-    """Replace the rows of ``day`` by ``rows``, and return how many they are.
+    """Replace the rows of ``day`` by ``rows``, and return their number.
 
     Args:
         rows: of this date alone, user and item first.
+        url: the server and the database.
         table: its name, or schema and name.
+        day: the date to replace.
+        expected: the number of rows of ``day``.
 
     Raises:
-        InputError: see pipelines.sinks.catalog.to_postgres.
+        InputError: see pipelines.sinks.postgres.to_postgres.
     """
     columns = _columns(rows.schema)
     target, name = sql.Identifier(*table), ".".join(table)
     staging = sql.Identifier(*table[:-1], f"{table[-1]}_staging_{day:%Y%m%d}")
-    with _connected(_place(url)) as board:
+    with _connected(_place(url)) as connection:
         # As long as this transaction is open, nobody else writes this date. Should the driver die,
         # PostgreSQL ends it.
-        board.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        locked = board.execute(TRY_LOCK, [f"{name} {day}"])
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        locked = connection.execute(TRY_LOCK, [f"{name} {day}"])
         if locked.fetchone() != (True,):
             raise InputError(
                 f"{POSTGRES}: another run is writing {day} to {name}; run again when it has ended"
             )
-        there = _require_columns(board, target, name, columns)
+        there = _require_columns(connection, target, name, columns)
         # The tasks connect as this connection did, but for the password, which is in no task.
-        place = board.info.get_parameters()
+        place = connection.info.get_parameters()
         with _connected(place) as other:  # a commit of its own, for the tasks to see the table
             _create_staging(other, staging, columns)
         try:
-            told = _copy(rows, place, staging)
-            with board.transaction():
+            copied = _copy(rows, place, staging)
+            with connection.transaction():
                 if not there:
-                    _create_target(board, target, columns)
-                count = _replace(board, target, staging, columns, day, told)
+                    _create_target(connection, target, columns)
+                count = _replace(connection, target, staging, columns, day, copied)
                 if count != expected:
                     raise InputError(
                         f"{POSTGRES}: {count} rows of {day} arrived, but there are {expected}:"
                         f" {name} is as it was; run again"
                     )
-                board.execute(sql.SQL("DROP TABLE {}").format(staging))
+                connection.execute(sql.SQL("DROP TABLE {}").format(staging))
         except Exception:
-            if not board.closed:  # the lock is still held
-                board.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(staging))
-                board.commit()
+            if not connection.closed:  # the lock is still held
+                connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(staging))
+                connection.commit()
             raise
     return count
 
@@ -160,13 +163,13 @@ def _create_target(connection: Connection, target: sql.Identifier, columns: dict
 
 def _replace(
     connection: Connection, target: sql.Identifier, staging: sql.Identifier,
-    columns: dict[str, str], day: date, told: list[str],
+    columns: dict[str, str], day: date, copied: list[str],
 ) -> int:  # fmt: skip
-    """Put the rows of the told attempts in the place of the date's; return how many they are."""
+    """Put the rows of the copied attempts in the place of the date's; return how many they are."""
     connection.execute(sql.SQL("DELETE FROM {} WHERE date = %s").format(target), [day])
     insert = sql.SQL("INSERT INTO {0} ({1}) SELECT {1} FROM {2} WHERE {3} = ANY(%s)")
     query = insert.format(target, _names(columns), staging, sql.Identifier(TAG))
-    return connection.execute(query, [told]).rowcount
+    return connection.execute(query, [copied]).rowcount
 
 
 def _require_columns(

@@ -1,8 +1,8 @@
-"""Writes a frame's partitions as Parquet files, by pyarrow on the executors.
+"""Writes the partitions of a frame as Parquet files, with pyarrow on the executors.
 
-Spark's own writer takes lists apart value by value, which is most of the time of a build; pyarrow
-encodes them as they lie in memory. A task writes to a name of its own, so a retried or speculative
-one spoils nothing: only files that a finished task told of are kept.
+Spark's own writer unpacks lists value by value, which takes most of the time of a build; pyarrow
+encodes them as they lie in memory. Each task attempt writes under its own file name. Only files
+that a finished attempt reported are kept, so retried and speculative attempts do no harm.
 """
 
 import secrets
@@ -20,7 +20,7 @@ Batches = Iterable[pa.RecordBatch]
 Prepare = Callable[[Batches], Iterator[pa.RecordBatch]]
 
 GROUP_BYTES = 128 << 20
-"""A row group is closed when its rows take so much memory; it bounds what a task holds."""
+"""Size in memory at which a row group is closed; it bounds the memory of a task."""
 
 SCHEMA = "task int, path string, rows long, bytes long, row_groups int"
 
@@ -36,11 +36,12 @@ class DataFile:
 
 
 def write(rows: DataFrame, folder: str, prepare: Prepare = iter) -> tuple[DataFile, ...]:
-    """Write one file a partition that holds rows (one empty file if none does), zstd.
+    """Write one file per partition with rows, zstd; one empty file if there are no rows.
 
     Args:
-        folder: address of a folder that is not there yet.
-        prepare: what is done to a task's batches on their way to the file.
+        rows: the frame.
+        folder: address of a folder that does not exist yet.
+        prepare: applied to the batches of a task before they are written.
     """
 
     def run(batches: Batches) -> Iterator[pa.RecordBatch]:
@@ -48,22 +49,22 @@ def write(rows: DataFrame, folder: str, prepare: Prepare = iter) -> tuple[DataFi
 
     fs, base = url_to_fs(folder)
     fs.makedirs(base, exist_ok=True)
-    told = sorted(rows.mapInArrow(run, SCHEMA).collect())
-    files = tuple(DataFile(*row[1:]) for row in told)
+    reported = sorted(rows.mapInArrow(run, SCHEMA).collect())
+    files = tuple(DataFile(*row[1:]) for row in reported)
     if not files:
         empty = to_arrow_schema(rows.schema).empty_table()
         with fs.open(f"{base}/part-00000.parquet", "wb") as out:
             pq.write_table(empty, out, compression="zstd")
         files = (DataFile("part-00000.parquet", 0, fs.size(f"{base}/part-00000.parquet"), 1),)
-    kept = {file.path for file in files}
+    reported_paths = {file.path for file in files}
     for path in fs.ls(base, detail=False):
-        if (name := path.rpartition("/")[2]) not in kept:
-            fs.rm(f"{base}/{name}")  # of a task that did not finish
+        if (name := path.rpartition("/")[2]) not in reported_paths:
+            fs.rm(f"{base}/{name}")  # written by an unfinished attempt
     return files
 
 
 def _write_partition(batches: Batches, folder: str) -> Iterator[pa.RecordBatch]:
-    pa.set_cpu_count(1)  # the other cores belong to other tasks
+    pa.set_cpu_count(1)  # other cores run other tasks
     context = TaskContext.get()
     assert context is not None
     task = context.partitionId()
@@ -74,7 +75,7 @@ def _write_partition(batches: Batches, folder: str) -> Iterator[pa.RecordBatch]:
     for table in _row_groups(batches):
         if writer is None:
             out = fs.open(f"{base}/{name}", "wb")
-            # Ids of users and items seldom repeat enough for a dictionary to pay.
+            # Ids of users and items rarely repeat often enough for a dictionary to help.
             writer = pq.ParquetWriter(out, table.schema, compression="zstd", use_dictionary=False)
         writer.write_table(table, row_group_size=len(table))
         rows, groups = rows + len(table), groups + 1
@@ -90,14 +91,14 @@ def _write_partition(batches: Batches, folder: str) -> Iterator[pa.RecordBatch]:
 
 
 def _row_groups(batches: Batches) -> Iterator[pa.Table]:
-    held: list[pa.RecordBatch] = []
+    pending: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:
         if batch.num_rows:
-            held.append(batch)
+            pending.append(batch)
             size += batch.nbytes
         if size >= GROUP_BYTES:
-            yield pa.Table.from_batches(held)
-            held, size = [], 0
-    if held:
-        yield pa.Table.from_batches(held)
+            yield pa.Table.from_batches(pending)
+            pending, size = [], 0
+    if pending:
+        yield pa.Table.from_batches(pending)

@@ -1,11 +1,11 @@
-"""Where tables lie and how they are published; nothing else in the project knows a path.
+"""Where data sets lie and how they are published. No other module builds such paths.
 
-A data set is ``NAME/date=D/run=R/*.parquet`` with one ``_manifest.json`` a date. A job writes a
-fresh hidden run folder, checks it, shows it, and then replaces the manifest: readers of the
-manifest see the old day or the new one, never a part. On local disk and HDFS the replacement is a
-rename, on object stores one PUT; both are atomic. The superseded run folder is hidden afterwards
-(``.run=…``: Spark overlooks names with a leading dot, but not ``_run=…``, which it takes for a
-partition), so that a plain ``spark.read.parquet`` sees one run a date too.
+A data set is ``NAME/date=D/run=R/*.parquet`` with one ``_manifest.json`` per date. A job writes a
+hidden run folder, checks it, makes it visible, and replaces the manifest: readers of the manifest
+see the old day or the new one. On local disk and HDFS the replacement is a rename, on object stores
+one PUT; both are atomic. The superseded run is hidden afterwards (``.run=…``; Spark skips names
+with a leading dot, but takes ``_run=…`` for a partition), so that a plain ``spark.read.parquet``
+sees one run per date too.
 """
 
 import json
@@ -27,10 +27,10 @@ from pipelines.store.parquet import DataFile, Prepare, write
 
 FORMAT_VERSION = 1
 CHECKPOINTS = "checkpoints"
-"""Where trainings that are not done yet are written down, by their model's fingerprint."""
+"""Folder of the checkpoints of unfinished trainings, by the fingerprint of their model."""
 
 STAMP = "%Y%m%dT%H%M%S"
-"""When a run was written, as its folder's name begins."""
+"""Time format at the start of a run's name."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class StoreConfig(Section):
     """The root of everything that the pipeline writes.
 
     Attributes:
-        path: the folder, or any address that Spark and fsspec know; ``${VARIABLE}`` is filled in.
-        keep: how long a superseded run stays, for readers that had opened it; see jobs.prune.
+        path: folder, or any address that Spark and fsspec support; ``${VARIABLE}`` is replaced.
+        keep: how long a superseded run is kept for readers that have opened it; see jobs.prune.
     """
 
     path: str
@@ -50,8 +50,8 @@ class StoreConfig(Section):
 class Manifest:
     """What is published of a data set for one date.
 
-    ``facts`` holds what the writer knows: spec hash, vocabulary sizes, parents, counts, rates.
-    ``erased``: how many of the rows that were written users had taken out.
+    ``facts`` holds what the writer records: spec hash, vocabulary sizes, parents, counts, rates.
+    ``erased`` is the number of written rows that erasures removed.
     """
 
     name: str
@@ -64,11 +64,12 @@ class Manifest:
 
     @property
     def rows(self) -> int:
+        """Number of rows in all files."""
         return sum(f.rows for f in self.files)
 
     @property
     def id(self) -> str:
-        """What a child pins: data set, date and run; what is left after an erasure keeps it."""
+        """The id that dependent data sets pin; an erasure keeps it."""
         return f"{self.name}/{self.date}/{self.run.partition('.')[0]}"
 
 
@@ -77,21 +78,21 @@ class Store:
 
     def __init__(self, root: str) -> None:
         self.fs, self.base = url_to_fs(expand(root))
-        # Without a scheme Spark would ask the cluster's default file system, and fsspec this disk.
+        # Without a scheme Spark would use the cluster's default file system, and fsspec this disk.
         self.url = expand(root) if "://" in root else f"file://{self.base}"
 
     def manifest(self, name: str, day: date) -> Manifest | None:
-        """Return what is published for the date, or None.
+        """Return the manifest of the date, or None.
 
         Raises:
-            InputError: a manifest of another format version, or one that cannot be read.
+            InputError: another format version, or an unreadable manifest.
         """
         path = f"{self.base}/{name}/date={day}/_manifest.json"
         try:
             data = json.loads(self.fs.cat_file(path))
             if data["format_version"] != FORMAT_VERSION:
                 raise InputError(
-                    f"{path}: format version {data['format_version']}, this release reads"
+                    f"{path}: format version {data['format_version']}, but this release reads"
                     f" {FORMAT_VERSION}: build the date again"
                 )
             files = tuple(DataFile(**f) for f in data.pop("files"))
@@ -103,56 +104,56 @@ class Store:
             raise InputError(f"{path}: not a manifest ({error}): build the date again") from None
 
     def require(self, name: str, day: date, way_out: str) -> Manifest:
-        """Return the manifest of a date that must be there; ``way_out`` says what to run if not."""
+        """Return the manifest of a date; ``way_out`` says what to do if there is none."""
         manifest = self.manifest(name, day)
         if manifest is None:
-            raise InputError(f"{self.url}/{name}: nothing published for {day}; {way_out}")
+            raise InputError(f"{self.url}/{name}: nothing is published for {day}: {way_out}")
         return manifest
 
     def dates(self, name: str) -> list[date]:
-        """The published dates of a data set, in order."""
-        found = self.fs.glob(f"{self.base}/{name}/date=*/_manifest.json")
-        return sorted(date.fromisoformat(path.split("/date=")[1][:10]) for path in found)
+        """Return the published dates of a data set, in order."""
+        paths = self.fs.glob(f"{self.base}/{name}/date=*/_manifest.json")
+        return sorted(date.fromisoformat(path.split("/date=")[1][:10]) for path in paths)
 
     def before(self, name: str, day: date) -> Manifest | None:
-        """The newest manifest of an earlier date than ``day``."""
+        """Return the newest manifest of a date before ``day``."""
         earlier = [each for each in self.dates(name) if each < day]
         return self.manifest(name, earlier[-1]) if earlier else None
 
     def manifests(self, name: str) -> list[Manifest]:
-        """The manifests of all published dates, in order."""
+        """Return the manifests of all published dates, in order."""
         return [m for day in self.dates(name) if (m := self.manifest(name, day))]
 
     def urls(self, manifest: Manifest, hidden: bool = False) -> list[str]:
-        """Full address of each file, in the manifest's order; ``hidden``: not yet published."""
+        """Return the address of each file, in the manifest's order; ``hidden``: not yet visible."""
         run = f"{'.' if hidden else ''}run={manifest.run}"
         folder = f"{self.url}/{manifest.name}/date={manifest.date}/{run}"
         return [f"{folder}/{file.path}" for file in manifest.files]
 
     def read(self, spark: SparkSession, manifests: Sequence[Manifest]) -> DataFrame:
-        """The rows of published runs, and of them alone.
+        """Return the rows of published runs.
 
         Raises:
-            InputError: a file has another size than its manifest says. Spark would read an empty
-                one, as a machine without power may leave it, as no rows.
+            InputError: the size of a file differs from its manifest. Spark would read a file
+                emptied by a power failure as no rows.
         """
         for manifest in manifests:
             self._require_sizes(manifest)
         return spark.read.parquet(*[url for m in manifests for url in self.urls(m)])
 
     def sole_writer(self) -> AbstractContextManager[None]:
-        """Let nobody else build in this store meanwhile: ids and states follow one another."""
+        """Hold the store's writer lock: builds depend on the ids and states of earlier ones."""
         return self.locked("writer", "another job is building in this store")
 
     @contextmanager
     def locked(self, name: str, busy: str) -> Iterator[None]:
-        """Hold the store's lock of that name; locks of other names do not matter.
+        """Hold the store's lock of that name; locks of other names are independent.
 
-        On local disk the lock ends with its process, however it ends. Elsewhere it is a file that a
-        killed job leaves behind.
+        On local disk the lock ends with its process. Elsewhere it is a file that a killed job
+        leaves behind.
 
         Raises:
-            InputError: somebody else holds it, at once; ``busy`` says who that is.
+            InputError: another job holds the lock; ``busy`` describes it.
         """
         path = f"{self.base}/.{name}.lock"
         self.fs.makedirs(self.base, exist_ok=True)
@@ -160,7 +161,7 @@ class Store:
             try:
                 held = FileLock(path).acquire(timeout=0)
             except Timeout:
-                raise InputError(f"{self.url}: {busy}; run again when it has ended") from None
+                raise InputError(f"{self.url}: {busy}: run again when it has ended") from None
             with held:
                 yield
             return
@@ -168,7 +169,7 @@ class Store:
             self.fs.pipe_file(path, b"", mode="create")
         except FileExistsError:
             raise InputError(
-                f"{self.url}: {busy}; run again when it has ended (if it was killed, remove {path})"
+                f"{self.url}: {busy}: run again when it has ended; if it was killed, remove {path}"
             ) from None
         try:
             yield
@@ -181,16 +182,21 @@ class Store:
         day: date,
         rows: DataFrame | None,
         facts: dict[str, Any],
-        check: Callable[[Manifest], None] = lambda manifest: None,
+        check: Callable[[Manifest], None] = lambda _: None,
         prepare: Prepare = iter,
         replaces: Manifest | None = None,
     ) -> Manifest:
-        """Write ``rows`` (None: a record without rows), check them, and let readers see them.
+        """Write ``rows``, check the files, and publish them in place of the date's last run.
 
-        ``check`` raises where the written files are not what they must be; then yesterday's
-        answer stands, and the hidden folder is removed. What it finds it may add to the facts.
-        ``prepare``: see pipelines.store.parquet.write. ``replaces``: the run of which these
-        rows are what is left; the new one takes its place under its id.
+        Args:
+            name: the data set.
+            day: the date.
+            rows: None for a record without rows.
+            facts: recorded in the manifest.
+            check: raises if the written files are wrong; then the last published run stays and the
+                new folder is removed. It may add to the manifest's facts.
+            prepare: see parquet.write.
+            replaces: the run that these rows remain of after an erasure; the new run keeps its id.
         """
         run = f"{datetime.now(timezone.utc):{STAMP}}-{secrets.token_hex(3)}"
         if replaces:
@@ -219,15 +225,15 @@ class Store:
         return manifest
 
     def put(self, path: str, text: str) -> str:
-        """Write a file below the root in one step, over what is there; return its address."""
+        """Write a text file below the root in one step; return its address."""
         self._replace(f"{self.base}/{path}", text)
         return f"{self.url}/{path}"
 
     def prune(self, before: datetime) -> int:
-        """Remove the superseded runs that were written before a moment (UTC); return how many.
+        """Remove superseded runs written before a moment (UTC); return how many.
 
-        What a killed job left hidden, and checkpoints that nobody went on from, go with them; a
-        published run never does.
+        Hidden folders of killed jobs and abandoned checkpoints are removed too, published runs
+        never.
         """
         removed = 0
         for path in sorted(self.fs.glob(f"{self.base}/*/date=*/.run=*")):
@@ -243,13 +249,13 @@ class Store:
 
     def _require_sizes(self, manifest: Manifest) -> None:
         folder = f"{self.base}/{manifest.name}/date={manifest.date}/run={manifest.run}"
-        there = self.fs.find(folder, detail=True)
-        sizes = {path.rpartition("/")[2]: about["size"] for path, about in there.items()}
+        files = self.fs.find(folder, detail=True)
+        sizes = {path.rpartition("/")[2]: info["size"] for path, info in files.items()}
         for file, url in zip(manifest.files, self.urls(manifest), strict=True):
             if (size := sizes.get(file.path)) != file.bytes:
                 raise InputError(
-                    f"{url}: cannot be read (it has {size or 'no'} bytes, and its manifest says"
-                    f" {file.bytes}): put the file back, or build its date again"
+                    f"{url}: has {size or 'no'} bytes, but its manifest says {file.bytes}: restore"
+                    " the file, or build its date again"
                 )
 
     def _replace(self, path: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Trains a model on a training set of published examples and judges it on rows that it never saw."""
+"""Trains a challenger on a training set, evaluates it on later rows, and registers it."""
 
 import hashlib
 import json
@@ -25,14 +25,14 @@ from din_model.training.loop import Log, fit
 from din_model.training.trainer import Trainer
 from din_model.training.warm_start import copy_into
 from pipelines.store.store import CHECKPOINTS, Store
-from pipelines.training.evaluate import Metrics, _baselines, evaluate_model
+from pipelines.training.evaluate import EvalResult, Metrics, baselines, evaluate_model
 from pipelines.training.training_set import TrainingSet
 
 Challenge = Callable[..., tuple[int, Metrics]]
-"""Trains on a training set, from a version on or from nothing; see train_challenger."""
+"""Returns version and metrics of a trained challenger."""
 
-NOT_THE_MODELS: dict[str, Any] = {"threads": 0, "baselines": (), "checkpoint_every": 0}
-"""Settings that do not make a model another."""
+WEIGHT_NEUTRAL: dict[str, Any] = {"threads": 0, "baselines": (), "checkpoint_every": 0}
+"""Settings that do not affect the weights."""
 
 
 def train_challenger(
@@ -42,62 +42,87 @@ def train_challenger(
     model_name: str,
     start: int | None = None,
 ) -> tuple[int, Metrics]:
-    """Train, judge, log and register; return version and metrics (model and baselines by name).
+    """Train, evaluate, log and register a challenger.
 
-    What has the same data, configuration and seed is trained once: its version is found again.
+    A training with the same data, configuration and seed as a registered version is not repeated:
+    that version is returned.
 
     Args:
-        training_set: without a judge, nothing is judged and there are no metrics.
-        start: the version to go on from; None draws new weights.
+        store: where the examples are published.
+        training_set: without evaluation rows, nothing is evaluated and there are no metrics.
+        config: how to train.
+        model_name: registered name.
+        start: version to continue from; None draws new weights.
+
+    Returns:
+        The version, and metrics by name of model and baselines.
     """
-    judged_on = training_set.judge.date if training_set.judge else ""
-    about = [training_set.content, to_dict(replace(config, **NOT_THE_MODELS)), world_size(), start]
-    about += [] if judged_on else ["not judged"]
-    fingerprint = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+    evaluated_on = training_set.evaluation.date if training_set.evaluation else ""
+    fingerprint = _fingerprint(training_set, config, start)
     if config.threads:
         torch.set_num_threads(config.threads)
-    found = versions.find(model_name, fingerprint) if rank() == 0 else None
-    if version := int(all_reduce(torch.tensor([found or 0]))):
+    registered = versions.find(model_name, fingerprint) if rank() == 0 else None
+    if version := int(all_reduce(torch.tensor([registered or 0]))):
         return version, versions.load(model_name, version)[1].metrics
     older = versions.load(model_name, start)[0] if start else None
-
-    def log(step_metrics: dict[str, float], step: int) -> None:
-        if rank() == 0:
-            tracking.log_metrics(step_metrics, step)
-
     checkpoints = Checkpoints(f"{store.url}/{CHECKPOINTS}/{fingerprint}", config.checkpoint_every)
-    model, rows_read, at = train(store, training_set, config, log, older, checkpoints)
-    results: Metrics = {}
-    if training_set.judge:
-        judged = evaluate_model(
-            model, store, training_set, config.model.encoder, _baselines(training_set)
-        )
-        results = judged.metrics
-        for encoder in config.baselines:
-            other = replace(config, model=replace(config.model, encoder=encoder))
-            beside, *_ = train(store, training_set, other, lambda m, s: None)
-            results |= evaluate_model(beside, store, training_set, encoder).metrics
-    facts = artifact.ModelMetadata(
+    model, rows_read, state = train(store, training_set, config, _log_step, older, checkpoints)
+    result = _evaluate(model, store, training_set, config) if evaluated_on else None
+    metadata = artifact.ModelMetadata(
         trained_through=max(m.date for m in training_set.training),
         fingerprint=fingerprint,
         manifests=[m.id for m in training_set.training],
-        rows=sum(m.rows for m in training_set.training) * at.epoch,
+        rows=sum(m.rows for m in training_set.training) * state.epoch,
         rows_read=rows_read,
-        metrics=results,
+        metrics=result.metrics if result else {},
         logit_shift=training_set.logit_shift,
-        scores=judged.scores.tolist() if training_set.judge else [],
+        scores=result.scores.tolist() if result else [],
     )
-    version = _register(model, facts, model_name, judged_on)
+    version = _register(model, metadata, model_name, evaluated_on)
     checkpoints.remove()
     if rank() == 0:
-        _log_inputs(store, training_set)
-        for name, values in results.items():
-            tracking.log_metrics({f"{name.replace(' ', '_')}.{k}": v for k, v in values.items()})
-        tracking.log_figure(plots.training_curve(at.losses, training_set.base_rate), "training")
-        if training_set.judge:
-            curve = judged.calibration[config.model.encoder]
-            tracking.log_figure(plots.calibration_curve(curve), "calibration")
-    return version, results
+        _log_training(store, training_set, state, result, config.model.encoder)
+    return version, metadata.metrics
+
+
+def _fingerprint(training_set: TrainingSet, config: TrainConfig, start: int | None) -> str:
+    """Return a hash of everything that affects the weights."""
+    settings = to_dict(replace(config, **WEIGHT_NEUTRAL))
+    parts = [training_set.content, settings, world_size(), start]
+    parts += [] if training_set.evaluation else ["not judged"]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _log_step(metrics: dict[str, float], step: int) -> None:
+    if rank() == 0:
+        tracking.log_metrics(metrics, step)
+
+
+def _evaluate(
+    model: DIN, store: Store, training_set: TrainingSet, config: TrainConfig
+) -> EvalResult:
+    """Evaluate the model beside simple baselines, and beside configured encoders trained alike."""
+    encoder = config.model.encoder
+    result = evaluate_model(model, store, training_set, encoder, baselines(training_set))
+    for name in config.baselines:
+        other = replace(config, model=replace(config.model, encoder=name))
+        baseline, *_ = train(store, training_set, other, lambda *_: None)
+        result.metrics.update(evaluate_model(baseline, store, training_set, name).metrics)
+    return result
+
+
+def _log_training(
+    store: Store, training_set: TrainingSet, state: TrainState, result: EvalResult | None,
+    encoder: str,
+) -> None:  # fmt: skip
+    """Log inputs, metrics and plots with the active run."""
+    _log_inputs(store, training_set)
+    tracking.log_figure(plots.training_curve(state.losses, training_set.base_rate), "training")
+    if result is None:
+        return
+    for name, values in result.metrics.items():
+        tracking.log_metrics({f"{name.replace(' ', '_')}.{k}": v for k, v in values.items()})
+    tracking.log_figure(plots.calibration_curve(result.calibration[encoder]), "calibration")
 
 
 def train(
@@ -108,24 +133,24 @@ def train(
     older: DIN | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[DIN, int, TrainState]:
-    """Return the model, the rows that all ranks read, and how far it went."""
-    model, examples = _prepare(store, training_set, config, older)
+    """Return the trained model, the rows that all ranks read, and how far the training went."""
+    model, n_j = _prepare(store, training_set, config, older)
     reader, later = (
         training_set.training_loader(store, config),
         training_set.validation_loader(store),
     )
     with stage(f"train {config.model.encoder}") as report:
-        trainer = Trainer(model, config, examples)
-        at = fit(trainer, reader, config, log, later, checkpoints)
+        trainer = Trainer(model, config, n_j)
+        state = fit(trainer, reader, config, log, later, checkpoints)
         rows_read = int(all_reduce(torch.tensor([reader.read])))
-        report.rows, report.note = rows_read, f"in {at.epoch} epochs"
-    return model, rows_read, at
+        report.rows, report.note = rows_read, f"in {state.epoch} epochs"
+    return model, rows_read, state
 
 
 def _prepare(
     store: Store, training_set: TrainingSet, config: TrainConfig, older: DIN | None
 ) -> tuple[DIN, dict[str, torch.Tensor]]:
-    """A drawn (or continued) model, and n_j of its rows."""
+    """Return a freshly drawn or continued model, and n_j of its rows."""
     examples = {
         v: c["examples"]
         for v, c in training_set.counts.items()
@@ -144,8 +169,15 @@ def _prepare(
         training_set.spec, config.model, id_to_row, config.seed, device(), config.sharding
     )
     if older is not None:
-        item, like = training_set.spec[training_set.spec.item].vocabulary, config.new_item_init_from
-        groups = {item: torch.from_numpy(training_set.values_of_items(store, like))} if like else {}
+        item, feature = (
+            training_set.spec[training_set.spec.item].vocabulary,
+            config.new_item_init_from,
+        )
+        groups = (
+            {item: torch.from_numpy(training_set.values_of_items(store, feature))}
+            if feature
+            else {}
+        )
         copy_into(model, older, groups)
     n_j = {v: examples_of_rows(n, id_to_row[v]).to(device()) for v, n in examples.items()}
     return model, n_j
@@ -154,21 +186,21 @@ def _prepare(
 def _log_inputs(store: Store, training_set: TrainingSet) -> None:
     uses = {
         "training": training_set.training,
-        "judging": [training_set.judge] if training_set.judge else [],
+        "judging": [training_set.evaluation] if training_set.evaluation else [],
     }
     for use, manifests in uses.items():
         for m in manifests:
             tracking.log_examples(m.date, f"{store.url}/{m.name}/date={m.date}", m.run, use)
 
 
-def _register(model: DIN, facts: artifact.ModelMetadata, name: str, judged_on: str) -> int:
-    """Register the model, on rank 0; return its version, on every rank."""
+def _register(model: DIN, metadata: artifact.ModelMetadata, name: str, evaluated_on: str) -> int:
+    """Register the model on rank 0; return its version on every rank."""
     version = 0
     with tempfile.TemporaryDirectory() as folder:
-        artifact.save(Path(folder), model, facts)
+        artifact.save(Path(folder), model, metadata)
         if rank() == 0:
-            tags = {"trained_through": facts.trained_through, "judged_on": judged_on}
-            version = versions.register(name, Path(folder), facts.fingerprint, tags)
-            card = model_card(name, version, model, facts, judged_on)
+            tags = {"trained_through": metadata.trained_through, "judged_on": evaluated_on}
+            version = versions.register(name, Path(folder), metadata.fingerprint, tags)
+            card = model_card(name, version, model, metadata, evaluated_on)
             versions.describe(name, version, card)
     return int(all_reduce(torch.tensor([version])))

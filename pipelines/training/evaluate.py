@@ -27,23 +27,23 @@ Metrics = dict[str, dict[str, float]]
 
 
 Score = Callable[[Columns, NDArray[Any]], NDArray[Any]]
-"""What a judged batch is scored by, given its columns and the model's scores."""
+"""Scores a batch, given its columns and the model's scores."""
 
 
 PRIOR = 10.0
-"""Impressions at the base rate that the popularity baseline gives every item to start with."""
+"""Impressions at the base rate that the popularity baseline adds to every item."""
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What the judging rows of all ranks say of a model, and of what was judged beside it.
+    """The evaluation of a model and of what stands beside it, over all ranks.
 
     Attributes:
         metrics: by name, see din_model.evaluation.metrics.Meter.
         by_user: by name, see din_model.evaluation.metrics.Meter.by_user.
         calibration: by name.
-        scores: histogram (din_model.evaluation.drift) of the model's scores, as it publishes them.
-        slices: of those that were asked for; see din_model.evaluation.slices.
+        scores: histogram (evaluation.drift) of the model's scores, as it publishes them.
+        slices: of the requested names; see din_model.evaluation.slices.
     """
 
     metrics: Metrics
@@ -56,33 +56,46 @@ class EvalResult:
 def evaluate_versions(
     store: Store, training_set: TrainingSet, model_name: str, by_name: dict[str, int]
 ) -> EvalResult:
-    """Judge registered versions, by name, and the base rate, on the same rows, read once."""
+    """Evaluate registered versions and the base rate on the same rows, read once.
+
+    Args:
+        store: where the rows are published.
+        training_set: names the evaluation rows.
+        model_name: registered name.
+        by_name: name in the result -> version.
+    """
     (name, model), *others = [(n, versions.load(model_name, v)[0]) for n, v in by_name.items()]
     beside = {each: _scored_by(other) for each, other in others}
-    beside["base rate"] = _baselines(training_set)["base rate"]
+    beside["base rate"] = baselines(training_set)["base rate"]
     return evaluate_model(model, store, training_set, name, beside, by_name)
 
 
 def evaluate_model(
-    model: DIN, store: Store, training_set: TrainingSet, name: str, beside: dict[str, Score] | None = None,
-    sliced: Collection[str] = (),
+    model: DIN, store: Store, training_set: TrainingSet, name: str,
+    beside: dict[str, Score] | None = None, sliced: Collection[str] = (),
 ) -> EvalResult:  # fmt: skip
-    """Judge a model, by ``name``, and what stands ``beside`` it on the same rows; some by slices.
+    """Evaluate a model and what stands beside it on the same rows.
 
-    Slices are of one process alone, whatever the ranks.
+    Args:
+        model: the model.
+        store: where the rows are published.
+        training_set: names the evaluation rows.
+        name: of the model in the result.
+        beside: further scores by name.
+        sliced: names to report by slice; slices cover this process only.
     """
     user, item = training_set.spec.user, training_set.spec[training_set.spec.item].vocabulary
     slices = Slices(training_set.spec, training_set.counts[item]["shown"]) if sliced else None
-    scores: dict[str, Score] = {name: lambda columns, score: score} | (beside or {})
+    scores: dict[str, Score] = {name: lambda _, score: score} | (beside or {})
     published = np.zeros(drift.BINS, np.int64)
-    with ExitStack() as stack, stage(f"judge {model.config.encoder}") as report:
+    with ExitStack() as stack, stage(f"evaluate {model.config.encoder}") as report:
         meters = {each: stack.enter_context(Meter()) for each in scores}
         for columns, score in predict_batches(model, training_set.evaluation_loader(store)):
-            said = {each: score_by(columns, score) for each, score_by in scores.items()}
+            scores_by_name = {each: score_by(columns, score) for each, score_by in scores.items()}
             for each, meter in meters.items():
-                meter.add(columns["label"], said[each], columns[user])
+                meter.add(columns["label"], scores_by_name[each], columns[user])
             if slices:
-                slices.add(columns, {each: said[each] for each in sliced})
+                slices.add(columns, {each: scores_by_name[each] for each in sliced})
             published += drift.histogram(score, training_set.logit_shift)
         results = {each: meter.result() for each, meter in meters.items()}
         by_user = {each: meter.by_user() for each, meter in meters.items()}
@@ -102,22 +115,20 @@ def _scored_by(model: DIN) -> Score:
     return score
 
 
-def _baselines(training_set: TrainingSet) -> dict[str, Score]:
-    """What it costs to know less: the click rate alone, each item's click rate, and, if the logs
-    give one, the reference score.
-    """
+def baselines(training_set: TrainingSet) -> dict[str, Score]:
+    """Return simple scores: the click rate, each item's click rate, and the reference score."""
     rate = training_set.base_rate
     item = training_set.counts[training_set.spec[training_set.spec.item].vocabulary]
     by_item = (item["clicked"] + PRIOR * rate) / (item["shown"] + PRIOR)
 
-    def popularity(columns: Columns, score: NDArray[Any]) -> NDArray[Any]:
+    def popularity(columns: Columns, _: NDArray[Any]) -> NDArray[Any]:
         ids = columns[training_set.spec.item]
         return np.where(ids < len(by_item), by_item[np.minimum(ids, len(by_item) - 1)], rate)
 
-    found: dict[str, Score] = {
+    scores: dict[str, Score] = {
         "popularity": popularity,
-        "base rate": lambda columns, score: np.full(len(score), rate),
+        "base rate": lambda _, score: np.full(len(score), rate),
     }
     if training_set.spec.reference:
-        found["reference"] = lambda columns, score: columns["reference"]
-    return found
+        scores["reference"] = lambda columns, _: columns["reference"]
+    return scores

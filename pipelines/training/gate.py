@@ -1,8 +1,8 @@
-"""One night's decision: train a challenger, judge it, and let the gate say who scores."""
+"""The gate of a night: train a challenger, evaluate it, and decide which version scores."""
 
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from din_model.config import Section, duration
 from din_model.errors import InputError
@@ -21,22 +21,22 @@ NAME = "nights"
 
 @dataclass(frozen=True)
 class NightlyConfig(Section):
-    """The wait for the logs, and the gate: a challenger becomes champion when it is surely better.
+    """The wait for the logs, and the gate, which promotes a surely better challenger.
 
     Attributes:
-        metric: ``gauc``, or ``log_loss``, by which less is a gain. AUC is none: it pairs rows of
-            different users, so it is no mean over users.
-        min_gain: what the whole interval of the gain must lie above. 0 asks for a better model;
-            a negative one, such as -0.005, for one that is not worse by more than that, and whose
-            data are fresher.
+        metric: ``gauc``, or ``log_loss``, where less is a gain. AUC is not supported here: it
+            compares rows across users, so it is not a mean over users.
+        min_gain: the whole interval of the gain must lie above it. 0 requires a better model; a
+            negative value, such as -0.005, accepts one that is at most that much worse and was
+            trained on newer data.
         confidence: of the interval, between 0 and 1; see din_model.evaluation.bootstrap.gain.
         resamples: of the users, for the interval.
-        refit_on_eval_date: the version that scores goes on training on the date that judged it, so that what
-            scores the next date has seen all there is. It scores that one night and never holds
-            the title: nothing has judged it.
+        refit_on_eval_date: the deciding version continues training on the evaluation date before it
+            scores. The refitted version scores this one night and never becomes champion, because
+            no later rows evaluated it.
         wait: how long the night waits for what it reads, see pipelines.sensor.
-        poll: how often it looks meanwhile.
-        marker: a file, such as _SUCCESS, that says that the folder which holds it is complete.
+        poll: how often it checks meanwhile.
+        marker: file, such as _SUCCESS, that marks its folder as complete.
     """
 
     metric: Literal["gauc", "log_loss"] = "gauc"
@@ -50,25 +50,29 @@ class NightlyConfig(Section):
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence is between 0 and 1, not {self.confidence}")
+            raise ValueError(f"confidence must be between 0 and 1, not {self.confidence}")
         if self.resamples < 1:
-            raise ValueError("resamples: one at least")
-        duration(self.wait)  # what is no duration is refused here, not in the middle of a night
+            raise ValueError("resamples must be at least 1")
+        duration(self.wait)  # refuse an invalid duration now, not in the middle of a night
         if not duration(self.poll):
             raise ValueError("poll must be longer than 0s")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Which version scores after a night, and why.
+    """The version that scores after a night, and why.
 
     Attributes:
-        gain: of the challenger over the champion (or the base rate, where there is none): point,
-            low and high; empty where nothing was compared.
-        judged: the date that metrics, calibration and slices are of, empty in old records.
-        calibration: of the version that won: rows, mean score and click rate a bucket; empty where
-            no version was judged that night.
-        slices: name, rows, clicks, and AUC of challenger and champion; see din_model.evaluation.slices.
+        version: its number.
+        why: the reason, in words.
+        metrics: of the models and baselines, by name.
+        base_rate: click rate of the training days.
+        gain: of the challenger over the champion (or the base rate): point, low and high; empty if
+            nothing was compared.
+        judged: evaluation date of metrics, calibration and slices; empty in old records.
+        calibration: of the deciding version: rows, mean score and click rate per bucket; empty if
+            no version was evaluated that night.
+        slices: name, rows, clicks, and AUC of challenger and champion; see evaluation.slices.
     """
 
     version: int
@@ -93,77 +97,109 @@ class NightSections:
 
 
 def decide(store: Store, sections: NightSections, days: list[date], day: date) -> Decision:
-    """Return the version that scores after ``day``: recorded, or found by training and the gate.
+    """Return the version that scores after ``day``: the recorded one, or that of a new night.
 
-    A rerun gets what was recorded. A backfill (a later night is on record) gets the version of the
-    nearest night before it, or else of the first after it. Only a new night trains (on ``days``), and
-    only the gate moves the alias.
+    A rerun uses the record. A backfill (a later night is on record) uses the version of the nearest
+    earlier night, or else of the first later one. Only a new night trains, on ``days``, and only
+    the gate moves the alias.
+
+    Raises:
+        InputError: there is no champion, and the challenger does not beat the base rate.
     """
     if record := store.manifest(NAME, day):
         return Decision(**record.facts)
     nights = store.manifests(NAME)
     if later := [n for n in nights if n.date > str(day)]:
         source = next((n for n in reversed(nights) if n.date < str(day)), later[0])
-        why = f"backfill: the version of {source.date}"
-        decision = Decision(**(source.facts | {"why": why}))
+        decision = Decision(**(source.facts | {"why": f"backfill: the version of {source.date}"}))
     else:
-        decision = _gate(store, sections, days, day)
+        decision = _new_night(store, sections, days, day)
         if sections.nightly.refit_on_eval_date:
-            training_set = open_training_set(store, [day], sections.split, None)
-            version, _ = _challenge(store, sections, training_set, decision.version)
-            why = f"{decision.why}; version {version} has trained {day} in"
-            decision = replace(decision, version=version, why=why)
+            decision = _refit(store, sections, decision, day)
     store.publish(NAME, day, None, vars(decision))
     return decision
 
 
-def _gate(store: Store, sections: NightSections, days: list[date], day: date) -> Decision:
-    nightly, train, split = sections.nightly, sections.train, sections.split
-    model = sections.tracking.model
+def _new_night(store: Store, sections: NightSections, days: list[date], day: date) -> Decision:
+    """Train a challenger on the days that its start has not seen, and pass it through the gate."""
+    model, train, split = sections.tracking.model, sections.train, sections.split
     champion = versions.champion(model)
     unseen, start = days, None
     if champion and train.start == "champion":
-        _, facts = versions.load(model, champion)
-        unseen, start = [d for d in days if str(d) > facts.trained_through], champion
+        _, metadata = versions.load(model, champion)
+        unseen, start = [d for d in days if str(d) > metadata.trained_through], champion
     if champion and not unseen:
         training_set = open_training_set(store, days, split, day)
-        judged = evaluate_versions(store, training_set, model, {"champion": champion})
-        kept, why = {"champion": judged.metrics["champion"]}, "has seen every day"
-        return Decision(
-            champion, f"champion {champion} {why}", kept, training_set.base_rate,
-            **_told(judged, "champion", day),
-        )  # fmt: skip
+        return _keep_without_training(store, training_set, model, champion, day)
     training_set = open_training_set(store, unseen, split, day, train.patience)
-    version, results = _challenge(store, sections, training_set, start)
+    version, metrics = _challenge(store, sections, training_set, start)
     if champion == version:
         why = f"version {version} is the champion already"
-        return Decision(version, why, results, training_set.base_rate, judged=str(day))
-    both = {"challenger": version} | ({"champion": champion} if champion else {})
-    judged = evaluate_versions(store, training_set, model, both)
-    other, name = "base rate", "the base rate"
-    if champion:
-        results = results | {"champion": judged.metrics["champion"]}
-        other, name = "champion", f"champion {champion}"
-    found = _gain(judged, other, nightly, day)
-    tracking.log_metrics({"gain": found.point, "gain_low": found.low, "gain_high": found.high})
-    verdict = (
-        f"{nightly.metric} gain {found.point:.4f} [{found.low:.4f}, {found.high:.4f}]"
-        f" of version {version} over {name}"
+        return Decision(version, why, metrics, training_set.base_rate, judged=str(day))
+    return _gate(store, training_set, sections, _Contest(champion, version, metrics), day)
+
+
+def _keep_without_training(
+    store: Store, training_set: TrainingSet, model: str, champion: int, day: date
+) -> Decision:
+    result = evaluate_versions(store, training_set, model, {"champion": champion})
+    metrics = {"champion": result.metrics["champion"]}
+    why = f"champion {champion} has seen every day"
+    return Decision(
+        champion, why, metrics, training_set.base_rate, **_details(result, "champion", day)
     )
-    if found.low > nightly.min_gain:
+
+
+class _Contest(NamedTuple):
+    """A challenger and its metrics (with baselines), and the champion, if there is one."""
+
+    champion: int | None
+    challenger: int
+    metrics: Metrics
+
+
+def _gate(
+    store: Store, training_set: TrainingSet, sections: NightSections, contest: _Contest, day: date
+) -> Decision:
+    """Promote the challenger if the interval of its gain lies above ``nightly.min_gain``."""
+    champion, version, metrics = contest
+    nightly, model = sections.nightly, sections.tracking.model
+    competitors = {"challenger": version} | ({"champion": champion} if champion else {})
+    result = evaluate_versions(store, training_set, model, competitors)
+    opponent, name = (
+        ("champion", f"champion {champion}") if champion else ("base rate", "the base rate")
+    )
+    if champion:
+        metrics = metrics | {"champion": result.metrics["champion"]}
+    interval = _gain(result, opponent, nightly, day)
+    point, low, high = interval
+    tracking.log_metrics({"gain": point, "gain_low": low, "gain_high": high})
+    verdict = (
+        f"{nightly.metric} gain {point:.4f} [{low:.4f}, {high:.4f}] of version {version} over"
+        f" {name}"
+    )
+    if low > nightly.min_gain:
         versions.promote(model, version)
-        told = _told(judged, "challenger", day)
-        return Decision(
-            version, f"promoted: {verdict}", results, training_set.base_rate, [*found], **told
-        )
-    if champion is None:
+        winner, side, why = version, "challenger", f"promoted: {verdict}"
+    elif champion is None:
         raise InputError(
-            f"no champion, and the challenger is not surely better than the base rate on {day}:"
-            f" {verdict}, and nightly.min_gain is {nightly.min_gain:g}; nothing is scored"
+            f"no champion, and the challenger does not beat the base rate on {day}: {verdict},"
+            f" nightly.min_gain {nightly.min_gain:g}: nothing is scored; train on more days, or"
+            " lower nightly.min_gain"
         )
-    why = f"kept champion {champion}: {verdict}"
-    told = _told(judged, "champion", day)
-    return Decision(champion, why, results, training_set.base_rate, [*found], **told)
+    else:
+        winner, side, why = champion, "champion", f"kept champion {champion}: {verdict}"
+    return Decision(
+        winner, why, metrics, training_set.base_rate, list(interval), **_details(result, side, day)
+    )
+
+
+def _refit(store: Store, sections: NightSections, decision: Decision, day: date) -> Decision:
+    """Continue training on the evaluation date; the version scores this night only."""
+    training_set = open_training_set(store, [day], sections.split, None)
+    version, _ = _challenge(store, sections, training_set, decision.version)
+    why = f"{decision.why}; version {version} is refitted on {day}"
+    return replace(decision, version=version, why=why)
 
 
 def _challenge(
@@ -174,16 +210,17 @@ def _challenge(
     )
 
 
-def _told(judged: EvalResult, winner: str, day: date) -> dict[str, Any]:
-    """What a decision keeps of the judging beside the metrics, so that a rerun can tell it too."""
-    curve = [list(bucket) for bucket in judged.calibration[winner]]
-    slices = [list(part) for part in judged.slices]
-    return {"judged": str(day), "calibration": curve, "slices": slices}
+def _details(result: EvalResult, winner: str, day: date) -> dict[str, Any]:
+    """Return what a decision records of the evaluation besides metrics, for reruns to report."""
+    curve = [list(bucket) for bucket in result.calibration[winner]]
+    return {"judged": str(day), "calibration": curve, "slices": [list(s) for s in result.slices]}
 
 
-def _gain(judged: EvalResult, other: str, nightly: NightlyConfig, day: date) -> BootstrapInterval:
-    """Of the challenger over the ``other``; a night that runs again draws the same users."""
-    one, two = (judged.by_user[name][nightly.metric] for name in ("challenger", other))
+def _gain(
+    result: EvalResult, opponent: str, nightly: NightlyConfig, day: date
+) -> BootstrapInterval:
+    """Return the challenger's gain over the opponent; a rerun resamples the same users."""
+    one, two = (result.by_user[name][nightly.metric] for name in ("challenger", opponent))
     if nightly.metric == "log_loss":
         one, two = two, one
     return gain(one, two, nightly.confidence, nightly.resamples, seed=day.toordinal())

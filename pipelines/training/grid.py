@@ -1,7 +1,7 @@
-"""Encoders x dimensions x seeds on one data set: does a fixed user vector do, and at which size?
+"""A grid of encoders, dimensions and seeds on one data set: is a fixed user vector enough?
 
-Every cell trains a model that differs in nothing else, and judges it on the same rows: as a whole,
-by slices, and by what it would show to users out of a sample of the catalogue.
+Each trial trains a model that differs in nothing else and evaluates it on the same rows: overall,
+by slice, and by the top lists of users over a sample of the catalogue.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from pipelines.training.training_set import TrainingSet
 TOP = 10
 USERS_AT_ONCE = 8
 LOOKED_AT = 100_000
-"""Judging rows out of which users and items are drawn."""
+"""Evaluation rows from which users and items are sampled."""
 
 Track = Callable[[str], AbstractContextManager[Any]]
 
@@ -38,13 +38,13 @@ class CompareConfig(Section):
     """The grid of jobs.compare: each encoder at each dimension with each seed.
 
     Attributes:
-        encoders: those to compare.
-        dimensions: of the tables that candidate and history share; others stay as they are.
-        seeds: one training each; the report tells mean and deviation.
-        match: the dimension of ``din`` that ``mean`` is to match.
-        users: how many users the top lists are made for.
-        items: how many items are ranked for each of them.
-        report: the folder of the report.
+        encoders: to compare.
+        dimensions: of the tables that candidate and history share; others keep theirs.
+        seeds: one training each; the report shows mean and standard deviation.
+        match: dimension of ``din`` that ``mean`` is to match.
+        users: number of users with top lists.
+        items: number of items ranked for each of them.
+        report: folder of the report.
     """
 
     encoders: tuple[Encoder, ...] = ("mean", "din")
@@ -58,10 +58,10 @@ class CompareConfig(Section):
 
 @dataclass(frozen=True)
 class Trial:
-    """One trained model, judged.
+    """One trained and evaluated model.
 
-    ``slices``: AUC by slice. ``coverage``: share of the sampled items that some user's top list
-    shows; ``popularity``: mean percentile (1 the most shown item) of what the top lists show.
+    ``slices``: AUC by slice. ``coverage``: share of the sampled items in some user's top list.
+    ``popularity``: mean percentile (1 for the most shown item) of the items in the top lists.
     """
 
     encoder: str
@@ -73,21 +73,21 @@ class Trial:
     popularity: float = float("nan")
 
     def numbers(self) -> dict[str, float]:
-        """All of them, flat, as a run logs them."""
+        """Return all numbers, flat, as logged with a run."""
         flat = self.metrics | {f"slice/{k}": v for k, v in self.slices.items()}
         return flat | {"coverage": self.coverage, "popularity": self.popularity}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Users (rows that judge, one a user) and items (of the catalogue) for the top lists."""
+    """Users (evaluation rows, one per user) and items of the catalogue for the top lists."""
 
     users: Columns
     items: Columns
 
 
 def with_dimension(spec: FeatureSpec, dimension: int) -> FeatureSpec:
-    """The spec with another dimension of every table that a history reads."""
+    """Return the spec with another dimension of every table that a history reads."""
     shared = {spec[f].vocabulary for h in spec.histories for f in h.fields.values()}
     features = tuple(
         replace(f, dimension=dimension) if f.vocabulary in shared else f for f in spec.features
@@ -96,12 +96,15 @@ def with_dimension(spec: FeatureSpec, dimension: int) -> FeatureSpec:
 
 
 def run_grid(
-    store: Store, training_set: TrainingSet, config: TrainConfig, grid: CompareConfig, tracked: Track,
-    log: Callable[[dict[str, float]], None],
+    store: Store, training_set: TrainingSet, config: TrainConfig, grid: CompareConfig,
+    tracked: Track, log: Callable[[dict[str, float]], None],
 ) -> tuple[list[Trial], dict[str, DIN], Sample]:  # fmt: skip
-    """Train and judge every cell; return them, an encoder's model at ``match``, and the sample.
+    """Train and evaluate every trial.
 
-    ``tracked`` opens a run by name, in which ``log`` is told the cell's numbers.
+    ``tracked`` opens a run by name; ``log`` gets the numbers of the trial in it.
+
+    Returns:
+        The trials, each encoder's model at ``match``, and the sample.
     """
     sample = draw_sample(store, training_set, grid)
     cells, models = [], dict[str, DIN]()
@@ -113,7 +116,7 @@ def run_grid(
                 name = f"{encoder} {dimension} seed {seed}"
                 console.print(f"  [bold]{name}[/]")
                 with tracked(name):
-                    model, *_ = train(store, sized, drawn, lambda m, s: None)
+                    model, *_ = train(store, sized, drawn, lambda *_: None)
                     cell = evaluate_trial(store, sized, model, encoder, dimension, seed, sample)
                     log(cell.numbers())
                 cells.append(cell)
@@ -126,7 +129,7 @@ def evaluate_trial(
     store: Store, training_set: TrainingSet, model: DIN, encoder: str, dimension: int, seed: int,
     sample: Sample,
 ) -> Trial:  # fmt: skip
-    """Judge a model on the training set's judging rows, by slices, and by its top lists."""
+    """Evaluate a model on the evaluation rows, by slice, and by its top lists."""
     judged = evaluate_model(model, store, training_set, encoder, sliced=[encoder])
     shown = training_set.counts[training_set.spec[training_set.spec.item].vocabulary]["shown"]
     coverage, popularity = top_lists(model, sample, shown)
@@ -136,7 +139,7 @@ def evaluate_trial(
 
 
 def draw_sample(store: Store, training_set: TrainingSet, grid: CompareConfig) -> Sample:
-    """One judging row of each of some users, and some items with their attributes."""
+    """Return one evaluation row for each of some users, and some items with attributes."""
     spec, rng = training_set.spec, np.random.default_rng(2019)
     chunks: list[Columns] = []
     for columns in training_set.evaluation_loader(store).chunks():
@@ -153,7 +156,7 @@ def draw_sample(store: Store, training_set: TrainingSet, grid: CompareConfig) ->
 
 @torch.inference_mode()
 def top_lists(model: DIN, sample: Sample, shown: NDArray[Any]) -> tuple[float, float]:
-    """Every user scores every item; return coverage and popularity (see Trial) of the top lists."""
+    """Score every item for every user; return coverage and popularity of the top lists."""
     items = sample.items[model.spec.item]
     order = np.argsort(np.argsort(shown, kind="stable"), kind="stable")
     percentile = (order + 1) / len(order)
@@ -168,7 +171,7 @@ def top_lists(model: DIN, sample: Sample, shown: NDArray[Any]) -> tuple[float, f
 
 
 def crossed(spec: FeatureSpec, users: Columns, items: Columns) -> Batch:
-    """A batch of every user (rows) with every item (rows), users first; histories are shared."""
+    """Return a batch of every user row with every item row, users first; histories are shared."""
     count, each = len(users[spec.user]), len(items[spec.item])
     columns: Columns = {}
     for f in spec.features:
@@ -182,7 +185,7 @@ def crossed(spec: FeatureSpec, users: Columns, items: Columns) -> Batch:
 
 
 def mean_of_seeds(cells: list[Trial], metric: str) -> dict[tuple[str, int], tuple[float, float]]:
-    """(encoder, dimension) -> mean and standard deviation over seeds (0 for a single one)."""
+    """Return (encoder, dimension) -> mean and standard deviation over seeds (0 for one seed)."""
     groups: dict[tuple[str, int], list[float]] = {}
     for cell in cells:
         groups.setdefault((cell.encoder, cell.dimension), []).append(cell.numbers()[metric])
@@ -193,10 +196,10 @@ def mean_of_seeds(cells: list[Trial], metric: str) -> dict[tuple[str, int], tupl
 
 
 def matching_dimension(cells: list[Trial], match: int) -> int | None:
-    """The smallest dimension at which the mean of ``mean`` reaches that of ``din`` at ``match``."""
-    found = mean_of_seeds(cells, "auc")
-    if ("din", match) not in found:
+    """Return the smallest dimension at which ``mean`` reaches ``din`` at ``match``, if any."""
+    means = mean_of_seeds(cells, "auc")
+    if ("din", match) not in means:
         return None
-    goal = found["din", match][0]
-    reached = [d for (e, d), (value, _) in found.items() if e == "mean" and value >= goal]
+    goal = means["din", match][0]
+    reached = [d for (e, d), (value, _) in means.items() if e == "mean" and value >= goal]
     return min(reached, default=None)

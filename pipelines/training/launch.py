@@ -41,12 +41,12 @@ class LaunchConfig(Section):
     """How the ranks of a training are started.
 
     Attributes:
-        launcher: ``local``: this process is a rank, the only one unless torchrun started it;
-            ``torchrun``: processes on this machine, by torchrun's own agent; ``spark``: by
-            TorchDistributor, tasks of a barrier stage, which needs all their slots at once; with a
-            local master, processes on this machine.
-        ranks: how many.
-        restarts: how often torchrun's agent begins again after a rank was lost.
+        launcher: ``local``: this process, the only rank unless torchrun started it; ``torchrun``:
+            processes on this machine, by torchrun's agent; ``spark``: tasks of a barrier stage
+            (TorchDistributor), which needs all slots at once; with a local master, processes on
+            this machine.
+        ranks: number of ranks.
+        restarts: how often torchrun's agent restarts all ranks after one was lost.
     """
 
     launcher: Literal["local", "torchrun", "spark"] = "local"
@@ -55,18 +55,23 @@ class LaunchConfig(Section):
 
     def __post_init__(self) -> None:
         if self.launcher == "local" and self.ranks > 1:
-            raise ValueError("launcher local is one rank: name torchrun or spark")
+            raise ValueError("launcher local has one rank: set launcher to torchrun or spark")
         if self.launcher != "torchrun" and self.restarts:
-            raise ValueError("restarts are torchrun's; Spark has spark.task.maxFailures")
+            raise ValueError("restarts needs launcher torchrun; Spark has spark.task.maxFailures")
 
 
 def launch_challenger(
-    store: Store, training_set: TrainingSet, train: TrainConfig, launch: LaunchConfig, server: TrackingConfig,
-    start: int | None = None,
+    store: Store, training_set: TrainingSet, train: TrainConfig, launch: LaunchConfig,
+    server: TrackingConfig, start: int | None = None,
 ) -> tuple[int, Metrics]:  # fmt: skip
     """Run ``train_challenger`` on every rank; rank 0 logs to the active MLflow run.
 
     Args:
+        store: where the examples are published.
+        training_set: what to train and evaluate on.
+        train: how to train.
+        launch: the ranks.
+        server: where runs and models go.
         start: the version to continue from; None trains from scratch.
 
     Raises:
@@ -95,63 +100,63 @@ def _joined(
 
 
 def on_ranks(config: LaunchConfig, store_url: str, work: Callable[[], R]) -> R:
-    """Run ``work`` on every rank; return what rank 0 returns.
+    """Run ``work`` on every rank; return the result of rank 0.
 
-    ``work`` and what it returns must be picklable. What a rank says before it dies is left in the
-    store, the one place that driver and executors share, until it has been read here.
+    ``work`` and its result must be picklable. A failing rank leaves its error line in the store,
+    which driver and executors share, until it is read here.
 
     Raises:
         InputError: a rank raised one, or was lost.
     """
     if config.launcher == "local":
         return work()
-    said = f"{store_url}/ranks-{uuid.uuid4().hex}"
+    error_folder = f"{store_url}/ranks-{uuid.uuid4().hex}"
     threads = max(1, (os.cpu_count() or 1) // config.ranks) if config.launcher == "torchrun" else 0
     try:
         if config.launcher == "spark":
             here = str(SparkSession.active().sparkContext.master).startswith("local")
             spark = TorchDistributor(config.ranks, here, torch.cuda.is_available())
-            return cast(R, spark.run(_rank, work, said, threads))
+            return cast(R, spark.run(_rank, work, error_folder, threads))
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
         agent = Elastic(
             min_nodes=1, max_nodes=1, nproc_per_node=config.ranks, run_id=uuid.uuid4().hex,
             rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", max_restarts=config.restarts,
             monitor_interval=0.5, start_method="spawn",
         )  # fmt: skip
-        return elastic_launch(agent, _rank)(work, said, threads)[0]
-    except Exception as error:  # each launcher has its own, and none says what the rank said
-        raise _first(said) or _lost(error) or error from None
+        return elastic_launch(agent, _rank)(work, error_folder, threads)[0]
+    except Exception as error:  # each launcher has its own type, and none holds the rank's error
+        raise _first(error_folder) or _lost(error) or error from None
     finally:
-        fs, path = fsspec.core.url_to_fs(said)
+        fs, path = fsspec.core.url_to_fs(error_folder)
         if fs.exists(path):
             fs.rm(path, recursive=True)
 
 
-def _rank(work: Callable[[], R], said: str, threads: int) -> R:
+def _rank(work: Callable[[], R], error_folder: str, threads: int) -> R:
     if threads:
         torch.set_num_threads(threads)
     try:
         return work()
     except Exception as error:
         if line := one_line(error):
-            # Where the store's disk is full, the launcher's own error tells it.
-            place = f"{said}/{os.environ['RANK']}"
+            # If the store's disk is full, the launcher's own error says so.
+            place = f"{error_folder}/{os.environ['RANK']}"
             with suppress(OSError), fsspec.open(place, "w", auto_mkdir=True) as file:
                 file.write(line)
         raise
 
 
-def _first(said: str) -> InputError | None:
-    """What the first rank that failed by itself has said."""
-    fs, path = fsspec.core.url_to_fs(said)
+def _first(error_folder: str) -> InputError | None:
+    """Return the error line of the first rank that failed by itself."""
+    fs, path = fsspec.core.url_to_fs(error_folder)
     for file in sorted(fs.ls(path, detail=False)) if fs.exists(path) else []:
-        if line := fs.cat_file(file).decode():  # empty: there was no room for it
+        if line := fs.cat_file(file).decode():  # empty if the disk was full
             return InputError(f"rank {file.rpartition('/')[2]}: {line}")
     return None
 
 
 def _lost(error: Exception) -> InputError | None:
-    """Who was killed, if a launcher saw it; ranks that torchrun's agent stopped itself aside."""
+    """Return which rank was killed, apart from ranks that torchrun's agent stopped itself."""
     if isinstance(error, Py4JJavaError) and (crash := LOST.search(str(error))):
         return InputError(f"a Spark task of the training was lost ({crash[0]}): run the job again")
     failures = error.failures if isinstance(error, ChildFailedError) else {}

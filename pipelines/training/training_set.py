@@ -1,4 +1,4 @@
-"""What a model is trained on and judged by: published dates, found, checked and counted."""
+"""The training set of a model: published dates to train on, to stop by and to evaluate on."""
 
 import json
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -24,19 +25,24 @@ from pipelines.store.store import Manifest, Store
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What is trained on, what judges, and how often each id occurs in the former.
+    """Published examples for training and evaluation, and how often each id occurs in the former.
 
     Attributes:
-        later: rows later than training's, to stop by (train.patience); None: all epochs are run.
-        first_new: date -> vocabulary -> the first id given on that day.
-        counts: columns vocabulary, id, examples, shown, clicked, summed over the training set.
-        content: what the above are a function of.
+        spec: the contract of all dates.
+        training: examples to train on.
+        evaluation: examples to evaluate on; None: no evaluation.
+        validation: rows later than the training rows, to stop by (train.patience); None: all epochs
+            run.
+        first_new: date -> vocabulary -> first id assigned on that day.
+        counts: vocabulary -> columns examples, shown, clicked, indexed by id, summed over the
+            dates.
+        content: identifies the data for the fingerprint.
     """
 
     spec: FeatureSpec
     training: tuple[Manifest, ...]
-    judge: Manifest | None
-    later: Manifest | None
+    evaluation: Manifest | None
+    validation: Manifest | None
     first_new: dict[str, dict[str, int]]
     counts: dict[str, dict[str, NDArray[Any]]]
     content: str
@@ -48,11 +54,12 @@ class TrainingSet:
 
     @property
     def base_rate(self) -> float:
+        """Click rate of the training rows."""
         item = self.counts[self.spec[self.spec.item].vocabulary]
         return float(item["clicked"].sum() / item["shown"].sum())
 
     def training_loader(self, store: Store, config: TrainConfig) -> Loader:
-        """Read the examples to train on, in another order every epoch."""
+        """Return a loader of the training rows, in another order every epoch."""
         files = [
             File(url, file.rows, self.first_new[m.date], m.facts["sample_rate"])
             for m in self.training
@@ -64,42 +71,43 @@ class TrainingSet:
         )  # fmt: skip
 
     def values_of_items(self, store: Store, name: str) -> NDArray[Any]:
-        """The id of an item's feature (its category) for each id of an item, PADDING if never met.
+        """Return an item feature (its category) for each item id; PADDING for items never seen.
 
         Raises:
-            InputError: no such feature, or one that is not single, an item's and in a vocabulary.
+            InputError: no such feature, or one that is not a single-valued item feature with a
+                vocabulary.
         """
-        item, other = (
+        item, feature = (
             self.spec[self.spec.item],
             next((f for f in self.spec.features if f.name == name), None),
         )
-        if other is None or other.side != "item" or other.is_list or other.type == "number":
+        if feature is None or feature.side != "item" or feature.is_list or feature.type == "number":
             raise InputError(
-                f"train.new_item_init_from: {name!r} is no feature of an item with one key a row"
+                f"train.new_item_init_from: {name!r} is not a single-valued item feature with keys"
             )
-        pairs = [(item.name, other.name)]
+        pairs = [(item.name, feature.name)]
         for history in self.spec.histories:
             fields = {mirrored: history.column(n) for n, mirrored in history.fields.items()}
             if item.name in fields and name in fields:
                 pairs.append((fields[item.name], fields[name]))
-        found = np.full(len(self.counts[item.vocabulary]["examples"]), PADDING, np.int64)
+        value_of = np.full(len(self.counts[item.vocabulary]["examples"]), PADDING, np.int64)
         for url in [url for m in self.training for url in store.urls(m)]:
             with reading(url), store.fs.open(url, "rb") as file:
                 table = pq.read_table(file, columns=[n for pair in pairs for n in pair])
             for items, values in pairs:
                 ids, others = (_flat(table.column(n)) for n in (items, values))
-                found[ids] = others
-        found[:FIRST_ID] = PADDING
-        return found
+                value_of[ids] = others
+        value_of[:FIRST_ID] = PADDING
+        return value_of
 
     def evaluation_loader(self, store: Store) -> Loader:
-        """Read the examples that judge, with the columns that metrics and baselines need."""
-        assert self.judge is not None
-        return self._in_order(store, self.judge)
+        """Return a loader of the evaluation rows, with columns for metrics and baselines."""
+        assert self.evaluation is not None
+        return self._in_order(store, self.evaluation)
 
     def validation_loader(self, store: Store) -> Loader | None:
-        """Read the examples to stop by, if any."""
-        return self._in_order(store, self.later) if self.later else None
+        """Return a loader of the validation rows, if any."""
+        return self._in_order(store, self.validation) if self.validation else None
 
     def _in_order(self, store: Store, manifest: Manifest) -> Loader:
         files = [
@@ -113,7 +121,7 @@ class TrainingSet:
 def training_days(
     config: TrainConfig, split: SplitConfig, day: date, since: date | None
 ) -> list[date]:
-    """The days trained on for a model that ``day`` judges."""
+    """Return the days to train on for an evaluation on ``day``."""
     if split.by == "last_position":
         return [day]
     first = day - timedelta(days=config.window)
@@ -123,41 +131,40 @@ def training_days(
 def open_training_set(
     store: Store, days: list[date], split: SplitConfig, judge: date | None, patience: int = 0
 ) -> TrainingSet:
-    """Find the published examples of ``days``, and those of the date that judges (None: nothing).
+    """Find and check the published examples of ``days`` and of the evaluation date.
 
-    ``patience``: see din_model.training.loop.TrainConfig; with it the last day is not trained on.
+    Args:
+        store: where they are published.
+        days: the training days.
+        split: by date or by position.
+        judge: the evaluation date; None: no evaluation.
+        patience: if not 0, the last day is held out for validation (train.patience).
 
     Raises:
-        InputError: a day is not built, or was built with another spec; no day is left.
+        InputError: a day is not built, or was built with another spec; no training day is left.
     """
     way_out = "run jobs.build_sequences for it"
     if not days:
         raise InputError(
-            f"no day before {judge} to train on: history.since is too late, or train.window 0"
+            f"no day before {judge} to train on: set history.since earlier, or train.window above 0"
         )
-    later = told = None
+    validation = validation_counts = None
     if patience:
         if split.by != "date" or len(days) < 2:
             raise InputError(
-                "train.patience: the window's last day tells when to stop, so split.by must be date"
-                f" and the window have two days or more; here it has {len(days)}"
+                "train.patience holds the last training day out: it needs split.by: date and at"
+                f" least two training days, not {len(days)}"
             )
         *days, last = days
-        later, told = unsampled_examples(store, last), store.require(counts.NAME, last, way_out)
+        validation = unsampled_examples(store, last)
+        validation_counts = store.require(counts.NAME, last, way_out)
     training = tuple(store.require(EXAMPLES, d, way_out) for d in days)
-    judging = None
-    if judge:
-        by_position = split.by == "last_position"
-        judging = (
-            store.require(HOLDOUT, judge, way_out)
-            if by_position
-            else unsampled_examples(store, judge)
-        )
-    newest = judging or training[-1]
+    evaluation = _evaluation_rows(store, split, judge) if judge else None
+    newest = evaluation or training[-1]
     for manifest in training:
         if manifest.facts["spec_hash"] != newest.facts["spec_hash"]:
             raise InputError(
-                f"{manifest.id}: built with another spec than {newest.id}; build it again"
+                f"{manifest.id}: built with another spec than {newest.id}: build it again"
             )
     spec = FeatureSpec.from_json(newest.facts["spec"])
     pinned = [store.require(counts.NAME, d, way_out) for d in days]
@@ -167,18 +174,25 @@ def open_training_set(
     grown = [store.require(vocabulary.NAME, d, way_out) for d in days]
     first_new = {m.date: m.facts["first_new"] for m in grown}
     content = json.dumps([spec.hash, first_new, *[m.facts["content"] for m in pinned]])
-    content += told.facts["content"] if told else ""
+    content += validation_counts.facts["content"] if validation_counts else ""
     rates = [m.facts["sample_rate"] for m in training]
     sums = _sum_counts(store, pinned, rates, sizes)
-    return TrainingSet(spec, training, judging, later, first_new, sums, content)
+    return TrainingSet(spec, training, evaluation, validation, first_new, sums, content)
+
+
+def _evaluation_rows(store: Store, split: SplitConfig, day: date) -> Manifest:
+    if split.by == "last_position":
+        return store.require(HOLDOUT, day, "run jobs.build_sequences for it")
+    return unsampled_examples(store, day)
 
 
 def _sum_counts(
     store: Store, manifests: list[Manifest], rates: list[float], sizes: dict[str, int]
 ) -> dict[str, dict[str, NDArray[Any]]]:
-    """Add the days up, as one array indexed by id for each vocabulary and count.
+    """Sum the counts of the days: one array indexed by id per vocabulary and column.
 
-    ``shown`` counts an unclicked row as often as it stands for one: it makes up the click rates.
+    ``shown`` counts each kept unclicked row as the 1 / rate rows it stands for, as click rates
+    need.
     """
     names = ("examples", "shown", "clicked")
     sums = {v: {n: np.zeros(size, np.int64) for n in names} for v, size in sizes.items()}
@@ -186,14 +200,14 @@ def _sum_counts(
         with reading(url), store.fs.open(url, "rb") as file:
             table = pq.read_table(file)
         clicked, shown = (table.column(n).to_numpy() for n in ("clicked", "shown"))
-        meant = clicked + np.rint((shown - clicked) / rate).astype(np.int64)
-        table = table.set_column(table.column_names.index("shown"), "shown", pa.array(meant))
-        held = table.column("vocabulary")
+        impressions = clicked + np.rint((shown - clicked) / rate).astype(np.int64)
+        table = table.set_column(table.column_names.index("shown"), "shown", pa.array(impressions))
+        vocabularies = table.column("vocabulary")
         for v in sums:
-            mine = table.filter(pa.compute.equal(held, v))
-            ids = mine.column("id").to_numpy()
+            of_vocabulary = table.filter(pc.equal(vocabularies, v))
+            ids = of_vocabulary.column("id").to_numpy()
             for n in names:
-                np.add.at(sums[v][n], ids, mine.column(n).to_numpy())
+                np.add.at(sums[v][n], ids, of_vocabulary.column(n).to_numpy())
     return sums
 
 

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.chaos.faults import FAULTS, Fault, Round, plan
-from tests.chaos.harm import Impossible
+from tests.chaos.harm import ImpossibleError
 from tests.chaos.services import Services
 from tests.chaos.stage import Stage
 
@@ -30,7 +30,7 @@ def play(fault: Fault, at: Round) -> str:
 
     Raises:
         AssertionError: something is not as it should be.
-        Impossible: this machine cannot do it.
+        ImpossibleError: this machine cannot do it.
     """
     at.stage.restore()
     with fault(at) as (setting, said):
@@ -79,7 +79,7 @@ def one_round(number: int, fault: Fault, at: Round) -> dict[str, object]:
     name, began = fault.__name__, time.monotonic()
     try:
         result, said = "passed", play(fault, at)
-    except Impossible as error:
+    except ImpossibleError as error:
         result, said = "skipped", str(error)
     except Exception as error:
         result, said = "failed", str(error).strip().splitlines()[0] if str(error) else repr(error)

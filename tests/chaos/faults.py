@@ -17,7 +17,7 @@ import psutil
 
 from pipelines.ingest.logs import DAY
 from pipelines.store.store import Store
-from tests.chaos.harm import Impossible, flipped, kill_one, mounted, size_of, truncated
+from tests.chaos.harm import ImpossibleError, flipped, kill_one, mounted, size_of, truncated
 from tests.chaos.services import Services
 from tests.chaos.stage import LAST_NIGHT, ORDINARY, PATIENCE, TONIGHT, Setting, Stage
 from tests.jobs.cluster import SPARK, cluster
@@ -184,7 +184,7 @@ def store_flipped(at: Round) -> Iterator[Outcome]:
 def clock_wrong(at: Round) -> Iterator[Outcome]:
     """A machine whose clock is an hour early or late: nothing published hangs on it."""
     if not shutil.which("faketime"):
-        raise Impossible("no faketime: apt-get install faketime")
+        raise ImpossibleError("no faketime: apt-get install faketime")
     hour = at.rng.choice(["-1h", "+1h"])
     command = ["faketime", "-f", hour, *ORDINARY.command]
     with at.stage.night(replace(ORDINARY, command=command)) as job:

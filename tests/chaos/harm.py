@@ -12,7 +12,7 @@ import psutil
 from tests.chaos.stage import Job
 
 
-class Impossible(Exception):
+class ImpossibleError(Exception):
     """What this machine lacks for a fault: it is skipped, and that is told."""
 
 
@@ -23,6 +23,10 @@ def kill_one(
     """SIGKILL one of the job's processes of that name, so long after the first has been seen.
 
     Args:
+        job: whose process is killed.
+        name: the name of the process.
+        seconds: how long it lives after it has been seen.
+        rng: chooses among several.
         busy: one that computes at the moment.
         of: whose child it is, where it is not the job's.
     """
@@ -56,7 +60,7 @@ def mounted(place: Path, size: int) -> Iterator[Callable[[], None]]:
     mount = ["mount", "-t", "tmpfs", "-o"]
     done = subprocess.run([*mount, f"size={size}", "tmpfs", str(place)], capture_output=True)
     if done.returncode:
-        raise Impossible(f"no disk to fill: mount -t tmpfs: {done.stderr.decode().strip()}")
+        raise ImpossibleError(f"no disk to fill: mount -t tmpfs: {done.stderr.decode().strip()}")
     try:
         yield lambda: subprocess.run([*mount, "remount,size=1g", str(place)], check=True) and None
     finally:

@@ -108,7 +108,8 @@ class Job:
         """Require that it ends with 2 and with one line that says what the pattern does."""
         status = self.process.wait(PATIENCE)
         assert status == 2, f"exit {status}: {self.last}\n{self.said}"
-        assert len(self.errors) == 1 and "Traceback" not in self.said, self.said
+        assert len(self.errors) == 1, self.said
+        assert "Traceback" not in self.said, self.said
         assert re.search(pattern, self.errors[0]), f"{pattern} is not in {self.errors[0]}"
         return self.errors[0]
 
@@ -184,9 +185,7 @@ class Stage:
             (self.folder / "seconds.json").write_text(json.dumps(time.monotonic() - began))
 
     def restore(self) -> None:
-        """Put yesterday's store in its place, and the logs, which a campaign that was cut may have
-        left damaged.
-        """
+        """Restore yesterday's store, and the logs, which an earlier campaign may have damaged."""
         shutil.rmtree(self.logs, ignore_errors=True)  # or it was cut here
         shutil.copytree(self.written, self.logs)
         shutil.rmtree(self.store, ignore_errors=True)

@@ -101,7 +101,8 @@ def same(spark: SparkSession, one: Store, other: Store, names: Sequence[str]) ->
     """
     for name in names:
         days = other.dates(name)
-        assert days and set(days) <= set(one.dates(name)), name
+        assert days, name
+        assert set(days) <= set(one.dates(name)), name
         for day in days:
             frames = [store.read(spark, [store.manifest(name, day)]) for store in (one, other)]
             assert frames[0].schema == frames[1].schema

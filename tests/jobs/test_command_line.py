@@ -126,5 +126,7 @@ def test_bad_input_is_one_line_and_no_success(submitted, words, message):
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     lines = [line for line in lines if "jdk.incubator" not in line]  # Java's, of Spark 4
     assert done.returncode == 2, done.stderr
-    assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0], lines
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: "), lines
+    assert message in lines[0], lines
     assert sorted(p for p in (folder / "out").rglob("*manifest.json")) == before

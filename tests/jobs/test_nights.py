@@ -24,7 +24,7 @@ from pipelines.examples.point_in_time_join import attach_history, unpacked
 from pipelines.examples.state import as_behaviours
 from pipelines.examples.vocabulary import encode, open_vocabulary
 from pipelines.ingest.sources import start_of
-from pipelines.scoring.score_date import score_day
+from pipelines.scoring.score_date import ModelVersion, score_day
 from pipelines.scoring.skew_check import replay
 from pipelines.store.store import Manifest, Store
 from pipelines.training.training_set import open_training_set
@@ -157,7 +157,8 @@ def test_the_window_tells_the_category_of_every_item_that_its_examples_hold(spar
     assert set(np.flatnonzero(found)) == set(told), "what was never met has none"
     for wrong in ("user_id", "nothing"):
         with pytest.raises(
-            InputError, match=f"new_item_init_from: '{wrong}' is no feature of an item"
+            InputError,
+            match=f"new_item_init_from: '{wrong}' is not a single-valued item feature with keys",
         ):
             training_set.values_of_items(store, wrong)
 
@@ -209,7 +210,7 @@ def test_a_changed_table_of_candidates_is_scored_again(spark, nights, tmp_path):
     def scored() -> Manifest:
         tracking.connect(settings.tracking, store.url)
         with tracking.run("score", {}, {}):
-            return score_day(logs, copy, name, champions[-1], settings.score, day)
+            return score_day(logs, copy, ModelVersion(name, champions[-1]), settings.score, day)
 
     table.write.parquet(place)
     first = scored()

@@ -14,7 +14,7 @@ from din_model.errors import InputError
 from din_model.registry import tracking
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.guards import GuardsConfig
-from pipelines.scoring.score_date import score_day
+from pipelines.scoring.score_date import ModelVersion, score_day
 from pipelines.store.store import Manifest, Store
 from tests.nights import NIGHTS, rows
 
@@ -40,7 +40,7 @@ def scored(
     with tracking.run("again", {}, {}):
         config = replace(settings.score, **ways)
         name = settings.tracking.model
-        return score_day(logs, copy, name, champions[-1], config, DAY, rules)
+        return score_day(logs, copy, ModelVersion(name, champions[-1]), config, DAY, rules)
 
 
 def last_run() -> Any:

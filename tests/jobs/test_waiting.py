@@ -37,7 +37,8 @@ def refused(folder: Path, *words: str) -> str:
         command(folder, *words), cwd=folder, env=environment(), capture_output=True, text=True
     )
     lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert done.returncode == 2 and len(lines) == 1, done.stderr
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
     return lines[0]
 
 

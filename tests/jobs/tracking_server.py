@@ -23,6 +23,7 @@ def tracking_server(folder: Path, backend: str, secrets: dict[str, str]) -> Iter
     says is in ``folder/tracking.log``.
 
     Args:
+        folder: where artifacts and the log are.
         backend: address of the database for runs and models, as SQLAlchemy writes it.
         secrets: what the database asks for, as variables of the server's environment.
     """

@@ -1,4 +1,4 @@
-"""Tables row_partition out over two real processes: trained, and read, as if every rank had them whole."""
+"""Tables partitioned over two real processes train and are read as if every rank held them all."""
 
 from itertools import product
 from pathlib import Path

@@ -265,7 +265,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     with pytest.raises(InputError, match=r"not an earlier export .* set another export\.path"):
         export(some_model().eval().requires_grad_(False), FACTS, "m", 1, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-    with pytest.raises(InputError, match=r"is no earlier export"):
+    with pytest.raises(InputError, match=r"not an earlier export"):
         export(some_model().eval().requires_grad_(False), FACTS, "m", 1, tmp_path / "notes.txt")
 
 

@@ -30,8 +30,9 @@ def tables(card: str) -> list[list[list[str]]]:
 def test_it_tells_the_data_the_metrics_and_how_to_score():
     card = model_card("din", 7, some_model(), FACTS, "2026-11-22")
     for part in (
-        "# din, version 7\n", "trained through 2026-11-21: 1,200 rows over all epochs, from 2 dates",
-        "judged on 2026-11-22", "`f00`", "--model 7", '"models:/din/7"',
+        "# din, version 7\n",
+        "trained through 2026-11-21: 1,200 rows over all epochs, from 2 dates",
+        "evaluated on 2026-11-22", "`f00`", "--model 7", '"models:/din/7"',
     ):  # fmt: skip
         assert part in card
     metrics, features, histories = tables(card)
@@ -45,7 +46,7 @@ def test_it_tells_the_data_the_metrics_and_how_to_score():
 def test_a_version_that_nothing_has_judged_says_so():
     card = model_card("din", 7, some_model(), replace(FACTS, metrics={}), "")
     assert "evaluated on no date" in card
-    assert "None: it was not judged." in card
+    assert "None: it was not evaluated." in card
     assert len(tables(card)) == 2
 
 

@@ -23,7 +23,7 @@ from tests.din_model.conftest import ones, small_spec, some_columns, some_model
 FILES, LATER = (70, 45, 31), 40
 
 
-class Died(Exception):
+class DiedError(Exception):
     """In place of a process that is killed."""
 
 
@@ -55,13 +55,13 @@ def trained(folder, name, config, die_after=None):
 
         def mortal(*arguments, step=step, steps=steps, end=end):
             if next(steps) == end:
-                raise Died
+                raise DiedError
             return step(*arguments)
 
         trainer.step = mortal
         try:
             at = fit(trainer, reader, config, lambda values, step: None, later, checkpoints)
-        except Died:
+        except DiedError:
             continue
         assert reader.read == at.epoch * reader._rows[collectives.rank()]
         state = trainer.state() | trainer.model.state_dict()

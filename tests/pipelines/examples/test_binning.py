@@ -66,7 +66,7 @@ def test_boundaries_are_the_first_days_and_later_ones_keep_them(spark, tmp_path)
 
 def test_a_column_without_values_has_no_quantiles(spark, tmp_path):
     logs = logs_of(spark, tmp_path, {DAYS[0]: [None, None]})
-    with pytest.raises(InputError, match=r"columns\.price: no value on 2026-11-19 to take"):
+    with pytest.raises(InputError, match=r"columns\.price: no value on 2026-11-19 to compute"):
         with_boundaries(logs, Store(str(tmp_path / "store")), DAYS[0])
 
 
@@ -74,5 +74,5 @@ def test_boundaries_and_quantiles_exclude_each_other():
     with pytest.raises(ValueError, match="not both"):
         ColumnConfig(side="item", type="number", quantiles=4, boundaries=(1.0,))
     item = replace(SPEC["price"], quantiles=1)
-    with pytest.raises(InputError, match=r"price\.quantiles: at least 2"):
+    with pytest.raises(InputError, match=r"price\.quantiles: must be 0 or at least 2"):
         replace(SPEC, features=(SPEC["user"], SPEC["item"], item))

@@ -147,7 +147,7 @@ def test_a_wrong_column_is_named_before_anything_is_written(spark, tmp_path, que
     logs, store = logs_of(spark, tmp_path, impressions(20)), Store(str(tmp_path / "store"))
     source = replace(logs.sources.impressions, query=query)
     logs = replace(logs, sources=replace(logs.sources, impressions=source))
-    with pytest.raises(InputError, match="sources.impressions"):
+    with pytest.raises(InputError, match=r"sources\.impressions"):
         build_day(logs, store, EIGHT_FILES, BY_DATE, DAY)
     assert {p.name for p in (tmp_path / "store").rglob("*")} <= {".writer.lock"}
 

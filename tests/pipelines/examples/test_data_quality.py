@@ -54,7 +54,7 @@ def test_the_numbers_of_examples_are_those_counted_by_hand(spark, tmp_path):
 )
 def test_a_number_outside_its_limits_is_named(limits, message):
     with pytest.raises(InputError, match=message):
-        validate(NUMBERS, QualityConfig(limits=limits), None, DAY, whole=True)
+        validate(NUMBERS, QualityConfig(limits=limits), None, DAY, complete=True)
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def test_a_number_may_change_by_its_factor_in_both_directions(rate, passes):
     before = Manifest("examples", "2026-11-19", "r", facts={"quality": NUMBERS})
     numbers, config = NUMBERS | {"label_rate": rate}, QualityConfig(change={"label_rate": 10.0})
     if passes:
-        validate(numbers, config, before, DAY, whole=True)
+        validate(numbers, config, before, DAY, complete=True)
         return
     with pytest.raises(InputError, match=rf"label_rate is {rate:g}, but was 0\.2 on 2026-11-19"):
-        validate(numbers, config, before, DAY, whole=True)
+        validate(numbers, config, before, DAY, complete=True)
 
 
 def test_numbers_that_come_later_are_not_asked_for_yet():
     limits = {"history.clicks.p90": (1.0, None)}
-    validate({"rows": 40.0}, QualityConfig(limits=limits), None, DAY, whole=False)
+    validate({"rows": 40.0}, QualityConfig(limits=limits), None, DAY, complete=False)

@@ -58,7 +58,7 @@ def test_nobody_is_shown_what_they_touched_and_a_draw_is_repeatable(spark, by):
 
 def test_a_user_who_touched_every_item_is_named(spark):
     touched = [(7, item) for item in range(2, 8)]
-    with pytest.raises(Exception, match="negatives: no item found that user id 7"):
+    with pytest.raises(Exception, match=r"build.negatives: no item left that user id"):
         drawn(spark, [(1, 7, 2, 1.0, 0)], touched, NegativesConfig(), 8)
 
 

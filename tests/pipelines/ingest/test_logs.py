@@ -65,7 +65,7 @@ def test_a_time_of_digits_as_text_is_read_by_its_unit_and_asked_for_it(spark, tm
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("select id, user, item, at from raw", "no column 'clicked'; there are id, user, item, at"),
+        ("select id, user, item, at from raw", "no column 'clicked' among id, user, item, at"),
         ("select * from rows", r"sources\.impressions: .*rows"),
         ("select *, from raw", r"sources\.impressions: .*"),
         (
@@ -74,7 +74,7 @@ def test_a_time_of_digits_as_text_is_read_by_its_unit_and_asked_for_it(spark, tm
         ),
         (
             "select id, 7 user, item, at, clicked from raw",
-            "column 'user' is int, but features.columns.user says string: write type: int64 there",
+            "column 'user' is int, but features.columns.user says string: set type: int64 there",
         ),
         ("select id, user, item, 5 at, clicked from raw", r"sources\.impressions\.time_unit"),
     ],

@@ -110,9 +110,9 @@ def test_a_drawn_item_has_the_price_of_the_moment_it_is_drawn_for(spark, tmp_pat
 def test_two_rows_of_one_moment_and_a_column_that_is_not_there_are_errors(spark, tmp_path):
     prices = [("i0", "a", NOON), ("i0", "b", NOON)]
     logs = logs_of(spark, tmp_path, [("u", "i0", NOON)], prices)
-    with pytest.raises(InputError, match=r"items: item 'i0' has 2 rows that hold from the same"):
+    with pytest.raises(InputError, match=r"items: item 'i0' has 2 rows valid from the same"):
         logs.impressions(None, DAY)
     items = replace(logs.sources.items, valid_from="until")
     logs = replace(logs, sources=replace(logs.sources, items=items))
-    with pytest.raises(InputError, match=r"items\.valid_from: no column 'until'; there are item"):
+    with pytest.raises(InputError, match=r"items\.valid_from: no column 'until'; among item"):
         logs.impressions(None, DAY)

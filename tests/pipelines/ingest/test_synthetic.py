@@ -15,7 +15,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from din_model.errors import InputError
-from pipelines.ingest.synthetic import TABLES, GenerateConfig, generate, simulate
+from pipelines.ingest.simulation import GenerateConfig, simulate
+from pipelines.ingest.synthetic import TABLES, generate
 
 SMALL = GenerateConfig(
     path="",
@@ -255,6 +256,6 @@ def test_foreign_logs_are_left_alone(spark: SparkSession, tmp_path: Path) -> Non
     ],
 )
 def test_impossible_parameters(spark: SparkSession, tmp_path: Path, key: str, value: Any) -> None:
-    with pytest.raises(InputError, match=f"^{key}: .*{value}") as error:
+    with pytest.raises(InputError, match=rf"^generate\.{key}: .*{value}") as error:
         generate(spark, replace(SMALL, path=str(tmp_path), **{key: value}))
     assert "\n" not in str(error.value)

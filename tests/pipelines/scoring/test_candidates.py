@@ -18,7 +18,7 @@ from pipelines.examples.vocabulary import encode, grow, keys_of, open_vocabulary
 from pipelines.ingest.logs import Logs
 from pipelines.ingest.sources import BehaviourSource, SideTable, Source, SourcesConfig, start_of
 from pipelines.scoring.candidates import CandidatesConfig, _liked, candidates, generated
-from pipelines.scoring.scorer import encoded
+from pipelines.scoring.scorer import encode_candidates
 from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
 from pipelines.store.store import Store
 
@@ -259,7 +259,7 @@ def test_they_are_a_table_of_candidates_like_one_that_is_given(spark, built, tmp
         ]
         assert sorted(map(str, made.collect())) == sorted(map(str, given.collect()))
         good = [r.where("reason is null").drop("reason", "raw") for r in (made, given)]
-        one, other = (encoded(r, logs.spec, vocabulary).collect() for r in good)
+        one, other = (encode_candidates(r, logs.spec, vocabulary).collect() for r in good)
         assert sorted(map(str, one)) == sorted(map(str, other))
         assert len(one) > 50
     prices = {(int(r["item"]), r["price"]) for r in made.collect()}

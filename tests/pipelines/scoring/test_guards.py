@@ -8,8 +8,8 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.evaluation.drift import histogram
-from pipelines.scoring.guards import GuardsConfig, calibration, check, compared, measured
-from pipelines.scoring.shadow import rankings_compared
+from pipelines.scoring.guards import GuardsConfig, calibration, check, compare, measure
+from pipelines.scoring.shadow import compare_rankings
 
 LIMITS = GuardsConfig(
     min_coverage=0.9, max_drift=0.2, max_drift_from_validation=0.3, max_calibration=1.5,
@@ -60,16 +60,16 @@ def test_a_table_is_measured_in_one_pass(spark):
     p = np.r_[1 / (1 + np.exp(-rng.normal(-2, 3, 500))), 0.0, 1.0, 1e-9]
     rows = [(float(x), n % 4, n % 5 == 0, n % 10 == 0) for n, x in enumerate(p)]
     schema = "score double, history_length int, unknown_user boolean, unknown_item boolean"
-    found = measured(spark.createDataFrame(rows, schema))
+    found = measure(spark.createDataFrame(rows, schema))
     assert found["histogram"] == histogram(p).tolist()
     assert found["mean_score"] == pytest.approx(p.mean())
     assert found["without_history"] == pytest.approx(126 / 503)
     assert found["unknown_users"] == pytest.approx(101 / 503)
     assert found["unknown_items"] == pytest.approx(51 / 503)
-    moved = compared(found, {"histogram": histogram(p**0.5).tolist()}, histogram(p).tolist())
+    moved = compare(found, {"histogram": histogram(p**0.5).tolist()}, histogram(p).tolist())
     assert moved["drift"] > 0.25
     assert moved["drift_from_validation"] == 0
-    assert compared(found, None, []) == {} == compared(found, {"facts": "of an older release"}, [])
+    assert compare(found, None, []) == {} == compare(found, {"facts": "of an older release"}, [])
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), 1.5, -0.1])
@@ -79,7 +79,7 @@ def test_what_is_no_probability_is_never_published(spark, wrong):
         "score double, history_length int, unknown_user boolean, unknown_item boolean",
     )
     with pytest.raises(InputError, match="1 scores are no probability"):
-        measured(rows)
+        measure(rows)
 
 
 def test_last_nights_scores_are_held_against_the_clicks_that_came(spark):
@@ -111,10 +111,10 @@ def test_a_shadow_tells_how_its_ranking_differs(spark):
 
     rising = [n / 20 for n in range(20)]
     ours = table({"same": rising, "reversed": rising, "alone": [0.5]})
-    same = rankings_compared(ours, ours, ["user", "item"])
+    same = compare_rankings(ours, ours, ["user", "item"])
     assert same == {"overlap": 1, "same_first": 1, "rank_correlation": 1, "score_change": 0}
     theirs = table({"same": rising, "reversed": rising[::-1], "alone": [0.75]})
-    found = rankings_compared(ours, theirs, ["user", "item"])
+    found = compare_rankings(ours, theirs, ["user", "item"])
     assert found["overlap"] == pytest.approx(2 / 3), "no common item among the best ten of one"
     assert found["same_first"] == pytest.approx(2 / 3)
     assert found["rank_correlation"] == pytest.approx(0, abs=1e-9), "1 and -1; alone has none"

@@ -15,7 +15,7 @@ from din_model.registry.predict import probabilities
 from din_model.registry.tracking import TrackingConfig
 from pipelines.scoring import scorer as scoring
 from pipelines.scoring import sql_function as sql
-from pipelines.scoring.scorer import Night, encoded, finished, score, ship
+from pipelines.scoring.scorer import Night, encode_candidates, restore_keys, score, ship
 from pipelines.scoring.udf import GROUP, Task, loaded
 from tests.din_model.conftest import some_columns
 from tests.pipelines.scoring.test_udf import CUTOFF, FACTS, SPEC, model
@@ -66,10 +66,10 @@ def candidates(spark: SparkSession) -> DataFrame:
 def scored(
     candidates: DataFrame, state: DataFrame, vocabulary: DataFrame, folder: Path, **task: int
 ) -> tuple[Scores, DataFrame]:
-    rows = encoded(candidates, SPEC, vocabulary)
+    rows = encode_candidates(candidates, SPEC, vocabulary)
     sizes = rows.groupBy(GROUP).agg(F.count("*").alias("good"))
     night = Night(SPEC, ship(candidates.sparkSession, folder), Task(CUTOFF, **task))
-    table = finished(score(rows, sizes, state, night), SPEC, vocabulary)
+    table = restore_keys(score(rows, sizes, state, night), SPEC, vocabulary)
     rows = table.withColumn("task", F.spark_partition_id()).collect()
     found = {(r["user"], r["item"]): tuple(r)[2:-1] for r in rows}
     assert len(found) == len(rows)
@@ -133,7 +133,12 @@ def test_candidates_of_users_nobody_knows_are_ranked_each_by_itself(
 
 
 def test_users_nobody_knows_are_no_one_group(candidates, vocabulary):
-    groups = encoded(candidates, SPEC, vocabulary).select("user_key", GROUP).distinct().collect()
+    groups = (
+        encode_candidates(candidates, SPEC, vocabulary)
+        .select("user_key", GROUP)
+        .distinct()
+        .collect()
+    )
     assert len(groups) == len({row[GROUP] for row in groups}) == 8
 
 

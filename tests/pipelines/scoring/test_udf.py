@@ -20,7 +20,7 @@ from pipelines.scoring.udf import (
     USER,
     Task,
     score_batches,
-    whole_groups,
+    split_between_groups,
 )
 
 LENGTH, CUTOFF, LAG, ITEMS = 5, 10**12, 3_000_000, 40
@@ -248,7 +248,7 @@ def test_no_group_lies_in_two_tables_and_no_row_is_lost(groups, cuts):
     for size in [*cuts, len(groups)]:
         batches += table.slice(start, size).to_batches() or table.slice(0, 0).to_batches()
         start += size
-    tables = [*whole_groups(batches)]
+    tables = [*split_between_groups(batches)]
     assert [n for t in tables for n in t.column("n").to_pylist()] == [*range(len(groups))]
     ids = [g for t in tables for g in set(t.column(GROUP).to_pylist())]
     assert len(ids) == len(set(ids))

@@ -42,7 +42,8 @@ def plain(day: date, count: int, version: int = 1) -> list[dict[str, Any]]:
     return [
         {
             "user_id": n, "item_id": f"{n}\t\n\\N,'\"ü\\.", "score": 0.1 * n, "rank": n + 1,
-            "history_length": n % 3, "unknown_item": n % 2 == 0, "explanations": [None, [], why][n % 3],
+            "history_length": n % 3, "unknown_item": n % 2 == 0,
+            "explanations": [None, [], why][n % 3],
             "model": "din", "model_version": version, "date": str(day),
         }
         for n in range(count)

@@ -109,7 +109,8 @@ def test_a_rank_that_fails_says_so_in_one_line(nights, launcher):
     finally:
         hidden.rename(missing)
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert status == 2 and len(lines) == 1, said
+    assert status == 2, said
+    assert len(lines) == 1, said
     assert "error: rank " in lines[0]
     assert missing.name in lines[0]
     assert "it is gone" in lines[0]
@@ -218,7 +219,8 @@ def test_a_spark_task_that_is_killed_fails_the_job(nights, undisturbed, master):
             said, log = job.communicate(timeout=300)  # spark-submit merges a driver's two streams
         finally:
             job.kill()
-    assert job.returncode == 2 and "a Spark task of the training was lost" in said, said + log
+    assert job.returncode == 2, said + log
+    assert "a Spark task of the training was lost" in said, said + log
     status, said = trained(nights, "ranks-task", *BY_SPARK, *LONG, command=command)
     assert status == 0, said
     same("ranks-task", undisturbed)
