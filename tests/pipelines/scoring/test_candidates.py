@@ -318,7 +318,7 @@ def test_what_cannot_be_generated_is_one_line(built):
     logs, store = built.logs, built.store
     with pytest.raises(InputError, match=r"sources\.candidates is not set: .* section candidates"):
         candidates(logs, store, SCORED, None)
-    with pytest.raises(InputError, match=r"nothing published for 2026-11-29; run jobs\.build"):
+    with pytest.raises(InputError, match=r"nothing is published for 2026-11-29: run jobs\.build"):
         candidates(logs, store, date(2026, 11, 30), CandidatesConfig(popular=1))
 
     def with_fields(*fields: str) -> Logs:
@@ -341,8 +341,8 @@ def test_what_cannot_be_generated_is_one_line(built):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({}, "nothing is asked for: set popular, of_categories or new"),
-        ({"popular": -1}, "must not be negative"),
+        ({}, "no candidates are configured: set popular, of_categories or new"),
+        ({"popular": -1}, "numbers of items must be at least 0"),
         ({"new": 1, "new_days": 0}, "new_days at least 1"),
     ],
 )

@@ -78,7 +78,7 @@ def test_what_is_no_probability_is_never_published(spark, wrong):
         [(0.5, 1, False, False), (wrong, 1, False, False)],
         "score double, history_length int, unknown_user boolean, unknown_item boolean",
     )
-    with pytest.raises(InputError, match="1 scores are no probability"):
+    with pytest.raises(InputError, match="1 scores are not probabilities"):
         measure(rows)
 
 

@@ -110,7 +110,7 @@ def test_a_judged_day_may_be_trained_in_without_moving_the_champion(nights):
     day, name = NIGHTS[-1], settings.tracking.model
     with undecided(store, day):
         decision = decide_by(nights, refit_on_eval_date=True)
-        assert decision.why.endswith(f"version {decision.version} has trained {day} in")
+        assert decision.why.endswith(f"version {decision.version} is refitted on {day}")
         assert versions.champion(name) == champions[-1] != decision.version
         _, facts = versions.load(name, decision.version)
         assert facts.trained_through == str(day)

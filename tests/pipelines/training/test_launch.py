@@ -141,7 +141,7 @@ def test_a_rank_that_is_killed_fails_the_job(nights):
 
 
 def test_ranks_need_a_launcher():
-    with pytest.raises(ValueError, match="launcher local is one rank"):
+    with pytest.raises(ValueError, match="launcher local has one rank"):
         LaunchConfig(ranks=2)
 
 

@@ -32,11 +32,11 @@ def test_a_window_without_days_and_a_day_that_is_not_built_name_the_way_out(tmp_
     store = Store(str(tmp_path))
     with pytest.raises(InputError, match="no day before 2026-11-22 to train on"):
         open_training_set(store, [], BY_DATE, DAY)
-    with pytest.raises(InputError, match=r"2026-11-21; run jobs\.build_sequences for it"):
+    with pytest.raises(InputError, match=r"2026-11-21: run jobs\.build_sequences for it"):
         open_training_set(store, [date(2026, 11, 21)], BY_DATE, DAY)
 
 
 @pytest.mark.parametrize("split", [BY_DATE, SplitConfig(by="last_position")])
 def test_patience_needs_a_day_to_stop_by(tmp_path, split):
-    with pytest.raises(InputError, match=r"train\.patience: the window's last day tells"):
+    with pytest.raises(InputError, match=r"train\.patience holds the last training day out"):
         open_training_set(Store(str(tmp_path)), [date(2026, 11, 21)], split, DAY, patience=2)
