@@ -16,7 +16,7 @@ from din_model.features import AGE_BUCKETS
 from din_model.modules.layers import MLP, activation
 from din_model.modules.segments import Pairs, segment_reduce, segment_softmax, weighted_sum
 
-AT_ONCE = 1 << 19
+MAX_HIDDEN_ELEMENTS = 1 << 19
 """Elements of the first hidden layer computed at a time, so that they stay in the caches."""
 
 
@@ -79,7 +79,7 @@ class ActivationUnit(nn.Module):
             query_term, query, keys, weight = (
                 t.bfloat16() for t in (query_term, query, keys, weight)
             )
-        start = pairs.of_row(query_term)  # [P, H]
+        start = pairs.repeat_rows(query_term)  # [P, H]
         if self.of_age is not None:
             start = start + self.of_age(age).to(start.dtype)
         hidden = self.act(_AddPairTerms.apply(start, query, keys, weight, pairs.row, pairs.offsets))
@@ -127,15 +127,15 @@ class AttentivePooling(nn.Module):
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Query [B, d], keys [N, d], age [N] -> interest [B, d] and the weights [P]."""
-        if pairs.many:
-            return self._by_history(query, keys, pairs, age)
-        keys = pairs.of_behaviour(keys)
-        age = None if age is None else pairs.of_behaviour(age)
+        if pairs.has_large_groups:
+            return self._pool_each_history(query, keys, pairs, age)
+        keys = pairs.gather_behaviours(keys)
+        age = None if age is None else pairs.gather_behaviours(age)
         scores = self.unit(query, keys, pairs, age)
         weights = segment_softmax(scores, pairs) if self.softmax else scores
         return weighted_sum(keys, weights, pairs), weights
 
-    def _by_history(
+    def _pool_each_history(
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Compute the same one history at a time, without copying behaviours for each candidate."""
@@ -149,7 +149,7 @@ class AttentivePooling(nn.Module):
                 history_keys, None if age is None else age[behaviours]
             )
             candidates = query[rows]
-            parts = -(-candidates.shape[0] * precomputed[1].shape[0] // AT_ONCE)
+            parts = -(-candidates.shape[0] * precomputed[1].shape[0] // MAX_HIDDEN_ELEMENTS)
             for part in candidates.tensor_split(parts):
                 scores = self.unit.score_candidates(part, precomputed)
                 weight = torch.softmax(scores, 1) if self.softmax else scores
@@ -165,7 +165,7 @@ class MeanPooling(nn.Module):
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Query [B, d], keys [N, d] -> interest [B, d] and equal weights [P]; ages are not read."""
-        keys = pairs.of_behaviour(keys)
+        keys = pairs.gather_behaviours(keys)
         weights = 1 / pairs.offsets.diff().to(keys.dtype)[pairs.row]
         return weighted_sum(keys, weights, pairs), weights
 
@@ -186,9 +186,9 @@ class PersonaPooling(nn.Module):
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Query [B, d], keys [N, d] -> interest [B, d] and the weights [P]; ages are not read."""
-        keys = pairs.of_behaviour(keys)
+        keys = pairs.gather_behaviours(keys)
         persona_weights = segment_softmax(self.attention(keys), pairs)  # [P, K]
-        match = (pairs.of_row(query) * keys).sum(1, keepdim=True)  # [P, 1]
+        match = (pairs.repeat_rows(query) * keys).sum(1, keepdim=True)  # [P, 1]
         rows, personas = query.shape[0], persona_weights.shape[1]
         affinity = match.new_zeros(rows, personas).index_add(0, pairs.row, persona_weights * match)
         mixed = torch.softmax(affinity / query.shape[1] ** 0.5, 1)  # [B, K]

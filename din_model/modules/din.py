@@ -16,7 +16,7 @@ from din_model.modules.embeddings import ITEM_BIAS, WIDE, EmbeddingTables
 from din_model.modules.layers import MLP, Dice
 from din_model.modules.segments import Pairs, pairs_of, segment_reduce
 
-NODES = 64
+QUADRATURE_POINTS = 64
 """Quadrature points of the integral in ``contributions``."""
 
 Encoder = Literal["din", "mean", "personas"]
@@ -107,12 +107,12 @@ class DIN(nn.Module):
         Per row they sum to the logit minus the logit of the same row without history. The tower is
         not linear, so the interest u is scaled from zero to its full strength: F(u) - F(0) =
         integral over t in [0, 1] of grad F(t u) . u (Aumann and Shapley; integrated gradients,
-        arXiv 1703.01365), and u is the sum of weight * behaviour. The integral uses ``NODES``
-        Gauss-Legendre points. A cross contributes its own value.
+        arXiv 1703.01365), and u is the sum of weight * behaviour. The integral is evaluated at
+        ``QUADRATURE_POINTS`` Gauss-Legendre points. A cross contributes its own value.
         """
         with torch.no_grad():
             encoded = self._encode(batch)
-        points, shares = np.polynomial.legendre.leggauss(NODES)
+        points, shares = np.polynomial.legendre.leggauss(QUADRATURE_POINTS)
         slopes = {kind: torch.zeros_like(u) for kind, u in encoded.interests.items()}
         for point, share in zip((points + 1) / 2, shares / 2, strict=True):
             scaled = {k: (u * point).requires_grad_() for k, u in encoded.interests.items()}
@@ -123,7 +123,8 @@ class DIN(nn.Module):
                 slopes[kind] += share * gradient
         contributions = {}
         for n, (kind, pairs) in enumerate(encoded.pairs.items()):
-            per_pair = (pairs.of_behaviour(encoded.keys[kind]) * slopes[kind][pairs.row]).sum(1)
+            keys = pairs.gather_behaviours(encoded.keys[kind])
+            per_pair = (keys * slopes[kind][pairs.row]).sum(1)
             contributions[kind] = encoded.weights[kind] * per_pair
             if encoded.crosses:
                 lengths = pairs.offsets.diff()[pairs.row]
@@ -171,7 +172,7 @@ class DIN(nn.Module):
                 ids = batch.histories[history.kind].fields[name]
                 requests[history.column(name)] = (spec[mirrored].vocabulary, ids)
             if self.config.wide:
-                crosses = self._crosses(history, requests, pairs[history.kind])
+                crosses = self._cross_rows(history, requests, pairs[history.kind])
                 requests[f"{WIDE}__{history.kind}"] = (WIDE, crosses)
         if self.config.item_bias:
             requests[ITEM_BIAS] = (ITEM_BIAS, requests[spec.item][1])
@@ -184,7 +185,7 @@ class DIN(nn.Module):
             embedded[ITEM_BIAS] = embedded[ITEM_BIAS].squeeze(1)
         return embedded
 
-    def _crosses(
+    def _cross_rows(
         self, history: History, requests: dict[str, tuple[str, Tensor]], pairs: Pairs
     ) -> Tensor:
         """Return the hashed row of each (candidate, behaviour) pair [P].
@@ -195,7 +196,7 @@ class DIN(nn.Module):
         name = next(n for n, mirrored in history.fields.items() if mirrored == feature.name)
         candidate_rows = self.tables.rows(feature.vocabulary, requests[feature.name][1])[pairs.row]
         behaviour_rows = self.tables.rows(feature.vocabulary, requests[history.column(name)][1])
-        behaviour_rows = pairs.of_behaviour(behaviour_rows)
+        behaviour_rows = pairs.gather_behaviours(behaviour_rows)
         salt = self.spec.histories.index(history)
         # Products with odd constants wrap around and spread neighbouring ids over 64 bits.
         mixed = (candidate_rows * 0x1E3779B97F4A7C15) ^ (

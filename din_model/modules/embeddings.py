@@ -234,7 +234,7 @@ class EmbeddingTables(nn.Module):
 
 
 def assign_rows(examples: NDArray[Any], min_count: int, before: Tensor | None = None) -> Tensor:
-    """Assign a row to every id that occurs frequent enough, in the order of ids.
+    """Assign a row to every id that occurs often enough, in the order of ids.
 
     Args:
         examples: number of examples that hold each id, indexed by id.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from din_model.data.batch import Histories
 
-MANY = 8
+MIN_GROUP_SIZE = 8
 """Candidates per history, on average, from which the model processes one history at a time."""
 
 
@@ -39,21 +39,21 @@ class Pairs:
             return position
         return position + (self.start - self.offsets[:-1])[self.row]
 
-    def of_row(self, values: Tensor) -> Tensor:
+    def repeat_rows(self, values: Tensor) -> Tensor:
         """Repeat the value of each row for its pairs: [B, d] -> [P, d]."""
-        return _OfRow.apply(values, self.row, self.offsets)
+        return _RepeatRows.apply(values, self.row, self.offsets)
 
-    def of_behaviour(self, values: Tensor) -> Tensor:
+    def gather_behaviours(self, values: Tensor) -> Tensor:
         """Take the value of each pair's behaviour: [N, d] -> [P, d]."""
         return values if self.history_of is None else values[self.position]
 
     @property
-    def many(self) -> bool:
-        """Whether rows that share a history are adjacent and numerous enough (``MANY``)."""
+    def has_large_groups(self) -> bool:
+        """Whether adjacent rows with one history number ``MIN_GROUP_SIZE`` or more on average."""
         if self.history_of is None:
             return False
         groups = 1 + int((self.history_of.diff() != 0).sum())
-        return len(self.history_of) >= MANY * groups
+        return len(self.history_of) >= MIN_GROUP_SIZE * groups
 
     def groups(self) -> Iterator[tuple[slice, slice]]:
         """Yield (rows, behaviours) of each group of adjacent rows with one history."""
@@ -67,7 +67,7 @@ class Pairs:
             row = end
 
 
-class _OfRow(torch.autograd.Function):
+class _RepeatRows(torch.autograd.Function):
     """Indexing by ordered rows; its derivative is a sum over segments instead of a scatter."""
 
     @staticmethod

@@ -182,7 +182,7 @@ def _explanations(
         name = next(n for n, f in history.fields.items() if f == spec.key_feature(history).name)
         row.append(pairs.row.numpy())
         kind.append(np.full(len(pairs.row), k))
-        item.append(pairs.of_behaviour(histories[history.kind].fields[name]).numpy())
+        item.append(pairs.gather_behaviours(histories[history.kind].fields[name]).numpy())
         weight.append(weights[history.kind].numpy())
     rows, kinds, items, values = map(np.concatenate, (row, kind, item, weight))
     order = np.lexsort((items, -values, rows))

@@ -174,7 +174,7 @@ def test_derivatives_written_out_are_those_of_what_is_computed():
     dice = Dice(4).double()
     dice.alpha.data.uniform_()
     assert torch.autograd.gradcheck(lambda x, alpha: dice(x), (behaviours, dice.alpha))
-    assert torch.autograd.gradcheck(pairs.of_row, rows)
+    assert torch.autograd.gradcheck(pairs.repeat_rows, rows)
     assert torch.autograd.gradcheck(lambda k, w: weighted_sum(k, w, pairs), (behaviours, weights))
     unit = ActivationUnit(4, (6,), "sigmoid").double()
     inputs = rows, behaviours, unit.first.weight, unit.first.bias
