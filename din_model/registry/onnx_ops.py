@@ -28,6 +28,7 @@ def repeat_interleave(repeats: Any, output_size: int | None = None) -> Any:
     return _segment_of_each(op.CumSum(repeats, op.Constant(value_int=0)), values)
 
 
+# Nine parameters: the signature of torch's operator.
 def embedding_bag(
     weight: Any, indices: Any, offsets: Any, scale_grad_by_freq: bool, mode: int, sparse: bool,
     per_sample_weights: Any, include_last_offset: bool, padding_idx: int | None,

@@ -17,6 +17,7 @@ except ImportError:  # it cannot be a requirement, see docs/running.md
         next step (Kahan, CACM 8, 40), so steps smaller than the rounding are not lost.
         """
 
+        # Nine parameters: the signature of torchdistx's AnyPrecisionAdamW.
         def __init__(
             self,
             params: Iterable[nn.Parameter],

@@ -61,6 +61,7 @@ def _improved(state: TrainState, log_loss: float, config: TrainConfig) -> bool:
     return False
 
 
+# Over 50 lines with its docstring; the body is the order of one epoch's steps.
 def fit(
     trainer: Trainer,
     loader: Loader,

@@ -59,6 +59,7 @@ class NegativesConfig(Section):
         return math.log(self.base_rate / (1 - self.base_rate) * self.per_positive)
 
 
+# Over 50 lines with its docstring; its steps share the user's columns.
 def sample_negatives(
     positives: DataFrame,
     touched: DataFrame,
@@ -135,6 +136,7 @@ def _popular(positives: DataFrame, item: str, power: float) -> Choose:
     return choose
 
 
+# Seven parameters: each is one input of a build, and no other caller would share a group of them.
 def with_negatives(
     rows: DataFrame, behaviours: DataFrame, logs: Logs, vocabulary: DataFrame,
     known: dict[str, int], drawn: NegativesConfig, day: date,

@@ -46,6 +46,7 @@ def keys_of(rows: DataFrame, features: Sequence[Feature]) -> DataFrame:
     return each.where("key is not null")
 
 
+# Over 50 lines with its docstring; it is one SQL plan, read from top to bottom.
 def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
     """Assign ids to new keys, and publish them as the part of ``day``.
 

@@ -159,6 +159,7 @@ def _day(config: GenerateConfig, catalogue: Catalogue, day: int) -> Iterator[pd.
     yield _events("candidates", user=user.repeat(each), item=item, day=day + 1)
 
 
+# Over 50 lines: the law of the simulation, kept in one place to be read against its description.
 def _block(config: GenerateConfig, catalogue: Catalogue, block: int) -> Iterator[pd.DataFrame]:
     """Simulate a block of users: their history, then impressions and clicks day by day."""
     rng = _rng(config, USERS, block)

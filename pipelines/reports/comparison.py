@@ -32,6 +32,7 @@ LONGEST = 24
 """Behaviours that fit into a picture."""
 
 
+# Seven parameters: each is a part of the report's content.
 def write_report(
     folder: Path, store: Store, title: str, grid: CompareConfig, cells: list[Trial],
     models: dict[str, DIN], sample: Sample,

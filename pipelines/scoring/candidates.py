@@ -71,6 +71,7 @@ def candidates(logs: Logs, store: Store, day: date, config: CandidatesConfig | N
     return generated(logs, store, day, config)
 
 
+# Over 50 lines with its docstring; one query whose parts are named by the functions below.
 def generated(logs: Logs, store: Store, day: date, config: CandidatesConfig) -> DataFrame:
     """Generate the candidates of ``day``: one row per (user, item), like ``Logs.candidates``.
 

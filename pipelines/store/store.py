@@ -176,6 +176,7 @@ class Store:
         finally:
             self.fs.rm(path)
 
+    # Seven parameters: the last three are rarely needed, and have defaults.
     def publish(
         self,
         name: str,

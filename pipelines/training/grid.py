@@ -125,6 +125,7 @@ def run_grid(
     return cells, models, sample
 
 
+# Seven parameters: a trial is named by its encoder, dimension and seed.
 def evaluate_trial(
     store: Store, training_set: TrainingSet, model: DIN, encoder: str, dimension: int, seed: int,
     sample: Sample,
