@@ -1,4 +1,4 @@
-"""One night: build the date and what its window lacks, train, judge, gate, score the next date.
+"""One night: build the date and what its window lacks, train, evaluate, gate, score the next date.
 
     python -m jobs.nightly --config conf/demo.yaml --date 2026-11-22 [nightly.wait=6h]
 

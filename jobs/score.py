@@ -4,7 +4,7 @@
     python -m jobs.score --config conf/demo.yaml --date 2026-11-23 score.shadow=8
     python -m jobs.score --config conf/demo.yaml --date 2026-11-22 score.replay=true
 
-The model is the champion unless told: a version, @alias or models:/NAME/7. A shadow scores too, and
+The model is the champion unless set: a version, @alias or models:/NAME/7. A shadow scores too, and
 how its ranking differs is reported; nobody acts on its table. The third form publishes nothing:
 it attaches histories to that day's impressions as the night would have, and fails where they differ
 from the examples of the day.

@@ -1,4 +1,4 @@
-"""Train on the training set before a date, judge on the date, log and register the model.
+"""Train on the training set before a date, evaluate on the date, log and register the model.
 
     python -m jobs.train --config conf/demo.yaml --date 2026-11-22 [train.epochs=2 …]
     python -m jobs.train --config … --date … launch.launcher=torchrun launch.ranks=2

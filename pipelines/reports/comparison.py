@@ -60,22 +60,22 @@ def write_report(
 
 def findings(cells: list[Trial], grid: CompareConfig) -> list[str]:
     """What the numbers say, in sentences."""
-    found, said = mean_of_seeds(cells, "auc"), []
+    means, sentences = mean_of_seeds(cells, "auc"), []
     both = {"din", "mean"} <= set(grid.encoders)
     for dimension in grid.dimensions if both else ():
-        (din, d_spread), (mean, m_spread) = found["din", dimension], found["mean", dimension]
-        said.append(
+        (din, d_spread), (mean, m_spread) = means["din", dimension], means["mean", dimension]
+        sentences.append(
             f"At dimension {dimension} din has AUC {din:.4f} ± {d_spread:.4f}, mean {mean:.4f} ±"
             f" {m_spread:.4f}: {100 * relative_improvement(din, mean):+.1f}% relative improvement."
         )
     if both and grid.match in grid.dimensions:
         size, goal = matching_dimension(cells, grid.match), f"din at dimension {grid.match}"
-        said.append(
+        sentences.append(
             f"mean matches {goal} from dimension {size} on."
             if size
             else f"mean matches {goal} at no dimension up to {max(grid.dimensions)}."
         )
-    return said
+    return sentences
 
 
 def _against_dimension(cells: list[Trial], labels: dict[str, str]) -> Figure:
@@ -113,10 +113,10 @@ def _activation(model: DIN, sample: Sample, store: Store) -> Figure | None:
     items = items[:OFFERED]
     if not items:
         return None
-    mine = {n: v[[user]] for n, v in sample.users.items()}
+    user_columns = {n: v[[user]] for n, v in sample.users.items()}
     offered = {n: v[items] for n, v in sample.items.items()}
     with torch.inference_mode():
-        _, weights = model.explain(crossed(spec, mine, offered))
+        _, weights = model.explain(crossed(spec, user_columns, offered))
     each = weights[history.kind].view(len(items), -1).numpy()
     names = _keys(store, spec[feature].vocabulary, {*past, *offered[feature]})
     shown = {f"{names[g]}": w for g, w in zip(offered[feature].tolist(), each, strict=True)}
@@ -132,8 +132,8 @@ def _keys(store: Store, name: str, ids: set[int]) -> dict[int, str]:
             with store.fs.open(url, "rb") as file:
                 table = pq.read_table(file)
             wanted = pc.is_in(table["id"], pa.array(list(found), pa.int32()))
-            mine = table.filter(pc.and_(pc.equal(table["vocabulary"], name), wanted))
-            found |= dict(zip(mine["id"].to_pylist(), mine["key"].to_pylist(), strict=True))
+            matches = table.filter(pc.and_(pc.equal(table["vocabulary"], name), wanted))
+            found |= dict(zip(matches["id"].to_pylist(), matches["key"].to_pylist(), strict=True))
     return found
 
 

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from din_model.evaluation import plots
 
 
-def render(template: str, **told: object) -> str:
+def render(template: str, **values: object) -> str:
     """Fill in one of the templates beside this file."""
     loader = PackageLoader("pipelines.reports", "")
     page = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page.filters["number"] = number
-    return page.get_template(template).render(told)
+    return page.get_template(template).render(values)
 
 
 def number(value: float | None) -> str:

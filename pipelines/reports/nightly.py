@@ -104,26 +104,26 @@ def page(store: Store, night: NightSummary, day: date) -> str:
 
 def advice(night: NightSummary, examples: Manifest) -> list[str]:
     """What is to be done, in sentences; one that says so if it is nothing."""
-    facts, said = night.scores.facts, []
+    facts, notes = night.scores.facts, []
     if night.breach:
-        said.append(
+        notes.append(
             "Readers still see the table that was published before. Look at the numbers below, then"
             " mend the cause and run the night again, give the title back (jobs.rollback), or raise"
             " the limit (score.guards)."
         )
     if facts.get("drift", 0) > MOVED:
-        said.append(f"The scores have moved since the last night: drift {facts['drift']:.3f}.")
+        notes.append(f"The scores have moved since the last night: drift {facts['drift']:.3f}.")
     if facts.get("clicks", 0) >= night.guards.min_clicks:
         ratio = facts["expected"] / facts["clicks"]
         if not 1 / OFF <= ratio <= OFF:
-            said.append(f"The last scores expected {ratio:.2f} times the clicks that came.")
+            notes.append(f"The last scores expected {ratio:.2f} times the clicks that came.")
     for source, reasons in examples.facts["funnel"].items():
         if broken := sum(n for why, n in reasons.items() if why not in UNBROKEN):
             share = broken / sum(reasons.values())
-            said.append(f"{broken:,} broken rows in {source} ({share:.2%}) lie in quarantine.")
+            notes.append(f"{broken:,} broken rows in {source} ({share:.2%}) lie in quarantine.")
     if night.decision.why.startswith("promoted") and not night.breach:
-        said.append("A new champion scores. To take that back: python -m jobs.rollback.")
-    return said or ["Nothing needs to be done."]
+        notes.append("A new champion scores. To take that back: python -m jobs.rollback.")
+    return notes or ["Nothing needs to be done."]
 
 
 def metric_rows(results: Metrics) -> list[tuple[str, list[str]]]:

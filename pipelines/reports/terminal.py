@@ -75,8 +75,8 @@ def reconciled(what: str, total: int, **parts: int) -> None:
     seldom = ("erased", "below_top")
     parts = {name: count for name, count in parts.items() if count or name not in seldom}
     sign = "=" if total == sum(parts.values()) else "≠"
-    told = " + ".join(f"{name} {count:,}" for name, count in parts.items())
-    console.print(f"  {what} {total:,} {sign} {told}")
+    terms = " + ".join(f"{name} {count:,}" for name, count in parts.items())
+    console.print(f"  {what} {total:,} {sign} {terms}")
 
 
 def _print_best(best: Explained, user: str) -> None:

@@ -129,7 +129,11 @@ def training_days(
 
 
 def open_training_set(
-    store: Store, days: list[date], split: SplitConfig, judge: date | None, patience: int = 0
+    store: Store,
+    days: list[date],
+    split: SplitConfig,
+    evaluation_date: date | None,
+    patience: int = 0,
 ) -> TrainingSet:
     """Find and check the published examples of ``days`` and of the evaluation date.
 
@@ -137,7 +141,7 @@ def open_training_set(
         store: where they are published.
         days: the training days.
         split: by date or by position.
-        judge: the evaluation date; None: no evaluation.
+        evaluation_date: the evaluation date; None: no evaluation.
         patience: if not 0, the last day is held out for validation (train.patience).
 
     Raises:
@@ -146,7 +150,8 @@ def open_training_set(
     way_out = "run jobs.build_sequences for it"
     if not days:
         raise InputError(
-            f"no day before {judge} to train on: set history.since earlier, or train.window above 0"
+            f"no day before {evaluation_date} to train on: set history.since earlier, or"
+            " train.window above 0"
         )
     validation = validation_counts = None
     if patience:
@@ -159,7 +164,7 @@ def open_training_set(
         validation = unsampled_examples(store, last)
         validation_counts = store.require(counts.NAME, last, way_out)
     training = tuple(store.require(EXAMPLES, d, way_out) for d in days)
-    evaluation = _evaluation_rows(store, split, judge) if judge else None
+    evaluation = _evaluation_rows(store, split, evaluation_date) if evaluation_date else None
     newest = evaluation or training[-1]
     for manifest in training:
         if manifest.facts["spec_hash"] != newest.facts["spec_hash"]:
