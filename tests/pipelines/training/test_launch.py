@@ -113,7 +113,7 @@ def test_a_rank_that_fails_says_so_in_one_line(nights, launcher):
     assert len(lines) == 1, said
     assert "error: rank " in lines[0]
     assert missing.name in lines[0]
-    assert "it is gone" in lines[0]
+    assert "listed in the manifest but missing" in lines[0]
     assert not list(Path(store.base).glob("ranks-*"))
 
 
