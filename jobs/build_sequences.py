@@ -1,11 +1,11 @@
-"""Build one date, or a range of them: raw logs -> vocabulary, state and examples.
+"""Build one date or a range of dates: raw logs -> vocabulary, state and examples.
 
     python -m jobs.build_sequences --config conf/demo.yaml --date 2026-11-22 [history.length=100 …]
     python -m jobs.build_sequences --config conf/demo.yaml --date 2026-11-22 build.first=2026-11-19
 
-A date that is built already is built again, and published in place of the old run. In a range,
-dates whose logs, state before and settings are still the same are left alone: a backfill that was
-cut short goes on where it stopped, and a changed day takes all later ones with it.
+A date that is already built is built again, and the new run replaces the old one. In a range, a
+date is skipped if its logs, the state before it and its settings are unchanged. An interrupted
+backfill therefore continues where it stopped, and a changed date causes all later ones to be built.
 """
 
 from datetime import date

@@ -37,25 +37,25 @@ from pipelines.training.launch import LaunchConfig
 
 @dataclass(frozen=True)
 class Settings(Section):
-    """The whole configuration, a section for each part.
+    """The configuration: one section for each part.
 
     Attributes:
-        store: where everything that the pipeline writes lies.
-        sources: where the logs are.
-        features: what their columns mean.
-        history: what of the past an example shows.
-        date: what --date is where it is not given.
-        generate: generated logs, for jobs.generate_logs alone.
-        split: what is trained on, and what judges.
+        store: where the pipeline writes.
+        sources: where the raw logs are.
+        features: what the columns of the logs mean.
+        history: which past behaviours an example contains.
+        date: the default of --date.
+        generate: the logs that jobs.generate_logs writes.
+        split: training rows and evaluation rows.
         build: how examples are built.
         train: how a model is trained.
-        launch: on which processes.
-        candidates: how candidates are made where ``sources.candidates`` names none.
-        score: how they are scored, and where the table goes.
+        launch: the processes that train.
+        candidates: how candidates are generated if ``sources.candidates`` is not set.
+        score: how candidates are scored, and where the scores are delivered.
         nightly: the wait for the logs, and the gate.
-        tracking: where runs and models go.
+        tracking: where runs and models are logged.
         compare: the grid of jobs.compare.
-        erase: whom jobs.erase takes out.
+        erase: the users that jobs.erase removes.
         export: what jobs.export writes.
     """
 
@@ -78,14 +78,14 @@ class Settings(Section):
     export: ExportConfig | None = None
 
     def build_missing(self, store: Store, days: Iterable[datetime.date]) -> None:
-        """Build the dates that are not built yet, in order; start Spark only if there are any."""
+        """Build the missing dates in order; start Spark only if there are any."""
         for day in days:
             if not is_built(store, day):
                 logs, _ = self.open("build", day)
                 tracked_build(logs, store, self.build, self.split, day, to_dict(self))
 
     def open(self, name: str, day: datetime.date) -> tuple[Logs, Store]:
-        """Start Spark, and return the logs and the store that a job of a date works on."""
+        """Start Spark, and return the logs and the store for a date."""
         spec = feature_spec(self.features, self.history)
         spark: SparkSession = spark_session(name, spec.time_zone)
         logs, store = Logs(spark, self.sources, spec, self.history.since), Store(self.store.path)
@@ -93,19 +93,23 @@ class Settings(Section):
 
 
 Job = Callable[[Settings, Any], None]
-"""What a job does, for a date: None only where the job says that it needs none."""
+"""A job's ``run`` for a date, which is None only if the job needs no date."""
 
 
 def main(
     job: Job, manual: str | None, dated: bool = True, options: Mapping[str, str] | None = None
 ) -> None:
-    """Read the command line, run the job, and turn what a person can mend into one line.
+    """Read the command line, run the job, and print a known error as one line.
 
-    ``options``: name of an option of its own -> the key that it sets.
+    Args:
+        job: the job's ``run``.
+        manual: the job's module docstring.
+        dated: whether the job needs a date.
+        options: the job's own options, with the configuration key that each sets.
     """
     words = command_line(manual, options or {}).parse_intermixed_args()
     try:
-        job(*settled(words, dated, options or {}))
+        job(*resolve(words, dated, options or {}))
     except Exception as error:
         line = one_line(error)
         if line is None:
@@ -116,7 +120,7 @@ def main(
 
 
 def command_line(manual: str | None, options: Mapping[str, str]) -> argparse.ArgumentParser:
-    """The words that a job takes, in any order; see ``main``."""
+    """Return the parser of a job's arguments; see ``main``."""
     parser = argparse.ArgumentParser(
         description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -128,16 +132,19 @@ def command_line(manual: str | None, options: Mapping[str, str]) -> argparse.Arg
     return parser
 
 
-def settled(
+def resolve(
     words: argparse.Namespace, dated: bool, options: Mapping[str, str]
 ) -> tuple[Settings, datetime.date | None]:
-    """The configuration and the date that the words of a command line come to; see ``main``.
+    """Return the configuration and the date that a command line sets; see ``main``.
 
     Raises:
-        InputError: see din_model.config.load; no date where the job needs one.
+        InputError: see din_model.config.load; or no date, but the job needs one.
     """
-    set_so = {key: getattr(words, option) for option, key in options.items()}
-    overrides = [*words.overrides, *(f"{key}={value}" for key, value in set_so.items() if value)]
+    set_by_option = {key: getattr(words, option) for option, key in options.items()}
+    overrides = [
+        *words.overrides,
+        *(f"{key}={value}" for key, value in set_by_option.items() if value),
+    ]
     settings = load(Settings, words.config, overrides)
     day = words.date or settings.date
     if day is None and dated:

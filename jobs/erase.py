@@ -1,9 +1,10 @@
-"""Erase users from all that is published: state, examples, counts, scores, what was set aside.
+"""Erase users from all published data: state, examples, counts, scores, quarantine.
 
     python -m jobs.erase --config conf/demo.yaml 'erase.users=[u0000007, u0000042]'
 
-Clean the raw logs first: a later build reads them again. Superseded runs are removed at once.
-Models trained before keep a vector under the user's id, which nothing ties to the user any more.
+Remove the users from the raw logs first, because a later build reads them again. Superseded runs
+are removed at once. Earlier models keep an embedding row for the id, but no data links it to the
+user any more.
 """
 
 from datetime import date

@@ -1,9 +1,9 @@
-"""Write a registered model as programs that run without this package, for serving online.
+"""Export a registered model for online serving, without this package.
 
     python -m jobs.export --config conf/demo.yaml export.path=out/export [export.model=7]
 
-The folder then holds model.pt2 (torch.export), inputs.json and, with the extra ``onnx`` installed,
-model.onnx. Each takes encoded examples and returns the probabilities that scoring would publish.
+Writes model.pt2 (torch.export), inputs.json and, if the extra ``onnx`` is installed, model.onnx.
+Each program takes encoded examples and returns the same probabilities as scoring.
 """
 
 from datetime import date

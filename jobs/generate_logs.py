@@ -1,9 +1,9 @@
-"""Write seeded raw logs, so that everything can be tried without private data.
+"""Generate raw logs from a seed, to try the pipeline without private data.
 
     python -m jobs.generate_logs --config conf/demo.yaml [generate.users=100000 …]
 
-Impressions, clicks, items, users and daily candidate tables, as section ``generate`` says.
-Logs that are there with the same parameters are left as they are.
+Writes impressions, clicks, items, users and daily candidate tables according to the section
+``generate``. Existing logs with the same parameters are kept.
 """
 
 from datetime import date

@@ -1,13 +1,13 @@
-"""One night: build the date and what its window lacks, train, evaluate, gate, score the next date.
+"""Run one night: build missing dates, train, evaluate, gate, and score the next date.
 
     python -m jobs.nightly --config conf/demo.yaml --date 2026-11-22 [nightly.wait=6h]
 
-Without a date it is yesterday's night, by the time zone of the logs. With nightly.wait it waits for
-logs and candidates that are late. One night at a time runs in a store; conf/schedule starts it.
-What happened stands in the store's reports/D.html.
+The default date is yesterday in the time zone of the logs. With nightly.wait the job waits for late
+logs and candidates. A store runs one night at a time. conf/schedule has examples of schedules. The
+night's report is reports/D.html in the store.
 
-Safe to run again: published dates are not built again, a recorded night keeps its version, and the
-alias moves only through the gate (python -m jobs.rollback takes it back).
+A rerun is safe: published dates are not built again, a recorded night keeps its version, and only
+the gate moves the alias (python -m jobs.rollback moves it back).
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def score_and_report(
     settings: Settings, logs: Logs, store: Store, day: date, decision: Decision,
     stages: Sequence[Stage],
 ) -> None:  # fmt: skip
-    """Score the next date, then report the night, also where a guard holds the scores back."""
+    """Score the next date, then report the night, also if a guard holds the scores back."""
     model, negatives = settings.tracking.model, settings.build.negatives
     summary = partial(
         NightSummary, model, decision, stages=stages, nightly=settings.nightly,
@@ -87,7 +87,7 @@ def score_and_report(
 
 
 def report(logs: Logs, store: Store, night: NightSummary, day: date) -> None:
-    """Print the night, and write and log its page."""
+    """Print the night, and write and log its report."""
     print_night(store, night, day, logs.spec.user)
     console.print(f"\n  Report: {publish_report(store, night, day)}", markup=False)
 

@@ -1,8 +1,8 @@
-"""Remove superseded runs, and what killed jobs left behind, that are older than store.keep.
+"""Remove superseded runs and leftovers of killed jobs that are older than store.keep.
 
-python -m jobs.prune --config conf/demo.yaml [store.keep=1d]
+    python -m jobs.prune --config conf/demo.yaml [store.keep=1d]
 
-Published runs stay, whatever their age.
+Published runs are kept at any age.
 """
 
 from datetime import date, datetime, timezone

@@ -1,4 +1,4 @@
-"""Give the title of champion back to the version that held it before.
+"""Move the alias champion back to the previous champion.
 
 python -m jobs.rollback --config conf/demo.yaml
 """

@@ -4,10 +4,10 @@
     python -m jobs.score --config conf/demo.yaml --date 2026-11-23 score.shadow=8
     python -m jobs.score --config conf/demo.yaml --date 2026-11-22 score.replay=true
 
-The model is the champion unless set: a version, @alias or models:/NAME/7. A shadow scores too, and
-how its ranking differs is reported; nobody acts on its table. The third form publishes nothing:
-it attaches histories to that day's impressions as the night would have, and fails where they differ
-from the examples of the day.
+The default model is the champion; --model takes a version, @alias or models:/NAME/7. A shadow
+version scores the same candidates into its own table, and the job logs how the rankings differ.
+The third form publishes nothing: it attaches histories to the day's impressions as scoring does,
+and fails if they differ from the examples of that day.
 """
 
 from datetime import date

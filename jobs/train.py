@@ -1,10 +1,10 @@
-"""Train on the training set before a date, evaluate on the date, log and register the model.
+"""Train on the days before a date, evaluate on the date, log and register the model.
 
     python -m jobs.train --config conf/demo.yaml --date 2026-11-22 [train.epochs=2 …]
     python -m jobs.train --config … --date … launch.launcher=torchrun launch.ranks=2
     torchrun --nproc-per-node 2 -m jobs.train --config conf/demo.yaml --date 2026-11-22
 
-The alias ``champion`` does not move: only the gate of jobs.nightly moves it.
+The alias ``champion`` does not change: only the gate of jobs.nightly moves it.
 """
 
 from contextlib import nullcontext

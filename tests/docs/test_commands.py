@@ -13,7 +13,7 @@ import pytest
 
 from din_model.config import load
 from docs import configuration
-from jobs.cli import Settings, command_line, settled
+from jobs.cli import Settings, command_line, resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,7 +52,7 @@ def try_job(job: str, words: list[str]) -> None:
     options = told.get("options", {})
     assert isinstance(options, dict)
     parsed = command_line(None, options).parse_intermixed_args(words)
-    settled(parsed, bool(told.get("dated", True)), options)
+    resolve(parsed, bool(told.get("dated", True)), options)
 
 
 def try_words(words: list[str]) -> None:
