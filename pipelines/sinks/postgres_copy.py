@@ -1,9 +1,9 @@
-"""Replaces one date's rows in a table of PostgreSQL, as pipelines.sinks.catalog asks for.
+"""Replace one date's rows in a table of PostgreSQL, for pipelines.sinks.postgres.
 
-Executors copy their rows into a staging table, each task in one transaction and under a tag of its
-own. Then the driver replaces the date in the target from it, in one transaction, taking only what
-tasks that finished copied of: a retried or speculative task spoils nothing, and readers see the old
-day or the new one. Needs psycopg, so it is imported where PostgreSQL is configured only.
+Executors copy their rows into a staging table, each task attempt in one transaction and with its
+own tag. Then the driver replaces the date in the target in one transaction, with the rows of the
+attempts that finished. Retried and speculative tasks therefore do no harm, and readers see the old
+rows or the new ones. Needs psycopg, so it is imported only if PostgreSQL is configured.
 """
 
 import secrets
@@ -27,9 +27,9 @@ from din_model.errors import InputError
 from pipelines.sinks.names import POSTGRES
 
 TAG = "_attempt"
-"""The column of the staging table that says which attempt of which task copied a row."""
+"""The column of the staging table that names the task attempt which copied a row."""
 
-TOLD = "partition int, attempt string, rows long"
+COPIED_SCHEMA = "partition int, attempt string, rows long"
 
 DEFAULTS = {"connect_timeout": "10", "keepalives_idle": "60", "application_name": "din-pipeline"}
 """Settings that the url may override; the driver's connection is idle while tasks copy."""
@@ -60,8 +60,8 @@ def replace_day(rows: DataFrame, url: str, table: Sequence[str], day: date, expe
     columns = _columns(rows.schema)
     target, name = sql.Identifier(*table), ".".join(table)
     staging = sql.Identifier(*table[:-1], f"{table[-1]}_staging_{day:%Y%m%d}")
-    with _connected(_place(url)) as connection:
-        # As long as this transaction is open, nobody else writes this date. Should the driver die,
+    with _connected(_url_settings(url)) as connection:
+        # While this transaction is open, no other run writes this date. If the driver dies,
         # PostgreSQL ends it.
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         locked = connection.execute(TRY_LOCK, [f"{name} {day}"])
@@ -69,15 +69,15 @@ def replace_day(rows: DataFrame, url: str, table: Sequence[str], day: date, expe
             raise InputError(
                 f"{POSTGRES}: another run is writing {day} to {name}; run again when it has ended"
             )
-        there = _require_columns(connection, target, name, columns)
-        # The tasks connect as this connection did, but for the password, which is in no task.
-        place = connection.info.get_parameters()
-        with _connected(place) as other:  # a commit of its own, for the tasks to see the table
+        exists = _require_columns(connection, target, name, columns)
+        # The tasks use the same settings, without the password, which is never sent to a task.
+        settings = connection.info.get_parameters()
+        with _connected(settings) as other:  # a commit of its own, for the tasks to see the table
             _create_staging(other, staging, columns)
         try:
-            copied = _copy(rows, place, staging)
+            copied = _copy(rows, settings, staging)
             with connection.transaction():
-                if not there:
+                if not exists:
                     _create_target(connection, target, columns)
                 count = _replace(connection, target, staging, columns, day, copied)
                 if count != expected:
@@ -94,20 +94,22 @@ def replace_day(rows: DataFrame, url: str, table: Sequence[str], day: date, expe
     return count
 
 
-def _copy(rows: DataFrame, place: dict[str, str], staging: sql.Identifier) -> list[str]:
+def _copy(rows: DataFrame, settings: dict[str, str], staging: sql.Identifier) -> list[str]:
     """Copy the rows from the executors; return the tags of the attempts that finished."""
     nested = [f.name for f in rows.schema if _is_nested(f.dataType)]
     as_text = {name: F.to_json(name, {"ignoreNullFields": "false"}) for name in nested}
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(staging, _names([*rows.columns, TAG]))
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return _copy_partition(batches, place, statement)
+        return _copy_partition(batches, settings, statement)
 
-    return [row["attempt"] for row in rows.withColumns(as_text).mapInArrow(run, TOLD).collect()]
+    return [
+        row["attempt"] for row in rows.withColumns(as_text).mapInArrow(run, COPIED_SCHEMA).collect()
+    ]
 
 
 def _copy_partition(
-    batches: Iterable[pa.RecordBatch], place: dict[str, str], statement: sql.Composed
+    batches: Iterable[pa.RecordBatch], settings: dict[str, str], statement: sql.Composed
 ) -> Iterator[pa.RecordBatch]:
     pa.set_cpu_count(1)  # the other cores belong to other tasks
     context = TaskContext.get()
@@ -118,7 +120,7 @@ def _copy_partition(
     if first is None:
         return
     attempt = f"{task}-{secrets.token_hex(8)}"
-    with _connected(place) as connection, connection.cursor().copy(statement) as copy:
+    with _connected(settings) as connection, connection.cursor().copy(statement) as copy:
         for batch in chain([first], filled):
             copy.write(as_lines(batch, attempt))
             rows += batch.num_rows
@@ -146,7 +148,7 @@ def as_lines(batch: pa.RecordBatch, last: str) -> memoryview:
 def _create_staging(
     connection: Connection, staging: sql.Identifier, columns: dict[str, str]
 ) -> None:
-    """Make it anew: one that is there was left by a run that was killed."""
+    """Create the staging table anew; an existing one was left by a killed run."""
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(staging))
     # It need not outlive a crash of the server, so it is not logged.
     create = sql.SQL("CREATE UNLOGGED TABLE {} ({})")
@@ -165,7 +167,7 @@ def _replace(
     connection: Connection, target: sql.Identifier, staging: sql.Identifier,
     columns: dict[str, str], day: date, copied: list[str],
 ) -> int:  # fmt: skip
-    """Put the rows of the copied attempts in the place of the date's; return how many they are."""
+    """Replace the rows of the date by those of the copied attempts; return their number."""
     connection.execute(sql.SQL("DELETE FROM {} WHERE date = %s").format(target), [day])
     insert = sql.SQL("INSERT INTO {0} ({1}) SELECT {1} FROM {2} WHERE {3} = ANY(%s)")
     query = insert.format(target, _names(columns), staging, sql.Identifier(TAG))
@@ -175,7 +177,7 @@ def _replace(
 def _require_columns(
     connection: Connection, target: sql.Identifier, name: str, columns: dict[str, str]
 ) -> bool:
-    """Before any work: a table that is there must have all columns. Return whether it is."""
+    """Return whether the table exists; raise an InputError if it lacks columns."""
     found = connection.execute(
         "SELECT attname FROM pg_attribute"
         " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
@@ -191,7 +193,7 @@ def _require_columns(
 
 
 def _columns(schema: T.StructType) -> dict[str, str]:
-    """Name -> type in PostgreSQL, in order; the date is one."""
+    """Return the PostgreSQL type of each column, in order."""
     types = {}
     for field in schema:
         kind = field.dataType.simpleString()
@@ -214,8 +216,8 @@ def _definitions(columns: dict[str, str]) -> sql.Composed:
     return sql.SQL(", ").join(pairs)
 
 
-def _place(url: str) -> dict[str, Any]:
-    """The settings that a url holds, none of the environment's among them."""
+def _url_settings(url: str) -> dict[str, Any]:
+    """Return the connection settings in a url, without those of the environment."""
     try:
         if not url.startswith(("postgresql://", "postgres://")):
             raise psycopg.ProgrammingError
@@ -225,10 +227,10 @@ def _place(url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _connected(place: dict[str, Any]) -> Iterator[Connection]:
+def _connected(settings: dict[str, Any]) -> Iterator[Connection]:
     """One transaction; what the server, or the way to it, does not allow becomes one line."""
     try:
-        with psycopg.connect(**place) as connection:
+        with psycopg.connect(**settings) as connection:
             # What is in the way for longer is a task of a killed run, and that a person must see.
             connection.execute("SET LOCAL lock_timeout = '60s'")
             yield connection
@@ -241,5 +243,5 @@ def _connected(place: dict[str, Any]) -> Iterator[Connection]:
             )
         else:
             way_out = "the table is as it was; run again when this is put right"
-        where = place.get("host", "localhost")
+        where = settings.get("host", "localhost")
         raise InputError(f"{POSTGRES}: {where}: {line}: {way_out}") from None
