@@ -40,10 +40,10 @@ def page() -> str:
     """The page, as it must be committed."""
     parts = [HEAD]
     for section, paths in sections().items():
-        told = inspect.cleandoc(section.__doc__ or "").split("\nAttributes:")[0].strip()
+        explanation = inspect.cleandoc(section.__doc__ or "").split("\nAttributes:")[0].strip()
         if paths:
             parts.append(f"## {', '.join(f'`{path}`' for path in paths)}\n")
-            parts.append(_markdown(told) + "\n")
+            parts.append(_markdown(explanation) + "\n")
         parts.append("| key | type | default | meaning |\n|---|---|---|---|")
         parts.append("\n".join(_rows(section)) + "\n")
     return "\n".join(parts)
@@ -71,8 +71,8 @@ def explained(section: type[Section]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for cls in reversed(section.__mro__):
-        told = inspect.cleandoc(cls.__doc__ or "").partition("\nAttributes:\n")[2]
-        found |= {name: " ".join(text.split()) for name, text in ENTRY.findall(told)}
+        explanation = inspect.cleandoc(cls.__doc__ or "").partition("\nAttributes:\n")[2]
+        found |= {name: " ".join(text.split()) for name, text in ENTRY.findall(explanation)}
     keys = [field.name for field in dataclasses.fields(section)]
     if wrong := set(keys) ^ set(found):
         raise LookupError(f"{section.__name__}: its Attributes and its keys differ in {wrong}")
@@ -95,9 +95,14 @@ def _types(section: type[Section]) -> dict[str, Any]:
 
 
 def _rows(section: type[Section]) -> Iterator[str]:
-    types, told = _types(section), explained(section)
+    types, explanation = _types(section), explained(section)
     for field in dataclasses.fields(section):
-        cells = (f"`{field.name}`", _type(types[field.name]), _default(field), told[field.name])
+        cells = (
+            f"`{field.name}`",
+            _type(types[field.name]),
+            _default(field),
+            explanation[field.name],
+        )
         yield f"| {' | '.join(_markdown(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 

@@ -27,7 +27,7 @@ class Source(Section):
         table: table of Spark's catalog.
         format: format of the files, as Spark names it: parquet, json, csv, …
         options: options of Spark's reader, such as ``{header: "true"}``.
-        schema: columns as DDL; lets broken JSON and CSV lines be told from empty ones.
+        schema: columns as DDL; with it, broken JSON and CSV lines differ from empty ones.
         query: Spark SQL over the table ``raw``, for logs of another shape; may contain ``{date}``.
         time_unit: unit of times that are whole numbers, or text of whole numbers as in CSV without
             ``schema``.
