@@ -216,8 +216,8 @@ def _liked(held: DataFrame, top: DataFrame, count: int) -> DataFrame:
     more = F.greatest(F.lit(0), F.least("_room", left))
     rows = rows.withColumn("_given", (F.col("_share") + more).cast("int"))
     rows = rows.where("_given > 0").join(F.broadcast(lists), VALUE)
-    row_partition = F.collect_list(F.slice("_list", F.lit(1), F.col("_given")))
-    return rows.groupBy(USER).agg(F.flatten(row_partition).alias("_liked"))
+    item_lists = F.collect_list(F.slice("_list", F.lit(1), F.col("_given")))
+    return rows.groupBy(USER).agg(F.flatten(item_lists).alias("_liked"))
 
 
 def _seen(past: DataFrame, spec: FeatureSpec) -> DataFrame:

@@ -29,7 +29,7 @@ class Breach(InputError):  # noqa: N818 (the term of the runbook and the report)
 
 @dataclass(frozen=True)
 class GuardsConfig(Section):
-    """Limits on a night's table. A number without a limit is only measure.
+    """Limits on a night's table. A number without a limit is only measured.
 
     Attributes:
         min_coverage: least share of the candidates that are good and scored.
