@@ -24,6 +24,12 @@ AGE_BUCKETS = 41
 """Bucket 0 is padding; bucket b holds ages in [2^(b-1) - 1, 2^b - 1) seconds, the last all larger.
 """
 
+IMPRESSIONS = "impressions"
+"""The events of a counter that counts impressions and their clicks, not a kind of behaviour."""
+
+ALL = 0
+"""The window of a counter that reaches back to the first event."""
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -33,13 +39,18 @@ class Feature:
         name: column name, in the logs and in the examples.
         side: ``user``, ``item``, or ``context`` (known only when the item is shown, not the night
             before).
-        type: type of the keys; a ``number`` is bucketised by ``boundaries`` and has no vocabulary.
+        type: type of the keys; a ``number`` has no vocabulary: it is bucketised by
+            ``boundaries``, or enters the model as a value if it has a ``scale``.
         vocabulary: features with the same vocabulary share ids and the embedding table.
         dimension: embedding dimension; 0 keeps the column out of the model.
         max_length: 0 for a single value, else the maximum length of a list.
         boundaries: bucket b holds values in [boundaries[b-1], boundaries[b]).
         quantiles: number of buckets with about equal rows; the first build computes the boundaries.
         serving_default: value that scoring uses if the candidate table has no such column.
+        scale: of a number that enters as a value: ``standard``, or ``log``, which takes sign(x) *
+            log(1 + |x|) first. Examples hold the raw value, NaN if missing.
+        center, spread: mean and standard deviation of the scaled values; the first build measures
+            them.
     """
 
     name: str
@@ -51,11 +62,19 @@ class Feature:
     boundaries: tuple[float, ...] = ()
     quantiles: int = 0
     serving_default: str | int | float | None = None
+    scale: Literal["", "standard", "log"] = ""
+    center: float = 0.0
+    spread: float = 1.0
 
     @property
     def is_list(self) -> bool:
         """Whether a row holds a list of keys."""
         return self.max_length > 0
+
+    @property
+    def is_value(self) -> bool:
+        """Whether a row holds a number that enters the model as it is, without id and table."""
+        return bool(self.scale)
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,60 @@ class History:
 
 
 @dataclass(frozen=True)
+class Counter:
+    """Sums over the events before a row's cutoff that share the row's keys.
+
+    An event at time t is known at t + lag, and counts if t + lag < cutoff, strictly. A window of N
+    days counts what became known on the cutoff's own day (before the cutoff) and on the N days
+    before it. With ``cutoff: day`` nothing of the own day is before the cutoff, so a window of 1
+    day is yesterday. A row with an unknown key counts nothing.
+
+    Attributes:
+        name: prefix of the counter's columns.
+        events: ``impressions``, which have clicks, too; or a kind of history.
+        keys: one or two single-valued features, whose ids must be equal.
+        windows: lengths in days; ``ALL`` reaches back to the first event.
+        lag: microseconds.
+    """
+
+    name: str
+    events: str
+    keys: tuple[str, ...]
+    windows: tuple[int, ...]
+    lag: int = 0
+
+    def count(self, window: int) -> str:
+        """Return the column of the number of events in a window."""
+        return f"{self.name}__events_{self._suffix(window)}"
+
+    def clicks(self, window: int) -> str:
+        """Return the column of the number of clicked impressions in a window."""
+        return f"{self.name}__clicks_{self._suffix(window)}"
+
+    @property
+    def first(self) -> str:
+        """The column of the seconds from the first known event to the cutoff; -1 without event."""
+        return f"{self.name}__first"
+
+    @property
+    def last(self) -> str:
+        """The column of the seconds from the last known event to the cutoff; -1 without event."""
+        return f"{self.name}__last"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the counter in an example, all bigint and never null."""
+        counts = [self.count(w) for w in self.windows]
+        if self.events == IMPRESSIONS:
+            counts += [self.clicks(w) for w in self.windows]
+        return (*counts, self.first, self.last)
+
+    @staticmethod
+    def _suffix(window: int) -> str:
+        return "all" if window == ALL else f"{window}d"
+
+
+@dataclass(frozen=True)
 class FeatureSpec:
     """Every feature and history, and the columns of user, item, time and label."""
 
@@ -105,6 +178,7 @@ class FeatureSpec:
     weight: str | None = None
     reference: str | None = None
     key: tuple[str, ...] = ()
+    counters: tuple[Counter, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -115,6 +189,30 @@ class FeatureSpec:
     def side(self, *sides: str) -> tuple[Feature, ...]:
         """Return the features of the given sides, in order."""
         return tuple(f for f in self.features if f.side in sides)
+
+    @property
+    def values(self) -> tuple[Feature, ...]:
+        """The numbers that enter the model as values."""
+        return tuple(f for f in self.features if f.is_value)
+
+    @property
+    def numeric_columns(self) -> tuple[str, ...]:
+        """Columns of an example that enter the model as numbers: counters, then values."""
+        counters = [column for counter in self.counters for column in counter.columns]
+        return (*counters, *(f.name for f in self.values))
+
+    @property
+    def histories_by_kind(self) -> dict[str, History]:
+        """Kind -> history."""
+        return {history.kind: history for history in self.histories}
+
+    @property
+    def popularity(self) -> Counter | None:
+        """The counter of the item's impressions since the first day, if there is one."""
+        for counter in self.counters:
+            if counter.events == IMPRESSIONS and counter.keys == (self.item,):
+                return counter if ALL in counter.windows else None
+        return None
 
     @property
     def dimensions(self) -> dict[str, int]:
@@ -155,7 +253,11 @@ class FeatureSpec:
         )
         histories = tuple(History(**h) for h in data.pop("histories"))
         key = tuple(data.pop("key"))
-        return cls(**data, features=features, histories=histories, key=key)
+        counters = tuple(
+            Counter(**(c | {"keys": tuple(c["keys"]), "windows": tuple(c["windows"])}))
+            for c in data.pop("counters", ())
+        )
+        return cls(**data, features=features, histories=histories, key=key, counters=counters)
 
 
 def _check(spec: FeatureSpec) -> None:
@@ -170,6 +272,8 @@ def _check(spec: FeatureSpec) -> None:
         _check_shared_table(f, tables.setdefault(f.vocabulary, f))
     for history in spec.histories:
         _check_history(history, spec, names)
+    for counter in spec.counters:
+        _check_counter(counter, spec, names)
 
 
 def _check_roles(spec: FeatureSpec, names: list[str]) -> None:
@@ -187,8 +291,14 @@ def _check_feature(f: Feature) -> None:
         raise InputError(f"{where}: this name is reserved")
     if f.side == "context" and f.serving_default is None:
         raise InputError(f"{where}: scoring does not know a context feature: set serving_default")
-    if (f.type == "number") != bool(f.boundaries or f.quantiles):
-        raise InputError(f"{where}: type: number needs boundaries or quantiles, other types none")
+    if f.type != "number" and (f.boundaries or f.quantiles or f.scale):
+        raise InputError(f"{where}: boundaries, quantiles and scale need type: number")
+    if f.type == "number" and bool(f.boundaries or f.quantiles) == bool(f.scale):
+        raise InputError(f"{where}: a number needs one of boundaries, quantiles and scale")
+    if f.scale and (f.dimension or f.is_list):
+        raise InputError(
+            f"{where}: a number with a scale is one value: no dimension, no max_length"
+        )
     if f.quantiles < 0 or f.quantiles == 1:
         raise InputError(f"{where}.quantiles: must be 0 or at least 2")
     if list(f.boundaries) != sorted(set(f.boundaries)):
@@ -220,3 +330,28 @@ def _check_history(history: History, spec: FeatureSpec, names: list[str]) -> Non
             )
         if spec[mirrored].dimension == 0:
             raise InputError(f"{where}.fields.{name}: {mirrored!r} has dimension 0")
+
+
+def _check_counter(counter: Counter, spec: FeatureSpec, names: list[str]) -> None:
+    where = f"features.counters.{counter.name}"
+    taken = {*names, *RESERVED, *(h.kind for h in spec.histories)}
+    if counter.name in taken or "__" in counter.name:
+        raise InputError(f"{where}: this name is taken or reserved")
+    if counter.events not in (IMPRESSIONS, *(h.kind for h in spec.histories)):
+        raise InputError(
+            f"{where}.events: {counter.events!r} is neither impressions nor a kind of history"
+        )
+    if not 1 <= len(set(counter.keys)) == len(counter.keys) <= 2:
+        raise InputError(f"{where}.keys: name one feature, or two different ones")
+    for key in counter.keys:
+        if key not in names or spec[key].is_list or spec[key].is_value:
+            raise InputError(f"{where}.keys: {key!r} is not a single-valued feature with ids")
+    if not counter.windows or min(counter.windows) < 0 or counter.lag < 0:
+        raise InputError(f"{where}: needs at least one window, and nothing may be negative")
+    if counter.events != IMPRESSIONS:
+        mirrored = {spec.user, *spec.histories_by_kind[counter.events].fields.values()}
+        if missing := set(counter.keys) - mirrored:
+            raise InputError(
+                f"{where}.keys: a {counter.events} behaviour has no {min(missing)!r}: name user, or"
+                f" what history.kinds.{counter.events}.fields mirrors"
+            )

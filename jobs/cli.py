@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from din_model.config import Section, load, to_dict
 from din_model.console import console
 from din_model.errors import InputError
+from din_model.features import FeatureSpec
 from din_model.registry.export import ExportConfig
 from din_model.registry.tracking import TrackingConfig
 from din_model.training.config import TrainConfig
@@ -77,6 +78,11 @@ class Settings(Section):
     erase: EraseConfig = field(default_factory=EraseConfig)
     export: ExportConfig | None = None
 
+    @property
+    def spec(self) -> FeatureSpec:
+        """The contract that ``features`` and ``history`` declare, before the build measures it."""
+        return feature_spec(self.features, self.history, self.sources.click_delay)
+
     def build_missing(self, store: Store, days: Iterable[datetime.date]) -> None:
         """Build the missing dates in order; start Spark only if there are any."""
         for day in days:
@@ -86,9 +92,9 @@ class Settings(Section):
 
     def open(self, name: str, day: datetime.date) -> tuple[Logs, Store]:
         """Start Spark, and return the logs and the store for a date."""
-        spec = feature_spec(self.features, self.history)
-        spark: SparkSession = spark_session(name, spec.time_zone)
-        logs, store = Logs(spark, self.sources, spec, self.history.since), Store(self.store.path)
+        spark: SparkSession = spark_session(name, self.spec.time_zone)
+        logs = Logs(spark, self.sources, self.spec, self.history.since)
+        store = Store(self.store.path)
         return with_boundaries(logs, store, day), store
 
 

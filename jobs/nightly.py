@@ -28,7 +28,6 @@ from pipelines.reports.terminal import print_night
 from pipelines.scoring.guards import Breach
 from pipelines.scoring.score_date import ModelVersion, score_day
 from pipelines.sensor import await_logs
-from pipelines.spec import feature_spec
 from pipelines.store.store import Store
 from pipelines.training.gate import Decision, NightSections, decide
 from pipelines.training.training_set import training_days
@@ -39,8 +38,7 @@ def run(settings: Settings, day: date | None) -> None:
         raise InputError(
             "jobs.nightly scores whole days: history.cutoff must be day, split.by date"
         )
-    zone = feature_spec(settings.features, settings.history).time_zone
-    day = day or datetime.now(ZoneInfo(zone)).date() - DAY
+    day = day or datetime.now(ZoneInfo(settings.spec.time_zone)).date() - DAY
     with Store(settings.store.path).locked("night", "another night is running in this store"):
         _night(settings, day)
 

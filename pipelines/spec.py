@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from din_model.config import Section, microseconds
 from din_model.errors import InputError
-from din_model.features import Feature, FeatureSpec, History
+from din_model.features import ALL, IMPRESSIONS, Counter, Feature, FeatureSpec, History
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,19 @@ class ColumnConfig(Section):
     Attributes:
         side: ``user``, ``item``, or ``context``, which is known only when the item is shown, not
             the night before.
-        type: type of the keys; ``number`` is bucketised and has no vocabulary.
+        type: type of the keys; ``number`` has no vocabulary: it is bucketised if it has
+            ``boundaries`` or ``quantiles``, and enters the model as a value otherwise.
         vocabulary: features with the same vocabulary share ids and the embedding table; null: the
             feature's name.
         dimension: embedding dimension; 0 keeps the column out of the model; null:
-            features.dimension.
+            features.dimension, or 0 for a number that enters as a value.
         max_length: 0 for a single value, else the maximum length of a list.
         boundaries: for a number: bucket b holds values in [boundaries[b-1], boundaries[b]).
         quantiles: for a number: this many buckets with about equal rows, whose boundaries the first
             build computes and keeps.
+        scale: for a number that enters as a value: ``standard``, or ``log``, which takes sign(x) *
+            log(1 + |x|) first, for prices and counts. The first build measures the mean and the
+            standard deviation, and keeps them. null: ``standard``.
         serving_default: value that scoring uses if the candidates have no such column.
     """
 
@@ -39,11 +43,61 @@ class ColumnConfig(Section):
     max_length: int = 0
     boundaries: tuple[float, ...] = ()
     quantiles: int = 0
+    scale: Literal["standard", "log"] | None = None
     serving_default: str | int | float | None = None
 
     def __post_init__(self) -> None:
         if self.boundaries and self.quantiles:
             raise ValueError("set boundaries or quantiles, not both")
+        if self.scale and (self.boundaries or self.quantiles):
+            raise ValueError("set scale, or boundaries or quantiles, not both")
+
+    @property
+    def is_value(self) -> bool:
+        """Whether the column is a number that enters the model as it is."""
+        return self.type == "number" and not (self.boundaries or self.quantiles)
+
+
+@dataclass(frozen=True)
+class CounterConfig(Section):
+    """Sums over earlier events with the same keys, which the model reads as numbers.
+
+    For each window: the number of events and, for impressions, of clicks. Besides, the time since
+    the first and the last event.
+
+    Attributes:
+        keys: one or two single-valued features, such as ``[user_id, category]``.
+        events: ``impressions``, or a kind of ``history.kinds``.
+        windows: days, such as ``1d``, or ``all``. A day of the calendar counts as a whole: at the
+            start of a day, ``1d`` is yesterday.
+        lag: how long after an event it becomes known; null: for impressions,
+            sources.attribution_window or the label_delay; for a kind, its own lag.
+    """
+
+    keys: tuple[str, ...]
+    events: str = IMPRESSIONS
+    windows: tuple[str, ...] = ("1d", "7d", "all")
+    lag: str | None = None
+
+    @property
+    def days(self) -> tuple[int, ...]:
+        """The windows in days.
+
+        Raises:
+            InputError: a window is neither ``all`` nor whole days.
+        """
+        days = []
+        for window in self.windows:
+            if window == "all":
+                days.append(ALL)
+                continue
+            length, rest = divmod(microseconds(window), microseconds("1d"))
+            if rest or not length:
+                raise InputError(
+                    f"features.counters: the window {window!r} is neither whole days nor all"
+                )
+            days.append(length)
+        return tuple(days)
 
 
 @dataclass(frozen=True)
@@ -54,6 +108,7 @@ class FeaturesConfig(Section):
         user: feature that identifies the user.
         item: feature that identifies the item.
         columns: features by name.
+        counters: counters by name.
         time: column of the time: a timestamp, ISO text, or a whole number with ``time_unit``.
         label: column of the click flag (0 or 1), if there is no ``sources.clicks``; for a log of
             positives only, ``1`` from its query.
@@ -69,6 +124,7 @@ class FeaturesConfig(Section):
     user: str
     item: str
     columns: dict[str, ColumnConfig]
+    counters: dict[str, CounterConfig] = field(default_factory=dict)
     time: str = "time"
     label: str = "label"
     weight: str | None = None
@@ -114,8 +170,15 @@ class HistoryConfig(Section):
     since: date | None = field(default=None)
 
 
-def feature_spec(features: FeaturesConfig, history: HistoryConfig) -> FeatureSpec:
+def feature_spec(
+    features: FeaturesConfig, history: HistoryConfig, click_delay: int = 0
+) -> FeatureSpec:
     """Make the FeatureSpec from the two sections.
+
+    Args:
+        features: the columns.
+        history: the kinds of behaviour.
+        click_delay: microseconds from an impression until its click is known (ingest.sources).
 
     Raises:
         InputError: an unknown time zone, or sections that contradict each other.
@@ -124,6 +187,11 @@ def feature_spec(features: FeaturesConfig, history: HistoryConfig) -> FeatureSpe
         ZoneInfo(features.time_zone)
     except (ZoneInfoNotFoundError, ValueError):
         raise InputError(f"features.time_zone: unknown time zone {features.time_zone!r}") from None
+    histories = tuple(
+        History(kind, k.length or history.length, microseconds(k.lag), k.fields, k.age)
+        for kind, k in history.kinds.items()
+    )
+    lags = {h.kind: h.lag for h in histories} | {IMPRESSIONS: click_delay}
     return FeatureSpec(
         user=features.user,
         item=features.item,
@@ -134,22 +202,32 @@ def feature_spec(features: FeaturesConfig, history: HistoryConfig) -> FeatureSpe
         weight=features.weight,
         reference=features.reference,
         key=features.key,
-        features=tuple(
-            Feature(
-                name=name,
-                side=c.side,
-                type=c.type,
-                vocabulary=c.vocabulary or name,
-                dimension=features.dimension if c.dimension is None else c.dimension,
-                max_length=c.max_length,
-                boundaries=c.boundaries,
-                quantiles=c.quantiles,
-                serving_default=c.serving_default,
-            )
-            for name, c in features.columns.items()
+        features=tuple(_feature(name, c, features) for name, c in features.columns.items()),
+        histories=histories,
+        counters=tuple(
+            Counter(name, c.events, c.keys, c.days, _lag(c, lags))
+            for name, c in features.counters.items()
         ),
-        histories=tuple(
-            History(kind, k.length or history.length, microseconds(k.lag), k.fields, k.age)
-            for kind, k in history.kinds.items()
-        ),
+    )
+
+
+def _lag(counter: CounterConfig, lags: dict[str, int]) -> int:
+    return lags.get(counter.events, 0) if counter.lag is None else microseconds(counter.lag)
+
+
+def _feature(name: str, column: ColumnConfig, features: FeaturesConfig) -> Feature:
+    dimension = features.dimension if column.dimension is None else column.dimension
+    if column.is_value and column.dimension is None:
+        dimension = 0
+    return Feature(
+        name=name,
+        side=column.side,
+        type=column.type,
+        vocabulary=column.vocabulary or name,
+        dimension=dimension,
+        max_length=column.max_length,
+        boundaries=column.boundaries,
+        quantiles=column.quantiles,
+        serving_default=column.serving_default,
+        scale=(column.scale or "standard") if column.is_value else "",
     )

@@ -11,7 +11,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from din_model.config import Section, expand
+from din_model.config import Section, expand, microseconds
 from din_model.errors import InputError
 from pipelines.hadoop import hadoop_path
 
@@ -107,6 +107,13 @@ class SourcesConfig(Section):
                     "behaviours of origin impressions need a label_delay: the time from an"
                     " impression until its click is known (0s if the log has the time of the click)"
                 )
+
+    @property
+    def click_delay(self) -> int:
+        """Microseconds from an impression until it is known whether it was clicked."""
+        if self.clicks:
+            return microseconds(self.attribution_window)
+        return max((microseconds(s.label_delay or "0s") for s in self.behaviours), default=0)
 
 
 def days_between(first: date, last: date) -> list[date]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from din_model.errors import InputError
-from din_model.features import Feature, FeatureSpec, History
+from din_model.features import Counter, Feature, FeatureSpec, History
 from tests.din_model.conftest import small_spec
 
 PRICE = Feature("price", "item", "number", "price", 4, boundaries=(1.5, 2.0))
@@ -23,6 +23,11 @@ def with_history(**changes: object) -> dict[str, object]:
     return {"histories": (replace(history, **changes),)}  # type: ignore[arg-type]
 
 
+def with_counter(**changes: object) -> dict[str, object]:
+    counter = Counter("pair", "impressions", ("user", "item"), (1, 0))
+    return {"counters": (replace(counter, **changes),)}  # type: ignore[arg-type]
+
+
 def test_equal_specs_have_their_fields_in_one_order():
     one, other = ({"b": "item", "a": "item"}, {"a": "item", "b": "item"})
     specs = [replace(small_spec(), **with_history(fields=fields)) for fields in (one, other)]
@@ -31,7 +36,7 @@ def test_equal_specs_have_their_fields_in_one_order():
 
 
 def test_a_spec_comes_back_from_json_as_it_was():
-    spec = replace(small_spec(), **with_features(PRICE, HOUR), key=("a", "b"), weight="w")
+    spec = replace(small_spec(), **with_features(PRICE, HOUR), **with_counter(), key=("a", "b"))
     again = FeatureSpec.from_json(spec.to_json())
     assert again == spec
     assert again.hash == spec.hash
@@ -48,10 +53,22 @@ def test_a_spec_comes_back_from_json_as_it_was():
         (with_features(Feature("label", "item", "string", "x", 4)), "label: this name is reserved"),
         (with_features(Feature("a__b", "item", "string", "x", 4)), "a__b: this name is reserved"),
         (with_features(replace(HOUR, serving_default=None)), "hour: .*set serving_default"),
-        (with_features(replace(PRICE, boundaries=())), "price: type: number needs boundaries"),
+        (with_features(replace(PRICE, boundaries=())), "price: a number needs one of boundaries"),
         (with_features(replace(PRICE, boundaries=(2.0, 2.0))), "price.boundaries: must increase"),
         (with_features(Feature("x", "item", "string", "item", 8)), "shares the vocabulary 'item'"),
         (with_features(Feature("x", "item", "int64", "item", 9)), "shares the vocabulary 'item'"),
+        (with_features(replace(PRICE, scale="log")), "price: a number needs one of boundaries"),
+        (with_features(replace(HOUR, scale="log")), "hour: boundaries, quantiles and scale need"),
+        (
+            with_features(replace(PRICE, boundaries=(), scale="log")),
+            "price: a number with a scale is one value",
+        ),
+        (with_counter(name="clicks"), "features.counters.clicks: this name is taken"),
+        (with_counter(events="carts"), "'carts' is neither impressions nor a kind of history"),
+        (with_counter(keys=("item", "item")), "name one feature, or two different ones"),
+        (with_counter(keys=("tags",)), "'tags' is not a single-valued feature with ids"),
+        (with_counter(windows=()), "needs at least one window"),
+        (with_counter(windows=(-1,)), "nothing may be negative"),
         (with_history(length=0), "history.kinds.clicks: length must be at least 1"),
         (with_history(fields={}), "name at least one field and the feature it mirrors"),
         (
