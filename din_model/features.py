@@ -219,9 +219,14 @@ class FeatureSpec:
         """Embedding table -> dimension. Tables are named after their vocabularies."""
         return {f.vocabulary: f.dimension for f in self.features if f.dimension}
 
+    @property
+    def vocabularies(self) -> tuple[str, ...]:
+        """The names of all vocabularies, each once; values have none."""
+        return tuple(dict.fromkeys(f.vocabulary for f in self.features if not f.is_value))
+
     def used_by(self, vocabulary: str) -> tuple[list[Feature], list[tuple[History, str]]]:
         """Return the features, and the (history, field) pairs, that read a vocabulary."""
-        features = [f for f in self.features if f.vocabulary == vocabulary]
+        features = [f for f in self.features if f.vocabulary == vocabulary and not f.is_value]
         fields = [
             (history, name)
             for history in self.histories

@@ -17,7 +17,7 @@ from din_model.registry.export import ExportConfig
 from din_model.registry.tracking import TrackingConfig
 from din_model.training.config import TrainConfig
 from pipelines.erasure import EraseConfig
-from pipelines.examples.binning import with_boundaries
+from pipelines.examples.binning import with_measures
 from pipelines.examples.build import is_built
 from pipelines.examples.publish import BuildConfig
 from pipelines.examples.split import SplitConfig
@@ -95,7 +95,7 @@ class Settings(Section):
         spark: SparkSession = spark_session(name, self.spec.time_zone)
         logs = Logs(spark, self.sources, self.spec, self.history.since)
         store = Store(self.store.path)
-        return with_boundaries(logs, store, day), store
+        return with_measures(logs, store, day), store
 
 
 Job = Callable[[Settings, Any], None]

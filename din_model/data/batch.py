@@ -42,6 +42,7 @@ class Batch:
         histories: kind -> behaviours.
         label, weight: [B] float32; zeros and ones if unknown.
         history_of: the history of each row ([B] int64); None if row i has history i.
+        numbers: counters and values, in the order of spec.numeric_columns ([B, columns] float32).
     """
 
     rows: int
@@ -49,6 +50,7 @@ class Batch:
     histories: dict[str, Histories]
     label: Tensor
     weight: Tensor
+    numbers: Tensor
     history_of: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
@@ -66,8 +68,8 @@ class Batch:
             for kind, h in self.histories.items()
         }
         history_of = None if self.history_of is None else self.history_of.to(device)
-        label, weight = self.label.to(device), self.weight.to(device)
-        return Batch(self.rows, features, histories, label, weight, history_of)
+        label, weight, numbers = (t.to(device) for t in (self.label, self.weight, self.numbers))
+        return Batch(self.rows, features, histories, label, weight, numbers, history_of)
 
 
 def example_columns(spec: FeatureSpec) -> list[str]:
@@ -78,7 +80,7 @@ def example_columns(spec: FeatureSpec) -> list[str]:
             names += [f.name] + ([f"{f.name}__length"] if f.is_list else [])
     for history in spec.histories:
         names += [history.column("length"), *map(history.column, history.lists)]
-    return names
+    return [*names, *spec.numeric_columns]
 
 
 def from_columns(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec) -> Batch:
@@ -116,8 +118,16 @@ def with_histories(
         histories=histories,
         label=torch.zeros(rows) if label is None else torch.as_tensor(label, dtype=torch.float32),
         weight=torch.ones(rows) if weight is None else torch.as_tensor(weight, dtype=torch.float32),
+        numbers=_numbers(columns, spec, rows),
         history_of=history_of,
     )
+
+
+def _numbers(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec, rows: int) -> Tensor:
+    numbers = torch.empty(rows, len(spec.numeric_columns))
+    for i, name in enumerate(spec.numeric_columns):
+        numbers[:, i] = torch.from_numpy(np.asarray(columns[name], np.float32))
+    return numbers
 
 
 def _ids(values: NDArray[Any]) -> Tensor:

@@ -14,6 +14,7 @@ from din_model.modules.attention import AttentivePooling, MeanPooling, PersonaPo
 from din_model.modules.deferred_init import build_deferred, materialise
 from din_model.modules.embeddings import ITEM_BIAS, WIDE, EmbeddingTables
 from din_model.modules.layers import MLP, Dice
+from din_model.modules.numeric import NumericInputs
 from din_model.modules.segments import Pairs, pairs_of, segment_reduce
 
 QUADRATURE_POINTS = 64
@@ -55,8 +56,12 @@ class ModelConfig(Section):
 class DIN(nn.Module):
     """Shared tables of candidate and history, one interest per kind, a tower, an item bias.
 
-    The tower reads the user, the candidate, the context, each interest, and its product with the
-    candidate. Without behaviours the interest is zero.
+    The tower reads the user, the candidate, the context, each interest, its product with the
+    candidate, and the counters and numbers. Without behaviours the interest is zero.
+
+    The logit is that of the item's smoothed click rate (modules.numeric), or of the base rate
+    without counters, plus what the tower and the item bias add. Both add zero before training, so
+    an untrained model ranks by popularity.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class DIN(nn.Module):
         )
         inputs = sum(f.dimension for f in spec.features)
         inputs += sum(2 * _width(spec, history) for history in spec.histories)
+        self.numeric = NumericInputs(spec)
+        inputs += self.numeric.size
         self.tower = MLP(inputs, config.tower, config.activation)
 
     def reset_parameters(self, seed: int) -> None:
@@ -84,8 +91,9 @@ class DIN(nn.Module):
                         nn.init.zeros_(module.bias)
                 elif isinstance(module, nn.Embedding):
                     nn.init.zeros_(module.weight)  # ages start without influence
-                elif isinstance(module, (Dice, nn.PReLU)):
+                elif isinstance(module, (Dice, nn.PReLU, NumericInputs)):
                     module.reset_parameters()
+            self.tower.zero_output()
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits [B]."""
@@ -99,7 +107,7 @@ class DIN(nn.Module):
             logits = logits + segment_reduce(crosses, pairs.offsets, "mean").squeeze(1)
         if encoded.item_bias is not None:
             logits = logits + encoded.item_bias
-        return logits, encoded.weights
+        return logits + encoded.popularity, encoded.weights
 
     def contributions(self, batch: Batch) -> dict[str, Tensor]:
         """Return what each (row, behaviour) pair adds to the logit, signed, per kind [P].
@@ -137,9 +145,11 @@ class DIN(nn.Module):
         pairs = {h.kind: pairs_of(batch.histories[h.kind], shared) for h in spec.histories}
         embedded = self._embed(batch, pairs)
         candidate = {f.name: embedded[f.name] for f in spec.features if f.dimension}
+        numbers, popularity = self.numeric(batch.numbers)
         encoded = _Encoded(
-            list(candidate.values()), {}, {}, pairs, {}, {}, [], embedded.get(ITEM_BIAS)
-        )
+            [*candidate.values(), numbers], {}, {}, pairs, {}, {}, [], popularity,
+            embedded.get(ITEM_BIAS),
+        )  # fmt: skip
         for history in spec.histories:
             kind = history.kind
             query = torch.cat([candidate[f] for f in history.fields.values()], 1)  # [B, d]
@@ -208,13 +218,14 @@ class DIN(nn.Module):
 class _Encoded(NamedTuple):
     """Intermediate values of a batch; dicts are keyed by kind of history."""
 
-    candidate: list[Tensor]  # per feature [B, its dimension]
+    candidate: list[Tensor]  # per feature [B, its dimension], and the numbers
     queries: dict[str, Tensor]  # [B, d]
     keys: dict[str, Tensor]  # [N, d]
     pairs: dict[str, Pairs]
     interests: dict[str, Tensor]  # [B, d]
     weights: dict[str, Tensor]  # [P]
     crosses: list[Tensor]  # per kind [P, 1]; empty without a wide part
+    popularity: Tensor  # logit [B]
     item_bias: Tensor | None  # [B]
 
 

@@ -139,3 +139,7 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(inputs, size), activation(act, size)]
             inputs = size
         super().__init__(*layers, nn.Linear(inputs, 1))
+
+    def zero_output(self) -> None:
+        """Let the output be zero until training changes it."""
+        nn.init.zeros_(self.get_submodule(str(len(self) - 1)).get_parameter("weight"))

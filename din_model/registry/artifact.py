@@ -22,7 +22,7 @@ from din_model.features import FeatureSpec
 from din_model.modules.deferred_init import build_deferred
 from din_model.modules.din import DIN, ModelConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 DTYPES = {torch.float32: "F32", torch.int32: "I32"}
 """Names of a model's data types in safetensors."""

@@ -52,7 +52,7 @@ class Published(nn.Module):
         self.model, self.metadata = model, metadata
 
     def forward(self, columns: dict[str, Tensor]) -> Tensor:
-        """Columns of ``input_axes`` (int64, [B] or [B, L]) -> [B] float64.
+        """Columns of ``input_axes`` ([B] or [B, L]) -> [B] float64.
 
         A length beyond the padded list means the whole list.
         """
@@ -72,9 +72,11 @@ class Published(nn.Module):
                 dict(zip(history.lists, fields, strict=True)), offsets
             )
         rows, nothing = columns[spec.item].shape[0], torch.zeros(0)
-        return self.metadata.probability(
-            self.model(Batch(rows, features, histories, label=nothing, weight=nothing))
-        )
+        numbers = torch.zeros(rows, 0)
+        if spec.numeric_columns:
+            numbers = torch.stack([columns[name] for name in spec.numeric_columns], 1)
+        batch = Batch(rows, features, histories, label=nothing, weight=nothing, numbers=numbers)
+        return self.metadata.probability(self.model(batch))
 
 
 def input_axes(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
@@ -110,6 +112,8 @@ def random_columns(model: DIN, rows: int, seed: int = 0) -> dict[str, Tensor]:
             columns[history.column(name)] = (
                 below(AGE_BUCKETS, *shape) if name == AGE else ids(history.fields[name], *shape)
             )
+    for name in spec.numeric_columns:
+        columns[name] = below(1000, rows).float() - 1
     return {name: columns[name] for name in input_axes(spec)}
 
 
@@ -228,7 +232,7 @@ def _description(
     }
     longest |= {history.column("length"): history.length for history in spec.histories}
     inputs = [
-        {"name": column, "dtype": "int64", "shape": list(axes)}
+        {"name": column, "dtype": _dtype(column, spec), "shape": list(axes)}
         for column, axes in input_axes(spec).items()
     ]
     return {
@@ -239,6 +243,10 @@ def _description(
         "longest": longest,
         "output": {"name": OUTPUT, "dtype": "float64", "shape": ["batch"]},
     }
+
+
+def _dtype(column: str, spec: FeatureSpec) -> str:
+    return "float32" if column in spec.numeric_columns else "int64"
 
 
 def _segments(padded: list[Tensor], lengths: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -1,12 +1,13 @@
-"""Bucket boundaries of numeric features by quantiles, computed once and kept.
+"""What numeric features need to be measured once: bucket boundaries, or center and spread.
 
-They are part of the contract: the first build computes them from the first day of the logs and
-writes them into the FeatureSpec, where every later job reads them.
+They are part of the contract: the first build measures them on the first day of the logs and writes
+them into the FeatureSpec, where every later job reads them.
 """
 
 from dataclasses import replace
 from datetime import date
 
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
@@ -18,44 +19,66 @@ from pipelines.store.store import Store
 SAMPLE = 1_000_000
 
 
-def with_boundaries(logs: Logs, store: Store, day: date) -> Logs:
-    """Return the logs with a spec whose quantile boundaries are filled in.
+def with_measures(logs: Logs, store: Store, day: date) -> Logs:
+    """Return the logs with a spec whose quantile boundaries, centers and spreads are filled in.
 
     Raises:
         InputError: a feature has no value.
     """
-    unbounded = [f for f in logs.spec.features if f.quantiles]
-    if not unbounded:
+    unmeasured = [f for f in logs.spec.features if f.quantiles or f.is_value]
+    if not unmeasured:
         return logs
     if dates := store.dates(STATE):
         built = FeatureSpec.from_json(store.require(STATE, dates[-1], "").facts["spec"])
-        boundaries = {f.name: f.boundaries for f in built.features if f.quantiles}
+        measured = {f.name: f for f in built.features}
     else:
-        boundaries = _measure(logs, unbounded, day)
+        measured = _measure(logs, unmeasured, day)
     features = [
-        replace(f, boundaries=boundaries.get(f.name, f.boundaries)) for f in logs.spec.features
+        replace(
+            f,
+            boundaries=measured[f.name].boundaries if f.quantiles else f.boundaries,
+            center=measured[f.name].center,
+            spread=measured[f.name].spread,
+        )
+        if f in unmeasured and f.name in measured
+        else f
+        for f in logs.spec.features
     ]
     return replace(logs, spec=replace(logs.spec, features=tuple(features)))
 
 
-def _measure(logs: Logs, features: list[Feature], day: date) -> dict[str, tuple[float, ...]]:
+def _measure(logs: Logs, features: list[Feature], day: date) -> dict[str, Feature]:
     first = logs.since or day
     start = first if logs.sources.impressions.dated else None
     rows = logs.impressions(start, first).where("reason is null")
     # A hash sample with exact quantiles: the same rows give the same boundaries.
     share = max(1, rows.count() // SAMPLE)
     sample = rows.where(F.pmod(F.xxhash64("example_id"), F.lit(share)) == 0)
-    columns = []
+    columns = [column for f in features for column in _columns(f)]
+    numbers = sample.agg(*columns).first()
+    assert numbers is not None
+    measured = {}
     for f in features:
-        cuts = [i / f.quantiles for i in range(1, f.quantiles)]
-        value = F.when(~F.isnan(f.name), F.col(f.name))
-        columns.append(F.percentile(value, F.array(*map(F.lit, cuts))).alias(f.name))
-    quantiles = sample.agg(*columns).first()
-    assert quantiles is not None
-    for f in features:
-        if quantiles[f.name] is None:
+        if f.is_value:
+            center, spread = numbers[f"{f.name}.center"], numbers[f"{f.name}.spread"]
+            measured[f.name] = replace(f, center=center or 0.0, spread=spread or 1.0)
+            continue
+        if numbers[f.name] is None:
             raise InputError(
                 f"features.columns.{f.name}: no value on {first} to compute quantiles from: set"
                 " boundaries instead"
             )
-    return {f.name: tuple(sorted(set(quantiles[f.name]))) for f in features}
+        measured[f.name] = replace(f, boundaries=tuple(sorted(set(numbers[f.name]))))
+    return measured
+
+
+def _columns(feature: Feature) -> list[Column]:
+    """Return the aggregates that a feature needs; NaN counts as missing."""
+    name = feature.name
+    value = F.when(~F.isnan(name), F.col(name))
+    if not feature.is_value:
+        cuts = [i / feature.quantiles for i in range(1, feature.quantiles)]
+        return [F.percentile(value, F.array(*map(F.lit, cuts))).alias(name)]
+    if feature.scale == "log":
+        value = F.signum(value) * F.log1p(F.abs(value))
+    return [F.avg(value).alias(f"{name}.center"), F.stddev_pop(value).alias(f"{name}.spread")]

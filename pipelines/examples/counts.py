@@ -26,7 +26,7 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
             [f.name for f in features],
             [history.column(name) for history, name in fields],
         )
-        for vocabulary in dict.fromkeys(f.vocabulary for f in spec.features)
+        for vocabulary in spec.vocabularies
         for features, fields in [spec.used_by(vocabulary)]
     }
 

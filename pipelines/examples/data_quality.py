@@ -78,7 +78,9 @@ def of_examples(examples: DataFrame, spec: FeatureSpec, first_new: dict[str, int
     """
     columns = []
     for f in spec.features:
-        if not f.is_list:
+        if f.is_value:
+            columns.append(F.avg(F.isnan(f.name).cast("int")).alias(f"unknown.{f.name}"))
+        elif not f.is_list:
             unknown = (F.col(f.name) == UNKNOWN) | (
                 F.col(f.name) >= first_new.get(f.vocabulary, 2**31 - 1)
             )

@@ -166,5 +166,8 @@ def with_negatives(
         table = encode(logs.side_tables.table("items", others, day), [item, *others], vocabulary)
         negatives = negatives.drop(*[f.name for f in others]).withColumn("_at", F.col("cutoff"))
         negatives = as_of(negatives, table, spec.item).drop("_at")
-        negatives = negatives.fillna(UNKNOWN, [f.name for f in others if not f.is_list])
+        negatives = negatives.fillna(
+            UNKNOWN, [f.name for f in others if not (f.is_list or f.is_value)]
+        )
+        negatives = negatives.fillna(float("nan"), [f.name for f in others if f.is_value])
     return rows.unionByName(negatives)

@@ -174,5 +174,6 @@ def _numeric(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
     columns = [F.col("example_id"), F.col("time"), F.col("cutoff")]
     columns += [F.col(c).cast("float").alias(c) for c in ("label", *optional)]
     for f in spec.features:
-        columns += padded(f) if f.is_list else [F.col(f.name).cast("int").alias(f.name)]
+        kind = "float" if f.is_value else "int"
+        columns += padded(f) if f.is_list else [F.col(f.name).cast(kind).alias(f.name)]
     return rows.select(*columns)

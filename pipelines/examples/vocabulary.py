@@ -105,8 +105,15 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
 
 
 def encode(rows: DataFrame, features: Sequence[Feature], vocabulary: DataFrame) -> DataFrame:
-    """Replace keys by ids (lists: array<int>) and numbers by bucket ids; unknown and null by 1."""
+    """Replace keys by ids (lists: array<int>) and numbers by bucket ids; unknown and null by 1.
+
+    Numbers that enter the model as values stay as they are, NaN if missing.
+    """
     for f in features:
+        if f.is_value:
+            value = F.coalesce(F.col(f.name), F.lit(float("nan")))
+            rows = rows.withColumn(f.name, value.cast("float"))
+            continue
         if f.type == "number":
             value = F.col(f.name)
             above = sum((value >= b).cast("int") for b in f.boundaries)

@@ -252,6 +252,8 @@ def _named(
     newest = []
     for f in own:
         value, known = F.col(f.name), F.col(f.name) > UNKNOWN
+        if f.is_value:
+            known = ~F.isnan(f.name)
         if f.is_list:
             length = F.col(f"{f.name}__length")
             value, known = F.slice(f.name, F.lit(1), length), length > 0
@@ -264,6 +266,8 @@ def _named(
 def _raw(rows: DataFrame, ids: str, feature: Feature, vocabulary: DataFrame) -> DataFrame:
     """Turn a feature's ids back into values that encode to the same ids."""
     name, of = feature.name, F.lit(feature.vocabulary)
+    if feature.is_value:
+        return rows
     if feature.type == "number":
         lowest = F.array(*map(F.lit, (float("-inf"), *feature.boundaries)))
         bucket = F.element_at(lowest, F.col(name) - FIRST_ID + 1)

@@ -125,6 +125,7 @@ def _score_part(
     spec = model.spec
     names = [f.name for f in spec.features]
     names += [f"{f.name}__length" for f in spec.features if f.is_list]
+    names = list(dict.fromkeys([*names, *spec.numeric_columns]))
     columns = {name: _array(candidates.column(name)) for name in names}
     distinct, local = np.unique(history_of, return_inverse=True)
     histories, of_row = {}, torch.from_numpy(local)

@@ -168,7 +168,9 @@ def _prepare(
     model = new_model(
         training_set.spec, config.model, id_to_row, config.seed, device(), config.sharding
     )
-    if older is not None:
+    if older is None:
+        model.numeric.measure(training_set.numbers(store, config), training_set.base_rate)
+    else:
         item, feature = (
             training_set.spec[training_set.spec.item].vocabulary,
             config.new_item_init_from,

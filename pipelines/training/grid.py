@@ -181,6 +181,15 @@ def crossed(spec: FeatureSpec, users: Columns, items: Columns) -> Batch:
                 columns[name] = np.concatenate([items[name]] * count)
             elif name in users:
                 columns[name] = np.repeat(users[name], each, axis=0)
+    for counter in spec.counters:
+        for name in counter.columns:
+            if all(spec[key].side == "item" for key in counter.keys):
+                columns[name] = np.concatenate([items[name]] * count)
+            elif all(spec[key].side != "item" for key in counter.keys):
+                columns[name] = np.repeat(users[name], each, axis=0)
+            else:  # the pair was not looked up: as if it had no event
+                unseen = -1 if name in (counter.first, counter.last) else 0
+                columns[name] = np.full(count * each, unseen)
     histories = from_columns(users, spec).histories
     return with_histories(columns, spec, histories, torch.arange(count).repeat_interleave(each))
 

@@ -1,8 +1,10 @@
 """The training set of a model: published dates to train on, to stop by and to evaluate on."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from torch import Tensor
 
 from din_model.data.loader import File, Loader
 from din_model.distributed.collectives import rank, world_size
@@ -21,6 +24,9 @@ from pipelines.examples.publish import EXAMPLES, HOLDOUT, unsampled_examples
 from pipelines.examples.split import SplitConfig
 from pipelines.ingest.sources import days_between
 from pipelines.store.store import Manifest, Store
+
+MEASURED = 100_000
+"""Training rows from which the mean and spread of counters and numbers are measured."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,14 @@ class TrainingSet:
             files, self.spec, config.batch_size, rank(), world_size(), config.seed,
             oov_dropout=config.oov_dropout,
         )  # fmt: skip
+
+    def numbers(self, store: Store, config: TrainConfig) -> Iterator[Tensor]:
+        """Yield counters and values of some training rows [B, columns], in every rank its own."""
+        if not self.spec.numeric_columns:
+            return
+        loader = self.training_loader(store, config)
+        for batch, _ in islice(loader.epoch(), -(-MEASURED // (config.batch_size * world_size()))):
+            yield batch.numbers
 
     def values_of_items(self, store: Store, name: str) -> NDArray[Any]:
         """Return an item feature (its category) for each item id; PADDING for items never seen.
@@ -173,7 +187,9 @@ def open_training_set(
             )
     spec = FeatureSpec.from_json(newest.facts["spec"])
     pinned = [store.require(counts.NAME, d, way_out) for d in days]
-    sizes = {f.vocabulary: FIRST_ID + len(f.boundaries) + 1 for f in spec.features}
+    sizes = {
+        f.vocabulary: FIRST_ID + len(f.boundaries) + 1 for f in spec.features if not f.is_value
+    }
     for m in training:
         sizes |= {v: max(n, sizes[v]) for v, n in m.facts["next_id"].items()}
     grown = [store.require(vocabulary.NAME, d, way_out) for d in days]

@@ -53,7 +53,16 @@ def some_model(**config: object) -> DIN:
     rows = {"user": 20, "item": 30, "tags": 9}
     id_to_row = {name: torch.arange(n, dtype=torch.int32) for name, n in rows.items()}
     settings = {"attention": (8, 4), "tower": (10,)} | config
-    return new_model(small_spec(), ModelConfig(**settings), id_to_row, seed=3)  # type: ignore[arg-type]
+    model = new_model(small_spec(), ModelConfig(**settings), id_to_row, seed=3)  # type: ignore[arg-type]
+    draw_output(model)
+    return model
+
+
+def draw_output(model: DIN) -> None:
+    """Draw the tower's output as training would, so that every layer affects the logits."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(5)
+        torch.nn.init.xavier_uniform_(model.tower[-1].weight)
 
 
 def ones(model: DIN) -> dict[str, torch.Tensor]:

@@ -18,6 +18,7 @@ def test_state_dict_keys_are_those_of_published_models():
         "pooling.clicks.unit.first.weight", "pooling.clicks.unit.first.bias",
         "pooling.clicks.unit.rest.0.weight", "pooling.clicks.unit.rest.0.bias",
         "tower.0.weight", "tower.0.bias", "tower.2.weight", "tower.2.bias",
+        "numeric.base", "numeric.mean", "numeric.spread",
     }  # fmt: skip
 
 
@@ -25,6 +26,7 @@ def test_equal_seeds_draw_equal_weights():
     first, second = some_model(), some_model()
     second.reset_parameters(seed=4)
     assert not torch.equal(first.tables.weight("item"), second.tables.weight("item"))
+    first.reset_parameters(seed=3)
     second.reset_parameters(seed=3)
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, second.state_dict()[name]), name

@@ -46,8 +46,8 @@ def test_an_artefact_is_json_and_safetensors(folder):
 
 def test_another_format_version_is_refused(folder):
     about = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(about | {"format_version": 2}))
-    with pytest.raises(InputError, match="format version 2; this release reads 1"):
+    (folder / "model.json").write_text(json.dumps(about | {"format_version": 1}))
+    with pytest.raises(InputError, match="format version 1; this release reads 2"):
         load(folder)
 
 

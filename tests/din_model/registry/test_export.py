@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from din_model.config import load as load_settings
 from din_model.data.batch import from_columns
 from din_model.errors import InputError
-from din_model.features import AGE_BUCKETS, Feature, FeatureSpec, History
+from din_model.features import AGE_BUCKETS, Counter, Feature, FeatureSpec, History
 from din_model.modules.din import DIN, ModelConfig, new_model
 from din_model.registry import tracking, versions
 from din_model.registry.artifact import ModelMetadata, load, save
@@ -57,10 +57,15 @@ def full_spec() -> FeatureSpec:
             Feature("brand", "item", "string", "brand", 2, max_length=1),
             Feature("price", "item", "number", "price", 2, boundaries=(1.0, 2.0)),
             Feature("hidden", "item", "string", "hidden", 0),
+            Feature("stock", "item", "number", "stock", 0, scale="log", center=2.0, spread=3.0),
         ),
         histories=(
             History("clicks", 6, 0, {"item": "item", "category": "category"}, age=True),
             History("carts", 1, 0, {"category": "category"}),
+        ),
+        counters=(
+            Counter("by_item", "impressions", ("item",), (1, 0)),
+            Counter("carts_by_category", "carts", ("category",), (7,)),
         ),
     )  # fmt: skip
     return FeatureSpec.from_json(spec.to_json())  # as every registered model has it
@@ -90,6 +95,11 @@ def some_columns(rows: int, seed: int, width: int | None = None, share: float = 
             columns[name] = (
                 rng.integers(0, most + 1, rows) if share < 0 else np.full(rows, int(most * share))
             )
+        elif name == "stock":
+            columns[name] = np.where(rng.random(rows) < 0.3, np.nan, rng.normal(size=rows))
+            columns[name] = columns[name].astype(np.float32)
+        elif name in spec.numeric_columns:
+            columns[name] = rng.integers(-1, 50, rows).astype(np.float32)
         else:
             places = [width or LONGEST[axis] for axis in axes[1:]]
             high = AGE_BUCKETS if name == "clicks__age" else IDS + 10
@@ -225,7 +235,7 @@ def test_a_program_needs_torch_and_its_description_alone(written):
 def test_the_description_tells_inputs_in_order_output_and_origin(written):
     about = json.loads((written.folder / "inputs.json").read_text())
     assert [(i["name"], i["dtype"], len(i["shape"])) for i in about["inputs"]] == [
-        (name, "int64", values.ndim) for name, values in some_columns(2, seed=0).items()
+        (name, str(values.dtype), values.ndim) for name, values in some_columns(2, seed=0).items()
     ]
     names = [i["name"] for i in about["inputs"]]
     assert names[:5] == ["user", "item", "category", "tags", "tags__length"]

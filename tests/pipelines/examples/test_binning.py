@@ -8,7 +8,7 @@ import pytest
 
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
-from pipelines.examples.binning import with_boundaries
+from pipelines.examples.binning import with_measures
 from pipelines.examples.vocabulary import encode
 from pipelines.ingest.logs import Logs
 from pipelines.ingest.sources import BehaviourSource, Source, SourcesConfig
@@ -51,14 +51,14 @@ def test_boundaries_are_the_first_days_and_later_ones_keep_them(spark, tmp_path)
     values = np.random.default_rng(1).lognormal(size=101).tolist()
     logs = logs_of(spark, tmp_path, {DAYS[0]: [*values, None], DAYS[1]: [1e6] * 40})
     store, cold = Store(str(tmp_path / "store")), Store(str(tmp_path / "cold"))
-    spec = with_boundaries(logs, store, DAYS[0]).spec
+    spec = with_measures(logs, store, DAYS[0]).spec
     expected = np.quantile(values, [0.25, 0.5, 0.75])
     assert spec["price"].boundaries == pytest.approx(tuple(expected))
     publish_state(spark, store, DAYS[0], spec)
-    assert with_boundaries(logs, store, DAYS[1]).spec.hash == spec.hash
-    assert with_boundaries(logs, cold, DAYS[1]).spec.hash == spec.hash, "a cold build"
+    assert with_measures(logs, store, DAYS[1]).spec.hash == spec.hash
+    assert with_measures(logs, cold, DAYS[1]).spec.hash == spec.hash, "a cold build"
     changed = logs_of(spark, tmp_path / "changed", {DAYS[0]: [5.0, 6.0, 7.0, 8.0]})
-    assert with_boundaries(changed, store, DAYS[1]).spec.hash == spec.hash, "kept, not measured"
+    assert with_measures(changed, store, DAYS[1]).spec.hash == spec.hash, "kept, not measured"
     rows = encode(logs.impressions(DAYS[0], DAYS[0]), [spec["price"]], None)
     buckets = {row["price"]: row["count"] for row in rows.groupBy("price").count().collect()}
     assert buckets == {1: 1, 2: 25, 3: 25, 4: 25, 5: 26}, "1 is unknown"
@@ -67,7 +67,7 @@ def test_boundaries_are_the_first_days_and_later_ones_keep_them(spark, tmp_path)
 def test_a_column_without_values_has_no_quantiles(spark, tmp_path):
     logs = logs_of(spark, tmp_path, {DAYS[0]: [None, None]})
     with pytest.raises(InputError, match=r"columns\.price: no value on 2026-11-19 to compute"):
-        with_boundaries(logs, Store(str(tmp_path / "store")), DAYS[0])
+        with_measures(logs, Store(str(tmp_path / "store")), DAYS[0])
 
 
 def test_boundaries_and_quantiles_exclude_each_other():
