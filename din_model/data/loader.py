@@ -55,7 +55,8 @@ class Loader:
 
     Attributes:
         rows: rows per epoch over all ranks, by the manifests.
-        read: rows that this rank has read, in all epochs.
+        read: rows that this rank has read, in all complete epochs.
+        due: rows that this rank should have read in them, by the manifests.
         steps: batches per epoch, equal on every rank.
     """
 
@@ -87,13 +88,14 @@ class Loader:
         self._rows = [sum(f.rows for f in files) for files in shares]
         self._rank, self._new_as_unknown = rank, oov_dropout
         self._sampled = any(f.sample_rate < 1 for f in files)
-        self.rows, self.read = sum(self._rows), 0
+        self.rows, self.read, self.due = sum(self._rows), 0, 0
         self.steps = -(-max(self._rows) // batch_size)
         self.columns = list(dict.fromkeys([*example_columns(spec), *extra]))
 
     def pass_over(self, epochs: int) -> None:
         """Count epochs as read, because an earlier process has read them."""
         self.read += epochs * self._rows[self._rank]
+        self.due += epochs * self._rows[self._rank]
 
     def epoch(self, number: int = 0, start: int = 0) -> Generator[tuple[Batch, int], None, None]:
         """Yield (batch, rows of this step over all ranks); the order depends on seed and number.
@@ -112,10 +114,10 @@ class Loader:
         """Yield the columns of each batch, as ``epoch`` reads them."""
         rng = None if self.seed is None else np.random.default_rng([self.seed, number, self._rank])
         partial: Columns | None = None
-        before, yielded = self.read, 0
+        read, yielded = 0, 0
         for columns in self._files(rng):
             size, start = len(columns["label"]), 0
-            self.read += size
+            read += size
             order = np.arange(size) if rng is None else rng.permutation(size)
             while start < size:
                 missing = self.batch_size - (len(partial["label"]) if partial else 0)
@@ -127,7 +129,9 @@ class Loader:
                 if len(batch["label"]) == self.batch_size:
                     yielded, partial = yielded + 1, None
                     yield batch
-        if (read := self.read - before) != self._rows[self._rank]:
+        self.read += read
+        self.due += self._rows[self._rank]
+        if read != self._rows[self._rank]:
             raise InputError(
                 f"read {read} rows of {len(self.files)} files, but their manifests say"
                 f" {self._rows[self._rank]}: build the dates again"

@@ -61,8 +61,11 @@ class DIN(nn.Module):
 
     The logit is that of the item's smoothed click rate (modules.numeric), or of the base rate
     without counters, plus what the tower and the item bias add. Both add zero before training, so
-    an untrained model ranks by popularity.
+    an untrained model ranks by popularity. In evaluation, ``calibration`` (scale and shift,
+    evaluation.recalibration) then corrects the logit.
     """
+
+    calibration: Tensor
 
     def __init__(
         self, spec: FeatureSpec, config: ModelConfig, id_to_row: dict[str, Tensor]
@@ -78,6 +81,7 @@ class DIN(nn.Module):
         self.numeric = NumericInputs(spec)
         inputs += self.numeric.size
         self.tower = MLP(inputs, config.tower, config.activation)
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
 
     def reset_parameters(self, seed: int) -> None:
         """Draw all weights; equal seeds give equal weights."""
@@ -94,6 +98,7 @@ class DIN(nn.Module):
                 elif isinstance(module, (Dice, nn.PReLU, NumericInputs)):
                     module.reset_parameters()
             self.tower.zero_output()
+            self.calibration.copy_(torch.tensor([1.0, 0.0]))
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits [B]."""
@@ -107,7 +112,10 @@ class DIN(nn.Module):
             logits = logits + segment_reduce(crosses, pairs.offsets, "mean").squeeze(1)
         if encoded.item_bias is not None:
             logits = logits + encoded.item_bias
-        return logits + encoded.popularity, encoded.weights
+        logits = logits + encoded.popularity
+        if not self.training:
+            logits = logits * self.calibration[0] + self.calibration[1]
+        return logits, encoded.weights
 
     def contributions(self, batch: Batch) -> dict[str, Tensor]:
         """Return what each (row, behaviour) pair adds to the logit, signed, per kind [P].
@@ -137,6 +145,7 @@ class DIN(nn.Module):
             if encoded.crosses:
                 lengths = pairs.offsets.diff()[pairs.row]
                 contributions[kind] = contributions[kind] + encoded.crosses[n].squeeze(1) / lengths
+            contributions[kind] = contributions[kind] * self.calibration[0]
         return contributions
 
     def _encode(self, batch: Batch) -> "_Encoded":

@@ -74,14 +74,14 @@ class NumericInputs(nn.Module):
 
         Without a popularity counter that is the logit of the base rate.
         """
-        inputs, rates = self._raw(numbers)
+        inputs, rates = self.transform(numbers)
         standard = ((inputs - self.mean) / self.spread).clamp(-LIMIT, LIMIT)
         if self._popularity is None:
             return standard, self.base.expand(numbers.shape[0])
         return standard, rates[:, self._popularity] + self.base
 
-    def _raw(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the inputs before they are standardised, and the rates among them."""
+    def transform(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs [B, size] before they are standardised, and the rates among them."""
         shown = numbers[:, [n for _, n in self._rates]].clamp(min=0)
         clicks = torch.minimum(numbers[:, [c for c, _ in self._rates]].clamp(min=0), shown)
         rate = torch.sigmoid(self.base)
@@ -114,7 +114,7 @@ class NumericInputs(nn.Module):
         self.base.copy_(torch.logit(torch.tensor(base_rate), eps=1e-6))
         sums = torch.zeros(2, self.size + 1, dtype=torch.float64)
         for numbers in rows:
-            inputs = self._raw(numbers.to(self.mean.device))[0].double().cpu()
+            inputs = self.transform(numbers.to(self.mean.device))[0].double().cpu()
             ones = inputs.new_ones(len(inputs), 1)
             sums += torch.stack([torch.cat([inputs.pow(p), ones], 1).sum(0) for p in (1, 2)])
         moments = all_reduce(sums)

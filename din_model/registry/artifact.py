@@ -36,7 +36,7 @@ class ModelMetadata:
         trained_through: last date (ISO) whose examples it was trained on.
         fingerprint: of data, configuration and seed; equal ones make equal models.
         manifests: ids of the examples it was trained on.
-        rows, rows_read: rows by the manifests, and rows read, over all epochs and ranks.
+        rows, rows_read: rows by the manifests, and rows read, over all complete epochs and ranks.
         metrics: on the evaluation date, beside those of the baselines.
         logit_shift: added to logits of published scores, but not in evaluation: from the click rate
             among sampled negatives to the intended one.

@@ -28,7 +28,7 @@ class TrainState:
     Attributes:
         epoch, step: completed epochs, and completed steps of the next epoch.
         steps: completed steps in all epochs.
-        best, waited: lowest validation log loss, and the epochs since.
+        best, best_step, waited: lowest validation log loss, its step, and the checks since.
         share: of the configured learning rates (schedule ``plateau``).
         losses: (step, mean loss) of some steps.
     """
@@ -37,6 +37,7 @@ class TrainState:
     step: int = 0
     steps: int = 0
     best: float = math.inf
+    best_step: int = 0
     waited: int = 0
     share: float = 1.0
     losses: list[tuple[int, float]] = field(default_factory=list)

@@ -20,7 +20,9 @@ class TrainConfig(Section):
             the days that it has not seen.
         new_item_init_from: with ``start: champion``, an item feature (category); a new item's row
             starts at the mean of the rows with the same value. null: at the unknown row.
-        epochs: how often the training days are read.
+        epochs: how often the training rows are read, at most if ``patience`` stops earlier.
+        min_steps: with ``patience``, a small log is read more often than ``epochs``, until this
+            many steps are taken.
         batch_size: rows per step on each rank.
         learning_rate: of the dense layers.
         embedding_learning_rate: of the tables; null: the same. A row moves only in steps that touch
@@ -43,9 +45,11 @@ class TrainConfig(Section):
         seed: of the weights and of the order of the rows.
         threads: of this process; 0 keeps torch's default.
         schedule: of the learning rate: ``constant``; ``cosine``, to zero over all epochs;
-            ``plateau``, halved after an epoch without a gain on validation rows.
-        patience: stop after this many epochs without a gain in log loss on the last training day,
-            which is then held out; 0 trains all epochs on all days.
+            ``plateau``, halved after a check without a gain on validation rows.
+        patience: stop after this many checks without a gain in log loss on the newest training day,
+            or on a part of the only day; then train on those rows as often as on the others. 0
+            trains all epochs on all days.
+        checks_per_epoch: how often an epoch is checked for that, at least every 2,000 steps.
         baselines: encoders to train beside, on the same rows, for comparison; never registered.
     """
 
@@ -53,7 +57,8 @@ class TrainConfig(Section):
     window: int = 7
     start: Literal["scratch", "champion"] = "scratch"
     new_item_init_from: str | None = None
-    epochs: int = 1
+    epochs: int = 5
+    min_steps: int = 500
     batch_size: int = 1024
     learning_rate: float = 1e-3
     embedding_learning_rate: float | None = None
@@ -63,13 +68,14 @@ class TrainConfig(Section):
     bfloat16: bool = False
     local_sgd_period: int = 0
     checkpoint_every: int = 0
-    min_count: int = 1
+    min_count: int = 5
     oov_dropout: float = 0.5
     regularisation: float = 0.0
     seed: int = 2019
     threads: int = 0
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    patience: int = 0
+    patience: int = 5
+    checks_per_epoch: int = 5
     baselines: tuple[Encoder, ...] = ()
 
     def __post_init__(self) -> None:

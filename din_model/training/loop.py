@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from torch import Tensor
 
@@ -16,6 +17,9 @@ from din_model.training.config import TrainConfig
 from din_model.training.trainer import Trainer
 
 Log = Callable[[dict[str, float], int], None]
+
+MAX_STEPS_UNCHECKED = 2000
+"""Steps after which the validation rows are scored, however long an epoch is."""
 
 
 def _resume(
@@ -54,11 +58,16 @@ def _mean_loss(loss: Tensor, steps: int) -> float:
 def _improved(state: TrainState, log_loss: float, config: TrainConfig) -> bool:
     """Record a validation; return whether it is the best so far."""
     if log_loss < state.best:
-        state.best, state.waited = log_loss, 0
+        state.best, state.best_step, state.waited = log_loss, state.steps, 0
         return True
     state.waited += 1
     state.share /= 2 if config.schedule == "plateau" else 1
     return False
+
+
+def _epochs(config: TrainConfig, steps: int, validated: bool) -> int:
+    """Return the maximum epochs: with validation as many as ``min_steps`` take, else ``epochs``."""
+    return max(config.epochs, -(-config.min_steps // max(steps, 1))) if validated else config.epochs
 
 
 # Over 50 lines with its docstring; the body is the order of one epoch's steps.
@@ -72,8 +81,9 @@ def fit(
 ) -> TrainState:
     """Train for all epochs, or until the validation rows show no more gain.
 
-    With ``validation`` the model ends with the weights of its best epoch by log loss. With
-    ``checkpoints`` the training resumes from the newest one.
+    With ``validation`` the model is checked ``checks_per_epoch`` times an epoch, and at least every
+    ``MAX_STEPS_UNCHECKED`` steps, and ends with its best weights by log loss. With ``checkpoints``
+    the training resumes from the newest one.
 
     Returns:
         How far the training went.
@@ -83,12 +93,14 @@ def fit(
     """
     state, best = _resume(trainer, loader, checkpoints)
     throughput, latest = Throughput(), dict[str, float]()
-    log_every = max(1, loader.steps * config.epochs // 100)
-    for epoch in range(state.epoch, config.epochs):
+    epochs = _epochs(config, loader.steps, validation is not None)
+    log_every = max(1, loader.steps * epochs // 100)
+    check_every = min(max(1, loader.steps // config.checks_per_epoch), MAX_STEPS_UNCHECKED)
+    for epoch in range(state.epoch, epochs):
         batches: Iterator[tuple[Batch, int]]
         batches = prefetch(loader.epoch(epoch, state.step), throughput)
         if rank() == 0:
-            title = f"epoch {epoch + 1} of {config.epochs}"
+            title = f"epoch {epoch + 1} of {'at most ' if validation else ''}{epochs}"
             batches = track(batches, loader.steps - state.step, title, latest)
         for batch, global_rows in batches:
             rate = trainer.set_rate(state.share * _rate_factor(config, state.steps, loader.steps))
@@ -100,19 +112,32 @@ def fit(
                 state.losses.append((state.steps, mean))
                 latest |= {"loss": mean, "learning_rate": rate, **throughput.take()}
                 log(dict(latest), state.steps)
+            if validation and (state.step % check_every == 0 or state.step == loader.steps):
+                trainer.synchronize()
+                log_loss = evaluate(trainer.model, validation)["log_loss"]
+                log({"later_loss": log_loss}, state.steps)
+                if _improved(state, log_loss, config):
+                    best = {n: t.clone() for n, t in trainer.model.state_dict().items()}
+                elif state.waited >= config.patience:
+                    trainer.model.load_state_dict(best)
+                    state.epoch += state.step == loader.steps
+                    return state
             if checkpoints and checkpoints.due(state):
                 tensors = trainer.state() | {f"kept.{name}": t for name, t in best.items()}
                 checkpoints.save(tensors, state, trainer.rank_local)
         trainer.synchronize()
         state.epoch, state.step = epoch + 1, 0
-        if validation is None:
-            continue
-        log_loss = evaluate(trainer.model, validation)["log_loss"]
-        log({"later_loss": log_loss}, state.steps)
-        if _improved(state, log_loss, config):
-            best = {n: t.clone() for n, t in trainer.model.state_dict().items()}
-        elif state.waited == config.patience:
-            break
     if best:
         trainer.model.load_state_dict(best)
     return state
+
+
+def finish(trainer: Trainer, loader: Loader, steps: int) -> None:
+    """Take further steps, on rows that were held out for validation until now."""
+    done, epoch = 0, 0
+    while done < steps:
+        for batch, global_rows in islice(loader.epoch(epoch), steps - done):
+            trainer.step(batch.to(trainer.device), global_rows)
+            done += 1
+        epoch += 1
+    trainer.synchronize()

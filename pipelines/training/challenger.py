@@ -12,16 +12,17 @@ import numpy as np
 import torch
 
 from din_model.config import to_dict
-from din_model.console import stage
+from din_model.console import console, stage
 from din_model.distributed.collectives import all_reduce, device, rank, world_size
 from din_model.evaluation import plots
+from din_model.evaluation.recalibration import recalibrate
 from din_model.modules.din import DIN, new_model
 from din_model.modules.embeddings import assign_rows, examples_of_rows
 from din_model.registry import artifact, tracking, versions
 from din_model.registry.model_card import model_card
 from din_model.training.checkpoint import Checkpoints, TrainState
 from din_model.training.config import TrainConfig
-from din_model.training.loop import Log, fit
+from din_model.training.loop import Log, finish, fit
 from din_model.training.trainer import Trainer
 from din_model.training.warm_start import copy_into
 from pipelines.store.store import CHECKPOINTS, Store
@@ -66,14 +67,14 @@ def train_challenger(
         return version, versions.load(model_name, version)[1].metrics
     older = versions.load(model_name, start)[0] if start else None
     checkpoints = Checkpoints(f"{store.url}/{CHECKPOINTS}/{fingerprint}", config.checkpoint_every)
-    model, rows_read, state = train(store, training_set, config, _log_step, older, checkpoints)
+    model, (due, read), state = train(store, training_set, config, _log_step, older, checkpoints)
     result = _evaluate(model, store, training_set, config) if evaluated_on else None
     metadata = artifact.ModelMetadata(
         trained_through=max(m.date for m in training_set.training),
         fingerprint=fingerprint,
         manifests=[m.id for m in training_set.training],
-        rows=sum(m.rows for m in training_set.training) * state.epoch,
-        rows_read=rows_read,
+        rows=due,
+        rows_read=read,
         metrics=result.metrics if result else {},
         logit_shift=training_set.logit_shift,
         scores=result.scores.tolist() if result else [],
@@ -132,19 +133,30 @@ def train(
     log: Log,
     older: DIN | None = None,
     checkpoints: Checkpoints | None = None,
-) -> tuple[DIN, int, TrainState]:
-    """Return the trained model, the rows that all ranks read, and how far the training went."""
+) -> tuple[DIN, tuple[int, int], TrainState]:
+    """Return the trained model, rows by the manifests and rows read, and how far training went.
+
+    Both count the complete epochs of all ranks.
+    """
     model, n_j = _prepare(store, training_set, config, older)
-    reader, later = (
-        training_set.training_loader(store, config),
-        training_set.validation_loader(store),
-    )
+    reader = training_set.training_loader(store, config)
+    validation = training_set.validation_loader(store)
     with stage(f"train {config.model.encoder}") as report:
         trainer = Trainer(model, config, n_j)
-        state = fit(trainer, reader, config, log, later, checkpoints)
-        rows_read = int(all_reduce(torch.tensor([reader.read])))
-        report.rows, report.note = rows_read, f"in {state.epoch} epochs"
-    return model, rows_read, state
+        state = fit(trainer, reader, config, log, validation, checkpoints)
+        due, read = map(int, all_reduce(torch.tensor([reader.due, reader.read])))
+        report.rows, report.note = read, f"in {state.steps:,} steps"
+    newest = training_set.newest_loader(store, config)
+    if validation and newest:
+        if state.best_step == state.steps and rank() == 0:
+            console.print(
+                "  the log loss on the newest rows was still falling at the last step: raise"
+                " train.epochs"
+            )
+        recalibrate(model, validation)
+        passes = state.best_step / reader.steps
+        finish(Trainer(model, config, n_j), newest, round(passes * newest.steps))
+    return model, (due, read), state
 
 
 def _prepare(

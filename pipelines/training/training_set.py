@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from itertools import islice
-from typing import Any
+from itertools import accumulate, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,12 @@ from pipelines.examples.split import SplitConfig
 from pipelines.ingest.sources import days_between
 from pipelines.store.store import Manifest, Store
 
+VALIDATED = 200_000
+"""Rows that are enough to see whether a model improves; scoring more only takes time."""
+
+HELD_OUT = 4
+"""Of the only day to train on, one file in so many is held out for validation."""
+
 MEASURED = 100_000
 """Training rows from which the mean and spread of counters and numbers are measured."""
 
@@ -37,8 +43,9 @@ class TrainingSet:
         spec: the contract of all dates.
         training: examples to train on.
         evaluation: examples to evaluate on; None: no evaluation.
-        validation: rows later than the training rows, to stop by (train.patience); None: all epochs
-            run.
+        validation: some of the newest rows, to stop by and to calibrate on (train.patience); None:
+            all epochs run.
+        newest: all rows that validation is a part of, to train on last.
         first_new: date -> vocabulary -> first id assigned on that day.
         counts: vocabulary -> columns examples, shown, clicked, indexed by id, summed over the
             dates.
@@ -49,6 +56,7 @@ class TrainingSet:
     training: tuple[Manifest, ...]
     evaluation: Manifest | None
     validation: Manifest | None
+    newest: Manifest | None
     first_new: dict[str, dict[str, int]]
     counts: dict[str, dict[str, NDArray[Any]]]
     content: str
@@ -66,9 +74,18 @@ class TrainingSet:
 
     def training_loader(self, store: Store, config: TrainConfig) -> Loader:
         """Return a loader of the training rows, in another order every epoch."""
+        return self._shuffled(store, config, self.training)
+
+    def newest_loader(self, store: Store, config: TrainConfig) -> Loader | None:
+        """Return a loader of the rows to train on last, if any."""
+        return self._shuffled(store, config, (self.newest,)) if self.newest else None
+
+    def _shuffled(
+        self, store: Store, config: TrainConfig, manifests: tuple[Manifest, ...]
+    ) -> Loader:
         files = [
             File(url, file.rows, self.first_new[m.date], m.facts["sample_rate"])
-            for m in self.training
+            for m in manifests
             for url, file in zip(store.urls(m), m.files, strict=True)
         ]
         return Loader(
@@ -125,7 +142,7 @@ class TrainingSet:
 
     def _in_order(self, store: Store, manifest: Manifest) -> Loader:
         files = [
-            File(url, file.rows)
+            File(url, file.rows, sample_rate=manifest.facts["sample_rate"])
             for url, file in zip(store.urls(manifest), manifest.files, strict=True)
         ]
         extra = [self.spec.user, self.spec.item] + (["reference"] if self.spec.reference else [])
@@ -156,10 +173,11 @@ def open_training_set(
         days: the training days.
         split: by date or by position.
         evaluation_date: the evaluation date; None: no evaluation.
-        patience: if not 0, the last day is held out for validation (train.patience).
+        patience: if not 0, the newest rows are held out for validation (train.patience): the last
+            day, or a part of the only day.
 
     Raises:
-        InputError: a day is not built, or was built with another spec; no training day is left.
+        InputError: a day is not built, or was built with another spec; there is no training day.
     """
     way_out = "run jobs.build_sequences for it"
     if not days:
@@ -167,17 +185,8 @@ def open_training_set(
             f"no day before {evaluation_date} to train on: set history.since earlier, or"
             " train.window above 0"
         )
-    validation = validation_counts = None
-    if patience:
-        if split.by != "date" or len(days) < 2:
-            raise InputError(
-                "train.patience holds the last training day out: it needs split.by: date and at"
-                f" least two training days, not {len(days)}"
-            )
-        *days, last = days
-        validation = unsampled_examples(store, last)
-        validation_counts = store.require(counts.NAME, last, way_out)
     training = tuple(store.require(EXAMPLES, d, way_out) for d in days)
+    slices = hold_out(store, training) if patience else Slices(training, None, None)
     evaluation = _evaluation_rows(store, split, evaluation_date) if evaluation_date else None
     newest = evaluation or training[-1]
     for manifest in training:
@@ -195,10 +204,44 @@ def open_training_set(
     grown = [store.require(vocabulary.NAME, d, way_out) for d in days]
     first_new = {m.date: m.facts["first_new"] for m in grown}
     content = json.dumps([spec.hash, first_new, *[m.facts["content"] for m in pinned]])
-    content += validation_counts.facts["content"] if validation_counts else ""
     rates = [m.facts["sample_rate"] for m in training]
     sums = _sum_counts(store, pinned, rates, sizes)
-    return TrainingSet(spec, training, evaluation, validation, first_new, sums, content)
+    return TrainingSet(
+        spec, slices.training, evaluation, slices.validation, slices.newest, first_new, sums,
+        content,
+    )  # fmt: skip
+
+
+class Slices(NamedTuple):
+    """Rows to train on, some of the newest to validate on, and all of the newest."""
+
+    training: tuple[Manifest, ...]
+    validation: Manifest | None
+    newest: Manifest | None
+
+
+def hold_out(store: Store, training: tuple[Manifest, ...]) -> Slices:
+    """Hold the last day out, or the last files of the only one; files mix rows at random.
+
+    A day of one file has nothing to hold out.
+    """
+    *earlier, last = training
+    if earlier:
+        rows = unsampled_examples(store, date.fromisoformat(last.date))
+        return Slices(tuple(earlier), _first_files(rows, VALIDATED), last)
+    held_out = len(last.files) // HELD_OUT
+    if not held_out:
+        return Slices(training, None, None)
+    newest = replace(last, files=last.files[-held_out:])
+    kept = replace(last, files=last.files[:-held_out])
+    return Slices((kept,), _first_files(newest, VALIDATED), newest)
+
+
+def _first_files(manifest: Manifest, rows: int) -> Manifest:
+    """Return the manifest with the first files that have ``rows`` rows, or with all."""
+    before = accumulate((f.rows for f in manifest.files), initial=0)
+    files = [f for f, done in zip(manifest.files, before, strict=False) if done < rows]
+    return replace(manifest, files=tuple(files))
 
 
 def _evaluation_rows(store: Store, split: SplitConfig, day: date) -> Manifest:

@@ -18,7 +18,7 @@ def test_state_dict_keys_are_those_of_published_models():
         "pooling.clicks.unit.first.weight", "pooling.clicks.unit.first.bias",
         "pooling.clicks.unit.rest.0.weight", "pooling.clicks.unit.rest.0.bias",
         "tower.0.weight", "tower.0.bias", "tower.2.weight", "tower.2.bias",
-        "numeric.base", "numeric.mean", "numeric.spread",
+        "numeric.base", "numeric.mean", "numeric.spread", "calibration",
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from din_model.data.loader import File, Loader
 from din_model.evaluation.evaluate import evaluate, predict_batches
 from din_model.evaluation.metrics import auc
 from din_model.training.config import TrainConfig
-from din_model.training.loop import fit
+from din_model.training.loop import finish, fit
 from din_model.training.trainer import Trainer
 from tests.din_model.conftest import LENGTH, ones, small_spec, some_batch, some_columns, some_model
 
@@ -132,7 +132,9 @@ def test_tables_and_dense_layers_step_at_their_own_rates(tables, expected):
 
 @pytest.mark.parametrize("schedule", ["constant", "plateau"])
 def test_training_stops_where_later_rows_gain_no_more_and_keeps_the_best(tmp_path, schedule):
-    config = TrainConfig(epochs=40, learning_rate=0.02, patience=2, schedule=schedule)
+    config = TrainConfig(
+        epochs=40, learning_rate=0.02, patience=2, schedule=schedule, checks_per_epoch=1
+    )
     model, logged = some_model(), []
     noise = reader_of(tmp_path, planted(200, 1, 0.0), seed=1)
     later = reader_of(tmp_path, planted(200, 2, 0.0))
@@ -156,4 +158,22 @@ def test_half_a_cosine_takes_the_learning_rate_from_all_to_nothing(tmp_path):
     expected = config.learning_rate * (1 + np.cos(np.pi * steps / 40)) / 2
     assert rates == pytest.approx(expected.tolist())
     with pytest.raises(ValueError, match="plateau needs a validation day: set patience"):
-        TrainConfig(schedule="plateau")
+        TrainConfig(schedule="plateau", patience=0)
+
+
+def test_a_small_log_is_read_until_the_least_steps_are_taken(tmp_path):
+    config = TrainConfig(epochs=1, min_steps=35, patience=100, learning_rate=1e-4)
+    reader = reader_of(tmp_path, planted(160, 1, 1.0), seed=1)
+    epochs = -(-35 // reader.steps)
+    later = reader_of(tmp_path, planted(100, 2, 1.0))
+    trainer = Trainer(some_model(), config, ones(some_model()))
+    assert fit(trainer, reader, config, lambda *_: None, later).epoch == epochs
+    assert fit(trainer, reader, config, lambda *_: None).epoch == 1, "nothing to stop by"
+
+
+def test_finishing_takes_exactly_the_steps_over_as_many_epochs_as_they_need(tmp_path):
+    reader = reader_of(tmp_path, planted(48, 1, 1.0), seed=1)
+    model = some_model()
+    trainer = Trainer(model, TrainConfig(), ones(model))
+    finish(trainer, reader, 7)
+    assert {int(s["step"]) for s in trainer.dense.state.values()} == {7}

@@ -7,8 +7,9 @@ import pytest
 from din_model.errors import InputError
 from din_model.training.config import TrainConfig
 from pipelines.examples.split import SplitConfig
-from pipelines.store.store import Store
-from pipelines.training.training_set import open_training_set, training_days
+from pipelines.store.parquet import DataFile
+from pipelines.store.store import Manifest, Store
+from pipelines.training.training_set import hold_out, open_training_set, training_days
 
 DAY = date(2026, 11, 22)
 BY_DATE = SplitConfig()
@@ -36,7 +37,26 @@ def test_a_window_without_days_and_a_day_that_is_not_built_name_the_way_out(tmp_
         open_training_set(store, [date(2026, 11, 21)], BY_DATE, DAY)
 
 
-@pytest.mark.parametrize("split", [BY_DATE, SplitConfig(by="last_position")])
-def test_patience_needs_a_day_to_stop_by(tmp_path, split):
-    with pytest.raises(InputError, match=r"train\.patience holds the last training day out"):
-        open_training_set(Store(str(tmp_path)), [date(2026, 11, 21)], split, DAY, patience=2)
+def day_of(files: int, day: str = "2026-11-20") -> Manifest:
+    listed = tuple(DataFile(f"part-{n}", 10, 1, 1) for n in range(files))
+    return Manifest("examples", day, "r", listed, {"sample_rate": 1.0})
+
+
+def test_of_the_only_day_a_quarter_of_the_files_is_held_out(tmp_path):
+    slices = hold_out(Store(str(tmp_path)), (day_of(9),))
+    assert [m.rows for m in slices.training] == [70]
+    assert slices.newest is not None
+    assert [f.path for f in slices.newest.files] == ["part-7", "part-8"]
+    assert slices.validation == slices.newest
+    assert hold_out(Store(str(tmp_path)), (day_of(3),)) == ((day_of(3),), None, None)
+
+
+def test_of_several_days_the_last_is_held_out(tmp_path):
+    store = Store(str(tmp_path))
+    manifest = store.publish("examples", date(2026, 11, 21), None, {"sample_rate": 1.0})
+    slices = hold_out(store, (day_of(9), manifest))
+    assert slices.training == (day_of(9),)
+    assert slices.newest is not None
+    assert slices.newest.date == "2026-11-21"
+    assert slices.validation is not None
+    assert slices.validation.date == "2026-11-21"
