@@ -70,9 +70,9 @@ def train_challenger(
     model, (due, read), state = train(store, training_set, config, _log_step, older, checkpoints)
     result = _evaluate(model, store, training_set, config) if evaluated_on else None
     metadata = artifact.ModelMetadata(
-        trained_through=max(m.date for m in training_set.training),
+        trained_through=max(m.date for m in training_set.days),
         fingerprint=fingerprint,
-        manifests=[m.id for m in training_set.training],
+        manifests=[m.id for m in training_set.days],
         rows=due,
         rows_read=read,
         metrics=result.metrics if result else {},
@@ -199,7 +199,7 @@ def _prepare(
 
 def _log_inputs(store: Store, training_set: TrainingSet) -> None:
     uses = {
-        "training": training_set.training,
+        "training": training_set.days,
         "judging": [training_set.evaluation] if training_set.evaluation else [],
     }
     for use, manifests in uses.items():

@@ -62,6 +62,12 @@ class TrainingSet:
     content: str
 
     @property
+    def days(self) -> tuple[Manifest, ...]:
+        """The examples of every day that is trained on, each day once, in order."""
+        by_id = {m.id: m for m in (*self.training, *((self.newest,) if self.newest else ()))}
+        return tuple(by_id.values())
+
+    @property
     def logit_shift(self) -> float:
         """See din_model.registry.artifact.ModelMetadata."""
         return float(self.training[-1].facts.get("logit_shift", 0.0))
