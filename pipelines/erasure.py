@@ -1,4 +1,4 @@
-"""Removes users from published data: state, examples, counts, scores, quarantine, vocabulary.
+"""Removes users from published data: state, counters, examples, scores, quarantine and others.
 
 Clean the raw logs first, because a later build reads them again. A rewritten run keeps its id, so
 no date becomes stale. The vocabulary, which maps ids to users, forgets the users last, so a killed
@@ -18,6 +18,7 @@ from din_model.console import stage
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from pipelines.examples import counts, vocabulary
+from pipelines.examples.counters import COUNTERS
 from pipelines.examples.publish import EXAMPLES, HOLDOUT, BuildConfig, Publication, republish
 from pipelines.examples.state import STATE
 from pipelines.ingest.quarantine import QUARANTINE
@@ -53,7 +54,8 @@ def erase(
             raise InputError(f"{store.url}: nothing is built here, so no user can be erased")
         spec = FeatureSpec.from_json(built[-1].facts["spec"])
         known = vocabulary.open_vocabulary(spark, store)[0].where(_in_vocabulary(spec, users))
-        by_id = F.col(spec.user).isin([row["id"] for row in known.collect()])
+        ids = [row["id"] for row in known.collect()]
+        by_id = F.col(spec.user).isin(ids)
         by_key = F.col(spec.user).cast("string").isin(*users)
         in_raw, replace = _raw_row_of(spec.user, users), partial(_publish, store)
 
@@ -73,6 +75,7 @@ def erase(
             (QUARANTINE, in_raw, replace),
             (EXAMPLES, by_id, replace_examples),
             (HOLDOUT, by_id, replace_examples),
+            (COUNTERS, _of_users(spec, ids), replace),
             (STATE, by_id, replace),
             (vocabulary.NAME, _in_vocabulary(spec, users), replace),
         ]
@@ -100,6 +103,16 @@ def _publish(
 ) -> None:
     day = date.fromisoformat(manifest.date)
     store.publish(manifest.name, day, rows, facts or manifest.facts, replaces=manifest)
+
+
+def _of_users(spec: FeatureSpec, ids: Sequence[int]) -> Column:
+    """Match the users' rows in counters whose keys include the user."""
+    matches = F.lit(False)
+    for index, counter in enumerate(spec.counters):
+        if spec.user in counter.keys:
+            key = F.col(f"key_{counter.keys.index(spec.user)}")
+            matches = matches | ((F.col("counter") == index) & key.isin(list(ids)))
+    return matches
 
 
 def _in_vocabulary(spec: FeatureSpec, users: Sequence[str]) -> Column:

@@ -1,4 +1,4 @@
-"""Builds one date: raw logs to vocabulary, examples(D), state(D) and counts of ids, each published.
+"""Builds one date: raw logs to vocabulary, examples(D), counters(D), state(D) and counts of ids.
 
 Each step publishes what later steps need. The counts, which pin the examples and the state, come
 last: a date is built if they match. A job killed earlier leaves the last published day and is run
@@ -18,13 +18,15 @@ from din_model.config import to_dict
 from din_model.console import console, stage
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, FeatureSpec
-from pipelines.examples import counts, data_quality
+from pipelines.examples import counters, counts, data_quality
+from pipelines.examples.counters import COUNTERS
 from pipelines.examples.data_quality import Numbers
 from pipelines.examples.negatives import with_negatives
 from pipelines.examples.publish import (
     EXAMPLES,
     HOLDOUT,
     BuildConfig,
+    Past,
     Publication,
     join_and_publish,
     sample,
@@ -35,7 +37,7 @@ from pipelines.examples.state import STATE, advance, as_behaviours
 from pipelines.examples.vocabulary import encode, grow, keys_of, open_vocabulary
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.quarantine import good, quarantine, quarantined, reasons
-from pipelines.ingest.sources import fingerprint, start_of
+from pipelines.ingest.sources import days_between, fingerprint, start_of
 from pipelines.store.store import Manifest, Store
 
 
@@ -45,7 +47,13 @@ def is_built(store: Store, day: date) -> bool:
     state = store.manifest(STATE, day)
     if not (examples and counted and state):
         return False
-    return bool(counted.facts["examples"] == examples.id and counted.facts["state"] == state.id)
+    # A store whose spec has no counters pins none.
+    sums = store.manifest(COUNTERS, day) if counted.facts.get(COUNTERS) else None
+    return bool(
+        counted.facts["examples"] == examples.id
+        and counted.facts["state"] == state.id
+        and counted.facts.get(COUNTERS) == (sums.id if sums else None)
+    )
 
 
 def is_current(
@@ -56,7 +64,9 @@ def is_current(
         return False
     parent, first = _parent(store, logs.spec, day)
     frames = [logs.impressions(split.since(day), day), logs.behaviours(first, day)]
-    now = _origin(logs, parent, config, split) | {"inputs": fingerprint(logs.spark, frames)}
+    sums = _parent_sums(store, logs.spec, parent, split)
+    now = _origin(logs, parent, sums, config, split)
+    now |= {"inputs": fingerprint(logs.spark, frames)}
     facts = store.require(STATE, day, "").facts
     return all(facts.get(name) == value for name, value in now.items())
 
@@ -140,13 +150,14 @@ class _Vocabulary:
 def _build_day(job: _Job) -> Manifest:
     spark, spec, store, day = job.logs.spark, job.spec, job.store, job.day
     parent, first = _parent(store, spec, day)
+    parent_sums = _parent_sums(store, spec, parent, job.split)
     raw = _read_logs(job, first)
     quarantine(store, day, raw.marked, raw.funnel, job.config.max_broken)
     last = store.before(EXAMPLES, day)
     job.log(raw.numbers)
     data_quality.validate(raw.numbers, job.config.quality, last, day, complete=False)
     vocabulary = _grow_vocabulary(job, raw, first)
-    facts = _origin(job.logs, parent, job.config, job.split) | {
+    facts = _origin(job.logs, parent, parent_sums, job.config, job.split) | {
         "inputs": raw.inputs,
         "funnel": raw.funnel,
         "next_id": vocabulary.next_id,
@@ -155,14 +166,18 @@ def _build_day(job: _Job) -> Manifest:
     mirrored = [f for f in spec.side("item", "user") if f.name in raw.behaviours.columns]
     behaviours = encode(good(raw.behaviours), mirrored, vocabulary.table).persist()
     state = store.read(spark, [parent]) if parent else None
-    visible = _visible(behaviours, state, impressions, spec)
+    sums = _Sums(job, parent_sums, first, vocabulary)
+    past = Past(_visible(behaviours, state, impressions, spec))
+    if spec.counters:
+        past = past._replace(sums=sums.visible(impressions, behaviours))
     check = _QualityCheck(job, raw.numbers | vocabulary.numbers, vocabulary, last)
-    examples, facts = _publish_roles(job, impressions, visible, vocabulary, facts, check)
+    examples, facts = _publish_roles(job, impressions, past, vocabulary, facts, check)
+    new_sums = _publish_counters(sums, impressions, behaviours, facts) if spec.counters else None
     with stage(f"{day} state") as report:
         rows = advance(state, behaviours, spec, start_of(day + DAY, spec.time_zone))
         new_state = store.publish(STATE, day, rows, facts)
         report.rows, report.note = new_state.rows, "users"
-    _publish_counts(job, examples, new_state)
+    _publish_counts(job, examples, new_state, new_sums)
     for frame in (raw.impressions, raw.behaviours, behaviours):
         frame.unpersist()
     _print_stale(store, day)
@@ -239,8 +254,64 @@ class _QualityCheck:
         data_quality.validate(numbers, job.config.quality, self.last, job.day, complete=True)
 
 
+@dataclass(frozen=True)
+class _Sums:
+    """The partial sums that a day's counters are made of."""
+
+    job: _Job
+    parent: Manifest | None
+    first: date | None  # first day that the parent does not cover
+    vocabulary: _Vocabulary
+
+    def visible(self, impressions: DataFrame, behaviours: DataFrame) -> DataFrame:
+        """Return the parent's sums and the events since, those of the day included."""
+        job = self.job
+        if job.split.since(job.day) is None and self.first:
+            # All impressions are read, from before the state that the behaviours continue.
+            every = good(job.logs.behaviours(None, job.day))
+            features = [f for f in job.spec.side("item", "user") if f.name in every.columns]
+            behaviours = encode(every, features, self.vocabulary.table)
+        trained_on = roles(impressions, job.spec, job.split)[EXAMPLES]
+        if older := self._older():
+            trained_on = older.unionByName(trained_on, allowMissingColumns=True)
+        sums = counters.events(trained_on, behaviours, job.spec)
+        if self.parent:
+            sums = sums.unionByName(job.store.read(job.logs.spark, [self.parent]))
+        return sums
+
+    def _older(self) -> DataFrame | None:
+        """Return the impressions of the days that neither the parent nor the build's day covers.
+
+        They are read day by day, as they would have been by a chain of builds.
+        """
+        job, logs = self.job, self.job.logs
+        span = _days_before(logs, self.first, job.day)
+        if not span or job.split.since(job.day) is None:
+            return None
+        first, last = span
+        spans: list[tuple[date | None, date]] = [span]
+        if first and logs.sources.impressions.dated:
+            spans = [(each, each) for each in days_between(first, last)]
+        rows = [good(logs.impressions(*each)) for each in spans]
+        read = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), rows)
+        return encode(read, job.spec.features, self.vocabulary.table)
+
+
+def _publish_counters(
+    sums: _Sums, impressions: DataFrame, behaviours: DataFrame, facts: dict[str, Any]
+) -> Manifest:
+    """Publish the counters before the state: a later day finds both or neither."""
+    job = sums.job
+    with stage(f"{job.day} counters") as report:
+        end = start_of(job.day + DAY, job.spec.time_zone)
+        rows = counters.advance(sums.visible(impressions, behaviours), job.spec, end)
+        published = job.store.publish(COUNTERS, job.day, rows, facts)
+        report.rows, report.note = published.rows, "sums"
+    return published
+
+
 def _publish_roles(
-    job: _Job, impressions: DataFrame, visible: DataFrame, vocabulary: _Vocabulary,
+    job: _Job, impressions: DataFrame, past: Past, vocabulary: _Vocabulary,
     facts: dict[str, Any], check: _QualityCheck,
 ) -> tuple[Manifest, dict[str, Any]]:  # fmt: skip
     """Publish holdout and examples; return the examples, and the facts with the data quality.
@@ -256,7 +327,7 @@ def _publish_roles(
         rows = rows.withColumn("cutoff", cutoff)
         if config.negatives:
             rows = with_negatives(
-                rows, visible, job.logs, vocabulary.table, vocabulary.part.facts["known"],
+                rows, past.behaviours, job.logs, vocabulary.table, vocabulary.part.facts["known"],
                 config.negatives, day,
             )  # fmt: skip
         rate = config.sample_rate if role == EXAMPLES else 1.0
@@ -266,7 +337,7 @@ def _publish_roles(
             check if role == complete_role else None,
         )  # fmt: skip
         with stage(f"{day} {role}") as report:
-            published[role] = join_and_publish(job.store, publication, rows, visible, spec, config)
+            published[role] = join_and_publish(job.store, publication, rows, past, spec, config)
             report.rows = published[role].rows
         if role == complete_role:
             facts = facts | {"quality": published[role].facts["quality"]}
@@ -292,24 +363,27 @@ def _roles(job: _Job, impressions: DataFrame) -> tuple[dict[str, DataFrame], str
     return by_role | {EXAMPLES: sampled}, EXAMPLES
 
 
-def _publish_counts(job: _Job, examples: Manifest, state: Manifest) -> None:
-    """Publish the counts of ids last: they pin examples and state, which makes the date built."""
+def _publish_counts(job: _Job, examples: Manifest, state: Manifest, sums: Manifest | None) -> None:
+    """Publish the counts of ids last: they pin the other data sets, which makes the date built."""
     with stage(f"{job.day} counts") as report:
         rows = job.store.read(job.logs.spark, [examples])
         pins = {"examples": examples.id, "state": state.id, "content": counts.content(rows)}
+        pins |= {COUNTERS: sums.id} if sums else {}
         counted = counts.count_ids(rows, job.spec)
         report.rows = job.store.publish(counts.NAME, job.day, counted, pins).rows
 
 
 def _origin(
-    logs: Logs, parent: Manifest | None, config: BuildConfig, split: SplitConfig
-) -> dict[str, Any]:
+    logs: Logs, parent: Manifest | None, sums: Manifest | None, config: BuildConfig,
+    split: SplitConfig,
+) -> dict[str, Any]:  # fmt: skip
     """Return what the rows of a date depend on, besides the logs."""
     not_in_rows = {"first", "max_broken", "quality"}
     return {
         "spec": logs.spec.to_json(),
         "spec_hash": logs.spec.hash,
         "parent": parent.id if parent else None,
+        "parent_counters": sums.id if sums else None,
         "build": {n: v for n, v in to_dict(config).items() if n not in not_in_rows},
         "split": to_dict(split),
     }
@@ -327,6 +401,19 @@ def _parent(store: Store, spec: FeatureSpec, day: date) -> tuple[Manifest | None
             " store.path, or restore features and history"
         )
     return parent, date.fromisoformat(parent.date) + DAY
+
+
+def _parent_sums(
+    store: Store, spec: FeatureSpec, parent: Manifest | None, split: SplitConfig
+) -> Manifest | None:
+    """Return the counters that were published with the parent state.
+
+    A split that is not by date has none: it reads all impressions, and holds others out each time.
+    """
+    if parent is None or not spec.counters or split.by != "date":
+        return None
+    way_out = "run jobs.build_sequences for it"
+    return store.require(COUNTERS, date.fromisoformat(parent.date), way_out)
 
 
 def _days_before(logs: Logs, first: date | None, day: date) -> tuple[date | None, date] | None:

@@ -14,11 +14,13 @@ from pyspark.sql import functions as F
 from din_model.config import Section
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
+from pipelines.examples import counters
 from pipelines.examples.data_quality import QualityConfig
 from pipelines.examples.negatives import NegativesConfig
 from pipelines.examples.partitioning import exactly_by, with_rank
 from pipelines.examples.point_in_time_join import attach_history, unpack
 from pipelines.examples.vocabulary import padded
+from pipelines.ingest.sources import start_of
 from pipelines.store.parquet import Prepare
 from pipelines.store.store import Manifest, Store
 
@@ -90,17 +92,28 @@ class Publication:
     replaces: Manifest | None = None
 
 
+class Past(NamedTuple):
+    """What happened before rows: behaviours, and the partial sums of the counters, if any."""
+
+    behaviours: DataFrame
+    sums: DataFrame | None = None
+
+
 def join_and_publish(
-    store: Store, publication: Publication, rows: DataFrame, behaviours: DataFrame,
-    spec: FeatureSpec, config: BuildConfig,
+    store: Store, publication: Publication, rows: DataFrame, past: Past, spec: FeatureSpec,
+    config: BuildConfig,
 ) -> Manifest:  # fmt: skip
-    """Attach histories to encoded rows with ``cutoff``, and publish them in files of equal rows.
+    """Attach counters and histories to encoded rows with ``cutoff``, and publish them.
 
     Raises:
         InputError: there are no rows, or the written files are not equal.
     """
     placed = _place(_numeric(rows, spec), publication, spec, config)
-    joined = attach_history(placed.rows, behaviours, spec)
+    targets = placed.rows
+    if past.sums is not None:
+        day = start_of(publication.day, spec.time_zone) if spec.cutoff == "day" else None
+        targets = counters.attach(targets, past.sums, spec, day)
+    joined = attach_history(targets, past.behaviours, spec)
     return _publish(store, publication, placed, joined, unpack(spec))
 
 

@@ -16,6 +16,7 @@ from din_model.errors import InputError
 from din_model.evaluation import plots
 from din_model.evaluation.calibration import Calibration
 from din_model.registry import artifact, tracking, versions
+from pipelines.examples.counters import COUNTERS, attach
 from pipelines.examples.publish import EXAMPLES, unsampled_examples
 from pipelines.examples.state import STATE
 from pipelines.examples.vocabulary import decode, open_vocabulary
@@ -93,6 +94,7 @@ class _Job:
     config: ScoreConfig
     day: date
     state: Manifest  # at the end of the day before
+    sums: Manifest | None  # of the counters, at the same time
 
 
 def score_day(
@@ -117,7 +119,7 @@ def score_day(
     """
     started = time.perf_counter()
     state = store.require(STATE, day - DAY, "run jobs.build_sequences for it")
-    job = _Job(logs, store, config, day, state)
+    job = _Job(logs, store, config, day, state, _open_sums(logs, store, day))
     with stage(f"{day} score") as report:
         marked = candidates_of(logs, store, day, rules)
         folder, metadata = _open_model(logs, model)
@@ -144,6 +146,12 @@ def score_day(
     return manifest
 
 
+def _open_sums(logs: Logs, store: Store, day: date) -> Manifest | None:
+    if not logs.spec.counters:
+        return None
+    return store.require(COUNTERS, day - DAY, "run jobs.build_sequences for it")
+
+
 def _open_model(logs: Logs, model: ModelVersion) -> tuple[Path, artifact.ModelMetadata]:
     """Fetch a version; return its folder and metadata."""
     folder = versions.download(*model)
@@ -163,6 +171,7 @@ def _pins(
     """Return everything that the scores depend on."""
     return {
         "state": job.state.id,
+        COUNTERS: job.sums.id if job.sums else None,
         "model": model.name,
         "version": model.version,
         "explain": job.config.explain,
@@ -174,15 +183,17 @@ def _pins(
 
 
 def _count_candidates(job: _Job, marked: DataFrame) -> Candidates:
-    """Encode and count the candidates.
+    """Encode the candidates, attach their counters, and count the candidates.
 
     Raises:
         InputError: none can be scored.
     """
     vocabulary, _ = open_vocabulary(job.logs.spark, job.store)
-    candidates = count_candidates(
-        encode_candidates(marked, job.logs.spec, vocabulary), job.config.top
-    )
+    rows = encode_candidates(marked, job.logs.spec, vocabulary)
+    if job.sums:
+        sums = job.store.read(job.logs.spark, [job.sums])
+        rows = attach(rows, sums, job.logs.spec, start_of(job.day, job.logs.spec.time_zone))
+    candidates = count_candidates(rows, job.config.top)
     if candidates.counts["good"] == 0:
         raise InputError(
             f"no candidate for {job.day} can be scored, {candidates.counts['refused']} are refused:"

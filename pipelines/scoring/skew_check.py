@@ -1,4 +1,4 @@
-"""Checks for training-serving skew: attaches a day's histories again, as scoring does."""
+"""Checks for training-serving skew: attaches a day's counters and histories as scoring does."""
 
 from datetime import date
 
@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from din_model.console import stage
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
+from pipelines.examples.counters import COUNTERS, attach
 from pipelines.examples.point_in_time_join import attach_history, unpacked
 from pipelines.examples.publish import unsampled_examples
 from pipelines.examples.state import STATE, as_behaviours
@@ -19,7 +20,7 @@ from pipelines.store.store import Store
 
 
 def replay(logs: Logs, store: Store, day: date) -> int:
-    """Compare the histories that scoring gives to ``day``'s impressions with those of the examples.
+    """Compare what scoring attaches to ``day``'s impressions with counters and histories there.
 
     Returns the number of rows compared.
 
@@ -36,6 +37,10 @@ def replay(logs: Logs, store: Store, day: date) -> int:
     vocabulary, _ = open_vocabulary(logs.spark, store)
     impressions = logs.impressions(day, day).where("reason is null").drop("reason", "raw")
     impressions = encode_candidates(with_serving_defaults(impressions, spec), spec, vocabulary)
+    if spec.counters:
+        sums = store.require(COUNTERS, day - DAY, "run jobs.build_sequences for it")
+        start = start_of(day, spec.time_zone)
+        impressions = attach(impressions, store.read(logs.spark, [sums]), spec, start)
     behaviours = store.read(logs.spark, [state])
     with stage(f"{day} replay") as report:
         written = store.read(logs.spark, [examples])
@@ -43,8 +48,8 @@ def replay(logs: Logs, store: Store, day: date) -> int:
         report.rows = rows
     if differ or rows != examples.rows:
         raise InputError(
-            f"replay of {day}: {differ} of {rows} rows have other histories than the examples:"
-            " build the date again"
+            f"replay of {day}: {differ} of {rows} rows have other counters or histories than the"
+            " examples: build the date again"
         )
     return rows
 
@@ -55,7 +60,7 @@ def _differences(
     """Attach histories to impressions as scoring does; return (rows, rows that differ).
 
     Args:
-        shown: good impressions of ``day``, encode_candidates, with example_id.
+        shown: good impressions of ``day``, encode_candidates, with example_id and counters.
         examples: the published examples of the day.
         state: at the end of the day before.
         spec: the histories.
@@ -63,7 +68,8 @@ def _differences(
     """
     targets = shown.withColumn("cutoff", F.lit(start_of(day, spec.time_zone)))
     again = unpacked(attach_history(targets, as_behaviours(state, spec), spec), spec)
-    columns = [h.column(c) for h in spec.histories for c in ("length", *h.lists)]
+    columns = [c for counter in spec.counters for c in counter.columns]
+    columns += [h.column(c) for h in spec.histories for c in ("length", *h.lists)]
     key = ["example_id", spec.user, spec.item]
     fingerprint = F.xxhash64(*key, *columns)
     first = examples.select(fingerprint.alias("hash")).groupBy("hash").count()
