@@ -102,3 +102,19 @@ def test_an_erased_user_is_in_no_counter_of_users(chain, tmp_path):
     assert removed["counters"] > count > 0
     assert rows_of(read(logs, copy, "counters", LAST)) == others
     assert is_built(copy, LAST)
+
+
+def test_held_out_last_positions_are_in_no_counter(spark, tmp_path):
+    shown = [row | {"clicked": 1, "user": f"u{n // 10}"} for n, row in enumerate(impressions(40))]
+    logs = logs_of(spark, tmp_path, shown, cutoff="impression")
+    history = HistoryConfig({"clicks": KindConfig({"item": "item"})}, "impression", length=5)
+    counted = {"seen": CounterConfig(("user",), windows=("all",))}
+    logs = replace(logs, spec=feature_spec(replace(FEATURES, counters=counted), history))
+    store, split = Store(str(tmp_path / "store")), SplitConfig(by="last_position")
+    build_day(logs, store, CONFIG, split, DAY)
+    # Of ten positives a user, the first has no past and the last is held out.
+    assert [r["events"] for r in read(logs, store, "counters", DAY).collect()] == [8] * 4
+    held_out = read(logs, store, "holdout", DAY).collect()
+    assert [row["seen__events_all"] for row in held_out] == [8] * 4
+    examples = read(logs, store, "examples", DAY).collect()
+    assert sorted(row["seen__events_all"] for row in examples) == sorted([*range(8)] * 4)
