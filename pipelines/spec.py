@@ -108,7 +108,9 @@ class FeaturesConfig(Section):
         user: feature that identifies the user.
         item: feature that identifies the item.
         columns: features by name.
-        counters: counters by name.
+        counters: counters by name; null: those of the item, the user, and the pair; the same for
+            each further feature that a history mirrors; and the item's behaviours of each kind.
+            ``{}`` for none.
         time: column of the time: a timestamp, ISO text, or a whole number with ``time_unit``.
         label: column of the click flag (0 or 1), if there is no ``sources.clicks``; for a log of
             positives only, ``1`` from its query.
@@ -124,7 +126,7 @@ class FeaturesConfig(Section):
     user: str
     item: str
     columns: dict[str, ColumnConfig]
-    counters: dict[str, CounterConfig] = field(default_factory=dict)
+    counters: dict[str, CounterConfig] | None = None
     time: str = "time"
     label: str = "label"
     weight: str | None = None
@@ -191,6 +193,9 @@ def feature_spec(
         History(kind, k.length or history.length, microseconds(k.lag), k.fields, k.age)
         for kind, k in history.kinds.items()
     )
+    declared = features.counters
+    if declared is None:
+        declared = _default_counters(features, history)
     lags = {h.kind: h.lag for h in histories} | {IMPRESSIONS: click_delay}
     return FeatureSpec(
         user=features.user,
@@ -205,8 +210,7 @@ def feature_spec(
         features=tuple(_feature(name, c, features) for name, c in features.columns.items()),
         histories=histories,
         counters=tuple(
-            Counter(name, c.events, c.keys, c.days, _lag(c, lags))
-            for name, c in features.counters.items()
+            Counter(name, c.events, c.keys, c.days, _lag(c, lags)) for name, c in declared.items()
         ),
     )
 
@@ -231,3 +235,17 @@ def _feature(name: str, column: ColumnConfig, features: FeaturesConfig) -> Featu
         serving_default=column.serving_default,
         scale=(column.scale or "standard") if column.is_value else "",
     )
+
+
+def _default_counters(features: FeaturesConfig, history: HistoryConfig) -> dict[str, CounterConfig]:
+    """Return the counters of a log that declares none: popularity, freshness, repetition."""
+    user, item = features.user, features.item
+    mirrored = {field for kind in history.kinds.values() for field in kind.fields.values()}
+    keys: list[tuple[str, ...]] = [(item,), (user,), (user, item)]
+    for name in sorted(mirrored - {item}):
+        keys += [(name,), (user, name)]
+    counters = {f"by_{'_'.join(names)}": CounterConfig(names) for names in keys}
+    for kind, config in history.kinds.items():
+        if item in config.fields.values():
+            counters[f"{kind}_by_{item}"] = CounterConfig((item,), kind)
+    return counters

@@ -18,6 +18,7 @@ from pipelines.store.store import Store
 DAYS = date(2026, 11, 19), date(2026, 11, 20)
 SPEC = feature_spec(
     FeaturesConfig(
+    counters={},
         user="user", item="item", time="at", label="clicked",
         columns={
             "user": ColumnConfig(side="user"),

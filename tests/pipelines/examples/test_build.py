@@ -24,6 +24,7 @@ DAY = date(2026, 11, 20)
 NEXT = DAY + timedelta(days=1)
 SCHEMA = "id string, user string, item bigint, at string, clicked int"
 FEATURES = FeaturesConfig(
+    counters={},
     user="user", item="item", time="at", label="clicked", key=("id",),
     columns={"user": ColumnConfig(side="user"), "item": ColumnConfig(side="item", type="int64")},
 )  # fmt: skip

@@ -17,6 +17,7 @@ from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConf
 
 DAYS = date(2026, 11, 19), date(2026, 11, 20)
 FEATURES = FeaturesConfig(
+    counters={},
     user="user", item="item", time="at", key=("id",),
     columns={"user": ColumnConfig(side="user"), "item": ColumnConfig(side="item")},
 )  # fmt: skip

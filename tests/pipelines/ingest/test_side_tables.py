@@ -39,7 +39,9 @@ def logs_of(
     spark.createDataFrame(cities, "user string, city string, since timestamp").write.parquet(
         f"{folder}/cities"
     )
-    features = FeaturesConfig(user="user", item="item", time="at", label="clicked", columns=COLUMNS)
+    features = FeaturesConfig(
+        user="user", item="item", time="at", label="clicked", columns=COLUMNS, counters={}
+    )
     return Logs(
         spark,
         SourcesConfig(

@@ -30,6 +30,7 @@ SCHEMA = (
     " at timestamp, clicked int"
 )
 FEATURES = FeaturesConfig(
+    counters={},
     user="user", item="item", time="at", label="clicked",
     columns={
         "user": ColumnConfig(side="user"),
