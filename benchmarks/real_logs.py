@@ -60,7 +60,7 @@ def judge(settings: Settings, store: Store, day: date) -> dict[str, Any]:
     days = training_days(settings.train, settings.split, day, settings.history.since)
     data = open_training_set(store, days, settings.split, day, settings.train.patience)
     model, *_ = train(store, data, settings.train, lambda *_: None)
-    beside = baselines(data)
+    beside = baselines(store, data, settings.train.seed)
     return evaluate_model(model, store, data, "ours", beside).metrics
 
 

@@ -26,6 +26,7 @@ SMALL = [
     "train.baselines=[]",
     "build.max_broken=0.02",
     "nightly.min_gain=-0.1",  # so few users prove no gain: who is not much worse wins
+    "nightly.beat_popularity=false",
     "score.guards.max_drift=5",  # and versions of so little training differ much
 ]  # fmt: skip
 

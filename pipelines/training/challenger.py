@@ -104,7 +104,9 @@ def _evaluate(
 ) -> EvalResult:
     """Evaluate the model beside simple baselines, and beside configured encoders trained alike."""
     encoder = config.model.encoder
-    result = evaluate_model(model, store, training_set, encoder, baselines(training_set))
+    result = evaluate_model(
+        model, store, training_set, encoder, baselines(store, training_set, config.seed)
+    )
     for name in config.baselines:
         other = replace(config, model=replace(config.model, encoder=name))
         baseline, *_ = train(store, training_set, other, lambda *_: None)

@@ -18,9 +18,12 @@ from din_model.evaluation.calibration import Calibration
 from din_model.evaluation.evaluate import predict_batches
 from din_model.evaluation.metrics import Meter, Sums
 from din_model.evaluation.slices import Slice, Slices
+from din_model.features import ALL
 from din_model.modules.din import DIN
+from din_model.modules.numeric import PRIOR_CLICKS
 from din_model.registry import versions
 from pipelines.store.store import Store
+from pipelines.training import boosted_trees
 from pipelines.training.training_set import TrainingSet
 
 Metrics = dict[str, dict[str, float]]
@@ -28,10 +31,6 @@ Metrics = dict[str, dict[str, float]]
 
 Score = Callable[[Columns, NDArray[Any]], NDArray[Any]]
 """Scores a batch, given its columns and the model's scores."""
-
-
-PRIOR = 10.0
-"""Impressions at the base rate that the popularity baseline adds to every item."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class EvalResult:
 def evaluate_versions(
     store: Store, training_set: TrainingSet, model_name: str, by_name: dict[str, int]
 ) -> EvalResult:
-    """Evaluate registered versions and the base rate on the same rows, read once.
+    """Evaluate registered versions and simple scores on the same rows, read once.
 
     Args:
         store: where the rows are published.
@@ -66,7 +65,7 @@ def evaluate_versions(
     """
     (name, model), *others = [(n, versions.load(model_name, v)[0]) for n, v in by_name.items()]
     beside = {each: _scored_by(other) for each, other in others}
-    beside["base rate"] = baselines(training_set)["base rate"]
+    beside |= simple_scores(training_set)
     return evaluate_model(model, store, training_set, name, beside, by_name)
 
 
@@ -115,20 +114,42 @@ def _scored_by(model: DIN) -> Score:
     return score
 
 
-def baselines(training_set: TrainingSet) -> dict[str, Score]:
-    """Return simple scores: the click rate, each item's click rate, and the reference score."""
+def baselines(store: Store, training_set: TrainingSet, seed: int) -> dict[str, Score]:
+    """Return the simple scores and, if lightgbm is installed, boosted trees trained alike."""
+    scores = simple_scores(training_set)
+    if boosted_trees.available(training_set.spec):
+        scores[boosted_trees.NAME] = boosted_trees.BoostedTrees(store, training_set, seed)
+    return scores
+
+
+def simple_scores(training_set: TrainingSet) -> dict[str, Score]:
+    """Return the item's click rate, the base rate, and the reference score if there is one."""
     rate = training_set.base_rate
-    item = training_set.counts[training_set.spec[training_set.spec.item].vocabulary]
-    by_item = (item["clicked"] + PRIOR * rate) / (item["shown"] + PRIOR)
-
-    def popularity(columns: Columns, _: NDArray[Any]) -> NDArray[Any]:
-        ids = columns[training_set.spec.item]
-        return np.where(ids < len(by_item), by_item[np.minimum(ids, len(by_item) - 1)], rate)
-
     scores: dict[str, Score] = {
-        "popularity": popularity,
+        "popularity": _popularity(training_set),
         "base rate": lambda _, score: np.full(len(score), rate),
     }
     if training_set.spec.reference:
         scores["reference"] = lambda columns, _: columns["reference"]
     return scores
+
+
+def _popularity(training_set: TrainingSet) -> Score:
+    """Return the item's smoothed click rate, by its counter or by the counts of training days."""
+    spec, rate = training_set.spec, training_set.base_rate
+    prior = PRIOR_CLICKS / min(max(rate, 1e-6), max(1 - rate, 1e-6))
+    if counter := spec.popularity:
+        shown, clicked = counter.count(ALL), counter.clicks(ALL)
+
+        def by_counter(columns: Columns, _: NDArray[Any]) -> NDArray[Any]:
+            return (columns[clicked] + prior * rate) / (columns[shown] + prior)
+
+        return by_counter
+    item = training_set.counts[spec[spec.item].vocabulary]
+    by_item = (item["clicked"] + prior * rate) / (item["shown"] + prior)
+
+    def by_counts(columns: Columns, _: NDArray[Any]) -> NDArray[Any]:
+        ids = columns[spec.item]
+        return np.where(ids < len(by_item), by_item[np.minimum(ids, len(by_item) - 1)], rate)
+
+    return by_counts

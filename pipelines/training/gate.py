@@ -29,6 +29,8 @@ class NightlyConfig(Section):
         min_gain: the whole interval of the gain must lie above it. 0 requires a better model; a
             negative value, such as -0.005, accepts one that is at most that much worse and was
             trained on newer data.
+        beat_popularity: promote a challenger only if the whole interval of its gain over the item's
+            click rate lies above 0, too.
         confidence: of the interval, between 0 and 1; see din_model.evaluation.bootstrap.gain.
         resamples: of the users, for the interval.
         refit_on_eval_date: the deciding version continues training on the evaluation date before it
@@ -41,6 +43,7 @@ class NightlyConfig(Section):
 
     metric: Literal["gauc", "log_loss"] = "gauc"
     min_gain: float = 0.0
+    beat_popularity: bool = True
     confidence: float = 0.95
     resamples: int = 1000
     refit_on_eval_date: bool = False
@@ -143,7 +146,7 @@ def _keep_without_training(
     store: Store, training_set: TrainingSet, model: str, champion: int, day: date
 ) -> Decision:
     result = evaluate_versions(store, training_set, model, {"champion": champion})
-    metrics = {"champion": result.metrics["champion"]}
+    metrics = result.metrics
     why = f"champion {champion} has seen every day"
     return Decision(
         champion, why, metrics, training_set.base_rate, **_details(result, "champion", day)
@@ -178,14 +181,19 @@ def _gate(
         f"{nightly.metric} gain {point:.4f} [{low:.4f}, {high:.4f}] of version {version} over"
         f" {name}"
     )
-    if low > nightly.min_gain:
+    passed = low > nightly.min_gain
+    if nightly.beat_popularity:
+        over = _gain(result, "popularity", nightly, day)
+        passed = passed and over.low > 0
+        verdict += f"; over popularity {over.point:.4f} [{over.low:.4f}, {over.high:.4f}]"
+    if passed:
         versions.promote(model, version)
         winner, side, why = version, "challenger", f"promoted: {verdict}"
     elif champion is None:
         raise InputError(
-            f"no champion, and the challenger does not beat the base rate on {day}: {verdict},"
-            f" nightly.min_gain {nightly.min_gain:g}: nothing is scored; train on more days, or"
-            " lower nightly.min_gain"
+            f"no champion, and the challenger does not pass the gate on {day}: {verdict},"
+            f" nightly.min_gain {nightly.min_gain:g}: nothing is scored; train on more days, lower"
+            " nightly.min_gain, or set nightly.beat_popularity to false"
         )
     else:
         winner, side, why = champion, "champion", f"kept champion {champion}: {verdict}"
@@ -197,7 +205,9 @@ def _gate(
 def _refit(store: Store, sections: NightSections, decision: Decision, day: date) -> Decision:
     """Continue training on the evaluation date; the version scores this night only."""
     training_set = open_training_set(store, [day], sections.split, None)
-    version, _ = _challenge(store, sections, training_set, decision.version)
+    once = replace(sections.train, epochs=1)  # there are no later rows to stop by
+    refit = replace(sections, train=once)
+    version, _ = _challenge(store, refit, training_set, decision.version)
     why = f"{decision.why}; version {version} is refitted on {day}"
     return replace(decision, version=version, why=why)
 

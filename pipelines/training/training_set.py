@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
-from din_model.data.loader import File, Loader
+from din_model.data.loader import Columns, File, Loader
 from din_model.distributed.collectives import rank, world_size
 from din_model.errors import InputError, reading
 from din_model.features import FIRST_ID, PADDING, FeatureSpec
@@ -98,6 +98,11 @@ class TrainingSet:
             files, self.spec, config.batch_size, rank(), world_size(), config.seed,
             oov_dropout=config.oov_dropout,
         )  # fmt: skip
+
+    def rows(self, store: Store, seed: int) -> Iterator[Columns]:
+        """Yield columns of this rank's rows of all days that are trained on, in a seeded order."""
+        config = TrainConfig(seed=seed, oov_dropout=0.0)
+        yield from self._shuffled(store, config, self.days).chunks()
 
     def numbers(self, store: Store, config: TrainConfig) -> Iterator[Tensor]:
         """Yield counters and values of some training rows [B, columns], in every rank its own."""

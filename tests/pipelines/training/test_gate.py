@@ -1,5 +1,6 @@
 """Who scores after a night: what the gate asks of a challenger, and what it writes down."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -67,6 +68,21 @@ def test_only_a_gain_whose_whole_interval_is_above_the_least_moves_the_title(nig
     assert promoted.gain == kept.gain
 
 
+def test_a_challenger_that_is_not_surely_above_popularity_is_not_promoted(nights):
+    settings, store, champions = nights
+    train = replace(settings.train, seed=8)
+    with undecided(store, NIGHTS[-1]):
+        decision = decide_by(nights, train, min_gain=-1.0, beat_popularity=True)
+    over = re.search(r"over popularity (\S+) \[(\S+), (\S+)\]", decision.why)
+    assert over is not None
+    point, low, _ = map(float, over.groups())
+    scores = decision.metrics
+    gain = scores[train.model.encoder]["gauc"] - scores["popularity"]["gauc"]
+    assert point == pytest.approx(gain, abs=1e-4)
+    assert low <= 0, "so few users prove nothing"
+    assert decision.version == champions[-1] == versions.champion(settings.tracking.model)
+
+
 def test_a_gain_in_log_loss_is_what_is_lost_less(nights):
     settings, store, _ = nights
     train = replace(settings.train, seed=7)
@@ -115,7 +131,7 @@ def test_a_judged_day_may_be_trained_in_without_moving_the_champion(nights):
         _, facts = versions.load(name, decision.version)
         assert facts.trained_through == str(day)
         assert facts.metrics == {}
-        assert facts.rows_read == facts.rows == 3 * store.require("examples", day, "").rows
+        assert facts.rows_read == facts.rows == store.require("examples", day, "").rows
         assert decide_by(nights, refit_on_eval_date=True) == decision, (
             "a rerun takes what is on record"
         )
