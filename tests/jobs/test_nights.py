@@ -19,7 +19,9 @@ from din_model.errors import InputError
 from din_model.features import FIRST_ID, FeatureSpec
 from din_model.registry import artifact, tracking, versions
 from jobs import nightly
+from pipelines.examples import counters
 from pipelines.examples.build import build_day, is_built
+from pipelines.examples.counters import COUNTERS
 from pipelines.examples.point_in_time_join import attach_history, unpacked
 from pipelines.examples.state import as_behaviours
 from pipelines.examples.vocabulary import encode, open_vocabulary
@@ -124,7 +126,9 @@ def test_scores_equal_the_model_called_directly(spark, nights):
     keys = {"user_key": F.col(spec.user), "item_key": F.col(spec.item).cast("bigint")}
     targets = encode(candidates.withColumns(keys), spec.features, vocabulary)
     state = as_behaviours(store.read(spark, [store.manifest("state", NIGHTS[-1])]), spec)
-    targets = targets.withColumn("cutoff", F.lit(start_of(day, spec.time_zone)))
+    start = start_of(day, spec.time_zone)
+    sums = store.read(spark, [store.manifest(COUNTERS, NIGHTS[-1])])
+    targets = counters.attach(targets, sums, spec, start).withColumn("cutoff", F.lit(start))
     joined = unpacked(attach_history(targets, state, spec), spec).join(
         scores.select(
             F.col(spec.user).alias("user_key"), F.col(spec.item).alias("item_key"), "score"
