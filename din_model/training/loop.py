@@ -36,11 +36,11 @@ def _resume(
     return state, best
 
 
-def _rate_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+def _rate_factor(config: TrainConfig, step: int, steps: int) -> float:
     """Return the factor of the learning rate: for ``cosine``, half a cosine from 1 to 0."""
     if config.schedule != "cosine":
         return 1.0
-    return (1 + math.cos(math.pi * step / (steps_per_epoch * config.epochs))) / 2
+    return (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def _mean_loss(loss: Tensor, steps: int) -> float:
@@ -94,7 +94,8 @@ def fit(
     state, best = _resume(trainer, loader, checkpoints)
     throughput, latest = Throughput(), dict[str, float]()
     epochs = _epochs(config, loader.steps, validation is not None)
-    log_every = max(1, loader.steps * epochs // 100)
+    all_steps = loader.steps * epochs
+    log_every = max(1, all_steps // 100)
     check_every = min(max(1, loader.steps // config.checks_per_epoch), MAX_STEPS_UNCHECKED)
     for epoch in range(state.epoch, epochs):
         batches: Iterator[tuple[Batch, int]]
@@ -103,7 +104,7 @@ def fit(
             title = f"epoch {epoch + 1} of {'at most ' if validation else ''}{epochs}"
             batches = track(batches, loader.steps - state.step, title, latest)
         for batch, global_rows in batches:
-            rate = trainer.set_rate(state.share * _rate_factor(config, state.steps, loader.steps))
+            rate = trainer.set_rate(state.share * _rate_factor(config, state.steps, all_steps))
             loss = trainer.step(batch.to(trainer.device), global_rows)
             throughput.rows += global_rows
             state.steps, state.step = state.steps + 1, state.step + 1

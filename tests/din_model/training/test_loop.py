@@ -171,6 +171,19 @@ def test_a_small_log_is_read_until_the_least_steps_are_taken(tmp_path):
     assert fit(trainer, reader, config, lambda *_: None).epoch == 1, "nothing to stop by"
 
 
+def test_half_a_cosine_spans_the_epochs_of_a_small_log(tmp_path):
+    config = TrainConfig(
+        epochs=1, min_steps=40, patience=100, schedule="cosine", checks_per_epoch=1
+    )
+    reader, rates = reader_of(tmp_path, planted(640, 1, 1.0), seed=1), []
+    later = reader_of(tmp_path, planted(100, 2, 1.0))
+    trainer = Trainer(some_model(), config, ones(some_model()))
+    log = lambda values, step: rates.append(values.get("learning_rate"))  # noqa: E731
+    fit(trainer, reader, config, log, later)
+    expected = config.learning_rate * (1 + np.cos(np.pi * np.arange(40) / 40)) / 2
+    assert [rate for rate in rates if rate] == pytest.approx(expected.tolist())
+
+
 def test_finishing_takes_exactly_the_steps_over_as_many_epochs_as_they_need(tmp_path):
     reader = reader_of(tmp_path, planted(48, 1, 1.0), seed=1)
     model = some_model()
