@@ -8,8 +8,8 @@ from din_model.distributed.collectives import all_reduce
 from din_model.evaluation.evaluate import predict_batches
 from din_model.modules.din import DIN
 
-LEAST_CLICKS = 30
-"""Clicks below which nothing is fitted: the line would follow chance."""
+LEAST_OF_A_LABEL = 30
+"""Clicked and unclicked rows below which nothing is fitted: the line would follow chance."""
 
 RIDGE = 10.0
 """Information of the rows that the unchanged line counts as; few rows then change little."""
@@ -41,7 +41,8 @@ def recalibrate(model: DIN, loader: Loader) -> None:
 def _fit(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Return (scale, shift) [2]: the likeliest, drawn towards (1, 0); scale is positive."""
     line = unchanged = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    if float(all_reduce(labels.sum().clone())) < LEAST_CLICKS:
+    of_label = all_reduce(torch.stack([labels.sum(), (1 - labels).sum()]))
+    if float(of_label.min()) < LEAST_OF_A_LABEL:
         return unchanged
     inputs = torch.stack([logits, torch.ones_like(logits)], 1)
     for _ in range(NEWTON_STEPS):

@@ -62,7 +62,8 @@ def test_training_ignores_the_calibration(tmp_path):
     assert torch.equal(model.train()(batch), before)
 
 
-def test_too_few_clicks_change_nothing(tmp_path):
+@pytest.mark.parametrize("shift", [-9, 9])
+def test_rows_of_one_label_change_nothing(tmp_path, shift):
     model = spread_model()
-    recalibrate(model, rows_with(tmp_path, lambda logit: logit - 9, rows=200))
+    recalibrate(model, rows_with(tmp_path, lambda logit: logit + shift, rows=200))
     assert model.calibration.tolist() == [1.0, 0.0]
