@@ -11,13 +11,14 @@ apply to all logs. One line per day, and the means of each log as JSON in the la
 import argparse
 import json
 import tempfile
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from din_model.config import load
 from jobs.cli import Settings
 from pipelines.examples.build import build_day
+from pipelines.ingest.sources import days_between
 from pipelines.store.store import Store
 from pipelines.training.challenger import train
 from pipelines.training.evaluate import baselines, evaluate_model
@@ -39,10 +40,6 @@ LOGS = {
 }
 
 
-def days_of(first: date, last: date) -> list[date]:
-    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
-
-
 def settings_of(name: str, folder: str, overrides: list[str]) -> Settings:
     own = [f"store.path={folder}/{name}", f"history.since={LOGS[name].first}"]
     return load(Settings, [str(CONFIGURATIONS / f"{name}.yaml")], [*own, *overrides])
@@ -50,7 +47,7 @@ def settings_of(name: str, folder: str, overrides: list[str]) -> Settings:
 
 def build(settings: Settings, log: Log) -> Store:
     logs, store = settings.open("real_logs", log.first)
-    for day in days_of(log.first, log.judged[1]):
+    for day in days_between(log.first, log.judged[1]):
         build_day(logs, store, settings.build, settings.split, day)
     return store
 
@@ -87,7 +84,7 @@ def main() -> None:
             log, rows = LOGS[name], []
             settings = settings_of(name, folder, words.overrides)
             store = build(settings, log)
-            for day in days_of(*log.judged):
+            for day in days_between(*log.judged):
                 rows.append(summary(judge(settings, store, day)))
                 print(name, day, json.dumps(rows[-1]), flush=True)
             means[name] = {k: round(sum(r[k] for r in rows) / len(rows), 4) for k in rows[0]}

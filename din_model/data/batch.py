@@ -118,13 +118,14 @@ def with_histories(
         histories=histories,
         label=torch.zeros(rows) if label is None else torch.as_tensor(label, dtype=torch.float32),
         weight=torch.ones(rows) if weight is None else torch.as_tensor(weight, dtype=torch.float32),
-        numbers=_numbers(columns, spec, rows),
+        numbers=numbers_of(columns, spec),
         history_of=history_of,
     )
 
 
-def _numbers(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec, rows: int) -> Tensor:
-    numbers = torch.empty(rows, len(spec.numeric_columns))
+def numbers_of(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec) -> Tensor:
+    """Return counters and values [B, columns], in the order of spec.numeric_columns."""
+    numbers = torch.empty(len(columns[spec.item]), len(spec.numeric_columns))
     for i, name in enumerate(spec.numeric_columns):
         numbers[:, i] = torch.from_numpy(np.asarray(columns[name], np.float32))
     return numbers

@@ -216,7 +216,7 @@ def _counts(counter: Counter, window: int) -> list[tuple[str, str]]:
 
 
 def _longest(counter: Counter) -> int:
-    """Return the longest finite window in days; 0 if there is none (ALL is 0)."""
+    """Return the longest finite window in days; 0 if the only window is ``ALL``."""
     return max(counter.windows)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from din_model.data.batch import from_columns
+from din_model.data.batch import numbers_of
 from din_model.data.loader import Columns
 from din_model.features import FeatureSpec
 from din_model.modules.numeric import NumericInputs
@@ -68,6 +68,6 @@ class BoostedTrees:
     @torch.no_grad()
     def _of(self, columns: Columns) -> NDArray[np.float32]:
         """Return the inputs of rows [B, inputs]: counts, rates, times, numbers, history lengths."""
-        numbers = self._inputs.transform(from_columns(columns, self._spec).numbers)[0].numpy()
+        numbers = self._inputs.transform(numbers_of(columns, self._spec))[0].numpy()
         lengths = [columns[h.column("length")] for h in self._spec.histories]
         return np.column_stack([numbers, *lengths]).astype(np.float32)

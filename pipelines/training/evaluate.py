@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from din_model.console import stage
-from din_model.data.batch import from_columns
+from din_model.data.batch import from_columns, numbers_of
 from din_model.data.loader import Columns
 from din_model.distributed.collectives import all_reduce
 from din_model.evaluation import drift
@@ -18,9 +18,8 @@ from din_model.evaluation.calibration import Calibration
 from din_model.evaluation.evaluate import predict_batches
 from din_model.evaluation.metrics import Meter, Sums
 from din_model.evaluation.slices import Slice, Slices
-from din_model.features import ALL
 from din_model.modules.din import DIN
-from din_model.modules.numeric import PRIOR_CLICKS
+from din_model.modules.numeric import PRIOR_CLICKS, NumericInputs
 from din_model.registry import versions
 from pipelines.store.store import Store
 from pipelines.training import boosted_trees
@@ -137,14 +136,17 @@ def simple_scores(training_set: TrainingSet) -> dict[str, Score]:
 def _popularity(training_set: TrainingSet) -> Score:
     """Return the item's smoothed click rate, by its counter or by the counts of training days."""
     spec, rate = training_set.spec, training_set.base_rate
-    prior = PRIOR_CLICKS / min(max(rate, 1e-6), max(1 - rate, 1e-6))
-    if counter := spec.popularity:
-        shown, clicked = counter.count(ALL), counter.clicks(ALL)
+    if spec.popularity:
+        inputs = NumericInputs(spec)
+        inputs.measure([], rate)
 
+        @torch.no_grad()
         def by_counter(columns: Columns, _: NDArray[Any]) -> NDArray[Any]:
-            return (columns[clicked] + prior * rate) / (columns[shown] + prior)
+            _, popularity = inputs(numbers_of(columns, spec))
+            return torch.sigmoid(popularity).numpy()
 
         return by_counter
+    prior = PRIOR_CLICKS / min(max(rate, 1e-6), max(1 - rate, 1e-6))
     item = training_set.counts[spec[spec.item].vocabulary]
     by_item = (item["clicked"] + prior * rate) / (item["shown"] + prior)
 

@@ -29,7 +29,7 @@ VALIDATED = 200_000
 """Rows that are enough to see whether a model improves; scoring more only takes time."""
 
 HELD_OUT = 4
-"""Of the only day to train on, one file in so many is held out for validation."""
+"""With one training day, one of this many files is held out for validation."""
 
 MEASURED = 100_000
 """Training rows from which the mean and spread of counters and numbers are measured."""
