@@ -10,12 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from din_model.errors import InputError
+from din_model.names import OF_MODEL, OF_SCORES, is_column, is_plain
 
 PADDING, UNKNOWN, FIRST_ID = 0, 1, 2
 """Reserved ids of every vocabulary: padding, the unknown key (new, rare or null), the first key."""
-
-RESERVED = ("example_id", "label", "weight", "reference", "time")
-"""Columns of an example other than its features."""
 
 AGE = "age"
 """Optional history field: the bucket of a behaviour's age. It mirrors no feature."""
@@ -36,7 +34,7 @@ class Feature:
     """One column of an example.
 
     Attributes:
-        name: column name, in the logs and in the examples.
+        name: column name in the examples.
         side: ``user``, ``item``, or ``context`` (known only when the item is shown, not the night
             before).
         type: type of the keys; a ``number`` has no vocabulary: it is bucketised by
@@ -51,6 +49,7 @@ class Feature:
             log(1 + |x|) first. Examples hold the raw value, NaN if missing.
         center, spread: mean and standard deviation of the scaled values; the first build measures
             them.
+        column: name in the logs and in published scores, if examples cannot have it.
     """
 
     name: str
@@ -65,6 +64,12 @@ class Feature:
     scale: Literal["", "standard", "log"] = ""
     center: float = 0.0
     spread: float = 1.0
+    column: str = ""
+
+    @property
+    def log_name(self) -> str:
+        """The column name in the logs and in published scores."""
+        return self.column or self.name
 
     @property
     def is_list(self) -> bool:
@@ -191,6 +196,11 @@ class FeatureSpec:
         return tuple(f for f in self.features if f.side in sides)
 
     @property
+    def user_and_item(self) -> tuple[Feature, Feature]:
+        """The features that name the user and the item."""
+        return self[self.user], self[self.item]
+
+    @property
     def values(self) -> tuple[Feature, ...]:
         """The numbers that enter the model as values."""
         return tuple(f for f in self.features if f.is_value)
@@ -268,8 +278,7 @@ class FeatureSpec:
 def _check(spec: FeatureSpec) -> None:
     """Refuse a spec that contradicts itself; the message names the key to correct."""
     names = [f.name for f in spec.features]
-    if len(set(names)) < len(names):
-        raise InputError("features.columns: a column is declared twice")
+    _check_names(spec)
     _check_roles(spec, names)
     tables: dict[str, Feature] = {}
     for f in spec.features:
@@ -281,19 +290,49 @@ def _check(spec: FeatureSpec) -> None:
         _check_counter(counter, spec, names)
 
 
+def _check_names(spec: FeatureSpec) -> None:
+    """Check every name that becomes a column, a table or a part of the model.
+
+    Two names must differ in more than case, which Spark ignores.
+    """
+    own = [(f"features.columns.{f.log_name}", f.name, is_column(f.name)) for f in spec.features]
+    own += [
+        (f"history.kinds.{h.kind}", h.kind, is_plain(h.kind) and h.kind != IMPRESSIONS)
+        for h in spec.histories
+    ]
+    own += [(f"features.counters.{c.name}", c.name, is_plain(c.name)) for c in spec.counters]
+    taken: set[str] = set()
+    for where, name, allowed in own:
+        if not allowed:
+            raise InputError(
+                f"{where}: this name is reserved or not plain: write letters, digits and single"
+                " underscores, and a letter first"
+            )
+        if name.lower() in taken:
+            raise InputError(f"{where}: another column, kind or counter has this name")
+        taken.add(name.lower())
+    for role in (f for f in spec.features if f.name in (spec.user, spec.item)):
+        if role.log_name.lower() in OF_SCORES:
+            raise InputError(
+                f"features.columns.{role.log_name}: published scores have a column of this name:"
+                " rename the user or item column in the query of each source"
+            )
+
+
 def _check_roles(spec: FeatureSpec, names: list[str]) -> None:
     for role, side in (("user", "user"), ("item", "item")):
         name = getattr(spec, role)
         if name not in names or spec[name].side != side or spec[name].is_list:
+            name = spec[name].log_name if name in names else name
             raise InputError(
                 f"features.columns.{name}: declare the {role} column with side: {side}, not a list"
             )
 
 
 def _check_feature(f: Feature) -> None:
-    where = f"features.columns.{f.name}"
-    if f.name in RESERVED or "__" in f.name:
-        raise InputError(f"{where}: this name is reserved")
+    where = f"features.columns.{f.log_name}"
+    if not is_plain(f.vocabulary) or f.vocabulary in OF_MODEL:
+        raise InputError(f"{where}.vocabulary: {f.vocabulary!r} is reserved or not plain")
     if f.side == "context" and f.serving_default is None:
         raise InputError(f"{where}: scoring does not know a context feature: set serving_default")
     if f.type != "number" and (f.boundaries or f.quantiles or f.scale):
@@ -315,8 +354,8 @@ def _check_shared_table(f: Feature, first: Feature) -> None:
     equal = (first.type, first.dimension) == (f.type, f.dimension)
     if not equal or (f is not first and f.type == "number"):
         raise InputError(
-            f"features.columns.{f.name}: shares the vocabulary {f.vocabulary!r} with"
-            f" {first.name!r}, so both need the same type (not number) and dimension"
+            f"features.columns.{f.log_name}: shares the vocabulary {f.vocabulary!r} with"
+            f" {first.log_name!r}, so both need the same type (not number) and dimension"
         )
 
 
@@ -326,9 +365,11 @@ def _check_history(history: History, spec: FeatureSpec, names: list[str]) -> Non
         raise InputError(f"{where}: length must be at least 1")
     if not history.fields:
         raise InputError(f"{where}.fields: name at least one field and the feature it mirrors")
-    if reserved := {AGE, "time", "length"} & set(history.fields):
-        raise InputError(f"{where}.fields.{min(reserved)}: this name is reserved")
+    columns: set[str] = {AGE, "time", "length"}
     for name, mirrored in history.fields.items():
+        if not is_plain(name) or name.lower() in columns:
+            raise InputError(f"{where}.fields.{name}: this name is taken, reserved or not plain")
+        columns.add(name.lower())
         if mirrored not in names or spec[mirrored].side != "item" or spec[mirrored].is_list:
             raise InputError(
                 f"{where}.fields.{name}: {mirrored!r} is not a single-valued item feature"
@@ -339,9 +380,6 @@ def _check_history(history: History, spec: FeatureSpec, names: list[str]) -> Non
 
 def _check_counter(counter: Counter, spec: FeatureSpec, names: list[str]) -> None:
     where = f"features.counters.{counter.name}"
-    taken = {*names, *RESERVED, *(h.kind for h in spec.histories)}
-    if counter.name in taken or "__" in counter.name:
-        raise InputError(f"{where}: this name is taken or reserved")
     if counter.events not in (IMPRESSIONS, *(h.kind for h in spec.histories)):
         raise InputError(
             f"{where}.events: {counter.events!r} is neither impressions nor a kind of history"

@@ -86,7 +86,7 @@ def score_and_report(
 
 def report(logs: Logs, store: Store, night: NightSummary, day: date) -> None:
     """Print the night, and write and log its report."""
-    print_night(store, night, day, logs.spec.user)
+    print_night(store, night, day, logs.spec[logs.spec.user].log_name)
     console.print(f"\n  Report: {publish_report(store, night, day)}", markup=False)
 
 

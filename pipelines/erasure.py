@@ -17,6 +17,7 @@ from din_model.config import Section
 from din_model.console import stage
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
+from pipelines.columns import column
 from pipelines.examples import counts, vocabulary
 from pipelines.examples.counters import COUNTERS
 from pipelines.examples.publish import EXAMPLES, HOLDOUT, BuildConfig, Publication, republish
@@ -56,8 +57,9 @@ def erase(
         known = vocabulary.open_vocabulary(spark, store)[0].where(_in_vocabulary(spec, users))
         ids = [row["id"] for row in known.collect()]
         by_id = F.col(spec.user).isin(ids)
-        by_key = F.col(spec.user).cast("string").isin(*users)
-        in_raw, replace = _raw_row_of(spec.user, users), partial(_publish, store)
+        user = spec[spec.user].log_name
+        by_key = column(user).cast("string").isin(*users)
+        in_raw, replace = _raw_row_of(user, users), partial(_publish, store)
 
         def replace_examples(manifest: Manifest, rows: DataFrame) -> None:
             day = date.fromisoformat(manifest.date)
@@ -123,8 +125,8 @@ def _in_vocabulary(spec: FeatureSpec, users: Sequence[str]) -> Column:
 
 def _raw_row_of(user: str, users: Sequence[str]) -> Column:
     """Match broken rows of the users by their user column or, if malformed, by their text."""
-    matches = F.get_json_object("raw", f"$.{user}").isin(*users)
-    malformed = F.get_json_object("raw", f"$.{CORRUPT}")
+    values = F.from_json("raw", "map<string, string>")
+    matches, malformed = values[user].isin(*users), values[CORRUPT]
     for key in users:
         matches = matches | malformed.rlike(rf"(?<![\w-])\Q{key}\E(?![\w-])")
     return F.coalesce(matches, F.lit(False))

@@ -3,6 +3,7 @@
 Only the build uses this; every later job reads the spec that the build wrote.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from din_model.config import Section, microseconds
 from din_model.errors import InputError
 from din_model.features import ALL, IMPRESSIONS, Counter, Feature, FeatureSpec, History
+from din_model.names import column_name
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class HistoryConfig(Section):
 def feature_spec(
     features: FeaturesConfig, history: HistoryConfig, click_delay: int = 0
 ) -> FeatureSpec:
-    """Make the FeatureSpec from the two sections.
+    """Make the FeatureSpec from the two sections, and name its columns as examples can have them.
 
     Args:
         features: the columns.
@@ -189,17 +191,17 @@ def feature_spec(
         ZoneInfo(features.time_zone)
     except (ZoneInfoNotFoundError, ValueError):
         raise InputError(f"features.time_zone: unknown time zone {features.time_zone!r}") from None
+    columns = {name: column_name(name) for name in features.columns}
     histories = tuple(
-        History(kind, k.length or history.length, microseconds(k.lag), k.fields, k.age)
-        for kind, k in history.kinds.items()
+        _history(kind, config, history, columns) for kind, config in history.kinds.items()
     )
     declared = features.counters
     if declared is None:
         declared = _default_counters(features, history)
     lags = {h.kind: h.lag for h in histories} | {IMPRESSIONS: click_delay}
     return FeatureSpec(
-        user=features.user,
-        item=features.item,
+        user=columns.get(features.user, features.user),
+        item=columns.get(features.item, features.item),
         time=features.time,
         time_zone=features.time_zone,
         cutoff=history.cutoff,
@@ -210,9 +212,24 @@ def feature_spec(
         features=tuple(_feature(name, c, features) for name, c in features.columns.items()),
         histories=histories,
         counters=tuple(
-            Counter(name, c.events, c.keys, c.days, _lag(c, lags)) for name, c in declared.items()
+            Counter(name, c.events, _renamed(c.keys, columns), c.days, _lag(c, lags))
+            for name, c in declared.items()
         ),
     )
+
+
+def _renamed(names: Iterable[str], columns: dict[str, str]) -> tuple[str, ...]:
+    """Return the names in examples of declared columns; others stay, for the check to name them."""
+    return tuple(columns.get(name, name) for name in names)
+
+
+def _history(
+    kind: str, config: KindConfig, history: HistoryConfig, columns: dict[str, str]
+) -> History:
+    mirrored = _renamed(config.fields.values(), columns)
+    fields = zip(_renamed(config.fields, columns), mirrored, strict=True)
+    length = history.length if config.length is None else config.length
+    return History(kind, length, microseconds(config.lag), dict(fields), config.age)
 
 
 def _lag(counter: CounterConfig, lags: dict[str, int]) -> int:
@@ -223,11 +240,13 @@ def _feature(name: str, column: ColumnConfig, features: FeaturesConfig) -> Featu
     dimension = features.dimension if column.dimension is None else column.dimension
     if column.is_value and column.dimension is None:
         dimension = 0
+    plain = column_name(name)
     return Feature(
-        name=name,
+        name=plain,
+        column="" if plain == name else name,
         side=column.side,
         type=column.type,
-        vocabulary=column.vocabulary or name,
+        vocabulary=column_name(column.vocabulary or name),
         dimension=dimension,
         max_length=column.max_length,
         boundaries=column.boundaries,
@@ -244,8 +263,11 @@ def _default_counters(features: FeaturesConfig, history: HistoryConfig) -> dict[
     keys: list[tuple[str, ...]] = [(item,), (user,), (user, item)]
     for name in sorted(mirrored - {item}):
         keys += [(name,), (user, name)]
-    counters = {f"by_{'_'.join(names)}": CounterConfig(names) for names in keys}
+    counters: dict[str, CounterConfig] = {}
+    for names in keys:
+        name = f"by_{'_'.join(map(column_name, names))}"
+        counters[f"{name}_pair" if name in counters else name] = CounterConfig(names)
     for kind, config in history.kinds.items():
         if item in config.fields.values():
-            counters[f"{kind}_by_{item}"] = CounterConfig((item,), kind)
+            counters[f"{kind}_by_{column_name(item)}"] = CounterConfig((item,), kind)
     return counters

@@ -74,7 +74,7 @@ class DIN(nn.Module):
         self.spec, self.config = spec, config
         self.tables = EmbeddingTables(spec, id_to_row, config.item_bias, config.wide)
         self.pooling = nn.ModuleDict(
-            {h.kind: _pooling(config, _width(spec, h), h.age) for h in spec.histories}
+            {_module(h.kind): _pooling(config, _width(spec, h), h.age) for h in spec.histories}
         )
         inputs = sum(f.dimension for f in spec.features)
         inputs += sum(2 * _width(spec, history) for history in spec.histories)
@@ -164,7 +164,7 @@ class DIN(nn.Module):
             query = torch.cat([candidate[f] for f in history.fields.values()], 1)  # [B, d]
             keys = torch.cat([embedded[history.column(n)] for n in history.fields], 1)
             age = batch.histories[kind].fields.get(AGE)
-            interest, weights = self.pooling[kind](query, keys, pairs[kind], age)
+            interest, weights = self.pooling[_module(kind)](query, keys, pairs[kind], age)
             encoded.queries[kind], encoded.keys[kind] = query, keys
             encoded.interests[kind], encoded.weights[kind] = interest, weights
             if self.config.wide:
@@ -244,6 +244,11 @@ def _pooling(config: ModelConfig, dimension: int, age: bool) -> nn.Module:
     if config.encoder == "personas":
         return PersonaPooling(dimension, config.personas)
     return AttentivePooling(dimension, config.attention, config.activation, config.softmax, age)
+
+
+def _module(kind: str) -> str:
+    """Return a name that no attribute of a torch module has, unlike items or type."""
+    return f"of_{kind}"
 
 
 def _width(spec: FeatureSpec, history: History) -> int:

@@ -73,7 +73,7 @@ class Shards:
         for padded in sorted({_padded(width) for width in self._widths.values()}):
             tables = [
                 EmbeddingConfig(
-                    num_embeddings=rows, embedding_dim=padded, name=t, feature_names=[t]
+                    num_embeddings=rows, embedding_dim=padded, name=_module(t), feature_names=[t]
                 )
                 for t, (rows, width) in sizes.items()
                 if _padded(width) == padded
@@ -92,7 +92,7 @@ class Shards:
     def shard(self, table: str) -> Shard:
         """Return this rank's part of a table; its tensors are live."""
         collection, width = self._collection(table), self._widths[table]
-        name = f"embeddings.{table}.weight"
+        name = f"embeddings.{_module(table)}.weight"
         local = collection.state_dict()[name].local_shards()
         state = collection.fused_optimizer.state_dict()["state"].get(name, {})
         if not local:
@@ -146,6 +146,11 @@ class Shards:
 
     def _collection(self, table: str) -> Any:
         return self._collections[_padded(self._widths[table])]
+
+
+def _module(table: str) -> str:
+    """Return a name that no attribute of a torch module has, unlike items or type."""
+    return f"of_{table}"
 
 
 def _padded(width: int) -> int:

@@ -29,6 +29,9 @@ TrackingError = (MlflowException, RequestException)
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Without this tag, MLflow's UI shows the experiment as one of prompts and agents."""
 
+UNNAMABLE = re.compile(r"[^\w.\- :]")
+"""What MLflow refuses in the name of a parameter, such as the € of a column."""
+
 PASSWORD = re.compile(r"(://[^/@:]*):([^/@]*)@")
 
 
@@ -89,7 +92,10 @@ def run(name: str, tags: dict[str, str], settings: dict[str, Any]) -> Iterator[N
     nested = mlflow.active_run() is not None
     with mlflow.start_run(run_name=name, tags=tags, nested=nested):
         mlflow.log_dict(settings, "settings.json")
-        mlflow.log_params({k: str(v)[:500] for k, v in _flat(settings).items() if v is not None})
+        flat = {
+            UNNAMABLE.sub("_", k): str(v)[:500] for k, v in _flat(settings).items() if v is not None
+        }
+        mlflow.log_params(flat)
         yield
 
 

@@ -65,7 +65,7 @@ def _measure(logs: Logs, features: list[Feature], day: date) -> dict[str, Featur
             continue
         if numbers[f.name] is None:
             raise InputError(
-                f"features.columns.{f.name}: no value on {first} to compute quantiles from: set"
+                f"features.columns.{f.log_name}: no value on {first} to compute quantiles from: set"
                 " boundaries instead"
             )
         measured[f.name] = replace(f, boundaries=tuple(sorted(set(numbers[f.name]))))

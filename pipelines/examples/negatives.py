@@ -157,7 +157,7 @@ def with_negatives(
     others = [f for f in spec.side("item") if f is not item]
     if spec.item not in behaviours.columns:
         raise InputError(
-            f"build.negatives: no kind of history has {spec.item!r}, so the items that users"
+            f"build.negatives: no kind of history has {item.log_name!r}, so the items that users"
             " touched are unknown: add it to a kind's fields"
         )
     touched = behaviours.select(spec.user, spec.item).where(F.col(spec.item).isNotNull())

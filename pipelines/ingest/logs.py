@@ -50,8 +50,9 @@ class Logs:
         """
         source, spec = self.sources.impressions, self.spec
         raw = self._read(source, "impressions", first, last)
-        numbers = [c for c in (spec.weight, spec.reference) if c]
-        numbers += [] if self.sources.clicks else [spec.label]
+        flag = None if self.sources.clicks else spec.label
+        named = {"label": flag, "weight": spec.weight, "reference": spec.reference}
+        numbers = {name: column for name, column in named.items() if column}
         own = self.side_tables.own(raw, spec.features)
         span = self._span(source, first, last)
         wanted = Wanted(own, spec.key, numbers, span)
@@ -60,8 +61,6 @@ class Logs:
         identity = keys or [spec.user, spec.item, "time"]
         rows = rows.withColumn("example_id", F.xxhash64(*identity))
         rows = self._labelled(rows, first, last)
-        for canonical, column in (("weight", spec.weight), ("reference", spec.reference)):
-            rows = rows.withColumnRenamed(column, canonical) if column else rows
         if keys:
             rows = _mark_repeats(rows, keys, "impression")
         rows = rows.drop(*keys).withColumn("_at", self._cutoff())
@@ -74,9 +73,7 @@ class Logs:
             clicked = clicks.where("reason is null").select("example_id").distinct()
             rows = rows.join(clicked.withColumn("label", F.lit(1.0)), "example_id", "left")
             return rows.fillna(0.0, ["label"])
-        flag = self.spec.label
-        rows = rows.withColumnRenamed(flag, "label")
-        invalid = F.when(~F.col("label").isin(0.0, 1.0), f"{flag} is neither 0 nor 1")
+        invalid = F.when(~F.col("label").isin(0.0, 1.0), f"{self.spec.label} is neither 0 nor 1")
         return rows.withColumn("reason", F.coalesce("reason", invalid))
 
     def clicks_accounted(
@@ -134,7 +131,7 @@ class Logs:
         start, end = self._span(source, first, last)
         span = (start, end + microseconds(self.sources.attribution_window))
         keys = spec.key if all(key in raw.columns for key in spec.key) else ()
-        pair = [spec[name] for name in (spec.user, spec.item) if name in raw.columns]
+        pair = [spec[name] for name in (spec.user, spec.item) if spec[name].log_name in raw.columns]
         if not keys and len(pair) < 2:
             raise InputError(
                 "sources.clicks: a click needs the columns of features.key, or user and item, but"
@@ -208,7 +205,7 @@ class Logs:
                 " candidates"
             )
         raw = self._read(source, "candidates", day, day)
-        given = [f for f in spec.features if f.side != "context" or f.name in raw.columns]
+        given = [f for f in spec.features if f.side != "context" or f.log_name in raw.columns]
         wanted = Wanted(self.side_tables.own(raw, given))
         rows = cast_rows(raw, source, "candidates", spec, wanted)
         return self.known(_mark_repeats(rows, [spec.user, spec.item], "candidate"), day)

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
+from pipelines.columns import column
 from pipelines.ingest.casting import Wanted, cast_rows
 from pipelines.ingest.sources import SideTable, SourcesConfig, read
 
@@ -31,7 +32,7 @@ class SideTables:
 
     def own(self, raw: DataFrame, features: Sequence[Feature]) -> list[Feature]:
         """Return the features that a log itself must have, because no side table has them."""
-        return [f for f in features if f.name in raw.columns or self._table_of(f) is None]
+        return [f for f in features if f.log_name in raw.columns or self.table_of(f) is None]
 
     def join(self, rows: DataFrame, wanted: Sequence[Feature], day: date) -> DataFrame:
         """Add the features that ``rows`` lack, as of their ``_at`` (microseconds).
@@ -43,7 +44,7 @@ class SideTables:
         """
         missing = [f for f in wanted if f.name not in rows.columns]
         for name in ("items", "users"):
-            from_table = [f for f in missing if self._table_of(f) == name]
+            from_table = [f for f in missing if self.table_of(f) == name]
             if from_table:
                 rows = as_of(rows, self.table(name, from_table, day), self._key(name).name)
         return rows
@@ -70,7 +71,7 @@ class SideTables:
                     f"sources.{name}.valid_from: no column {source.valid_from!r} among"
                     f" {', '.join(raw.columns)}"
                 )
-            raw = raw.withColumn(self.spec.time, F.col(source.valid_from))
+            raw = raw.withColumn(self.spec.time, column(source.valid_from))
             span = (None, ALWAYS)
         wanted = Wanted([key, *features], span=span, strays_are_broken=False)
         table = cast_rows(raw, source, name, self.spec, wanted)
@@ -82,14 +83,14 @@ class SideTables:
         if repeated:
             when = " valid from the same time" if span else ""
             raise InputError(
-                f"sources.{name}: {key.name} {repeated[0][0]!r} has {repeated[0][2]} rows{when}:"
-                f" select one row per key in sources.{name}.query"
+                f"sources.{name}: {key.log_name} {repeated[0][0]!r} has {repeated[0][2]}"
+                f" rows{when}: select one row per key in sources.{name}.query"
             )
         following = F.lead("_from").over(Window.partitionBy(key.name).orderBy("_from"))
         until = F.coalesce(following, F.lit(ALWAYS)) if span else F.lit(ALWAYS)
         return table.withColumn("_until", until)
 
-    def _table_of(self, feature: Feature) -> str | None:
+    def table_of(self, feature: Feature) -> str | None:
         """Return the side table of a feature that a log lacks."""
         if feature.name in (self.spec.user, self.spec.item):
             return None

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from din_model.config import Section, expand, microseconds
 from din_model.errors import InputError
+from pipelines.columns import column
 from pipelines.hadoop import hadoop_path
 
 CORRUPT = "_corrupt_record"
@@ -195,7 +196,7 @@ def _read_one(
             return _query(raw, query)
         good = _query(raw.where(F.col(CORRUPT).isNull()).drop(CORRUPT), query)
         # Spark cannot read the corrupt record column alone, so the text is that of the whole row.
-        text = F.to_json(F.struct(*raw.columns)).alias(CORRUPT)
+        text = F.to_json(F.struct(*map(column, raw.columns))).alias(CORRUPT)
         bad = raw.where(F.col(CORRUPT).isNotNull()).select(text)
         return good.unionByName(bad, allowMissingColumns=True)
     except AnalysisException as error:

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from din_model.features import FeatureSpec
+from pipelines.columns import column
 from pipelines.ingest.logs import Logs
 from pipelines.store.store import Manifest, Store
 
@@ -55,12 +56,13 @@ def explain_user(logs: Logs, store: Store, scores: Manifest, day: date) -> Expla
         None without rows, or if ``score.explain`` is off.
     """
     spec, table = logs.spec, store.read(logs.spark, [scores])
-    first = table.orderBy(F.desc("history_length"), spec.user).first()
+    user, item_key = (f.log_name for f in spec.user_and_item)
+    first = table.orderBy(F.desc("history_length"), column(user)).first()
     if first is None or "explanations" not in table.columns:
         return None
-    best = (F.col(spec.user) == first[spec.user]) & (F.col("rank") <= BEST)
+    best = (column(user) == first[user]) & (F.col("rank") <= BEST)
     top = table.where(best).orderBy("rank").collect()
-    items = {str(row[spec.item]) for row in top}
+    items = {str(row[item_key]) for row in top}
     items |= {str(why["item"]) for row in top for why in row["explanations"] or ()}
     others = [f for f in spec.side("item") if f.name != spec.item and not f.is_list]
     known = logs.side_tables.latest("items", others, day) if logs.sources.items else None
@@ -75,9 +77,9 @@ def explain_user(logs: Logs, store: Store, scores: Manifest, day: date) -> Expla
             Reason(why["weight"], why["kind"], show(why["item"], key_feature[why["kind"]]))
             for why in row["explanations"] or ()
         ]
-        return Offer(row["rank"], show(row[spec.item]), row["score"], tuple(explanations))
+        return Offer(row["rank"], show(row[item_key]), row["score"], tuple(explanations))
 
-    return Explained(str(first[spec.user]), first["history_length"], tuple(map(offer, top)))
+    return Explained(str(first[user]), first["history_length"], tuple(map(offer, top)))
 
 
 def _names(labels: DataFrame, items: set[str], spec: FeatureSpec) -> dict[str, str]:

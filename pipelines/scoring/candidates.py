@@ -131,13 +131,14 @@ def generated(logs: Logs, store: Store, day: date, config: CandidatesConfig) -> 
 
 def _by(spec: FeatureSpec, config: CandidatesConfig) -> str:
     """Return the item feature whose values the histories hold."""
-    in_histories = {name for h in spec.histories for name in h.fields.values()} - {spec.item}
+    mirrored = {name for h in spec.histories for name in h.fields.values()} - {spec.item}
+    in_histories = {spec[name].log_name: name for name in mirrored}
     if config.by in in_histories:
-        return config.by
+        return in_histories[config.by]
     if config.by is None and len(in_histories) == 1:
-        return in_histories.pop()
+        return mirrored.pop()
     problem = f"{config.by!r} is in no history" if config.by else "of_categories needs it"
-    known = ", ".join(sorted(in_histories)) or f"nothing but {spec.item!r}"
+    known = ", ".join(sorted(in_histories)) or f"nothing but {spec[spec.item].log_name!r}"
     raise InputError(f"candidates.by: {problem}; name what histories hold of an item: {known}")
 
 
@@ -223,8 +224,8 @@ def _liked(held: DataFrame, top: DataFrame, count: int) -> DataFrame:
 def _seen(past: DataFrame, spec: FeatureSpec) -> DataFrame:
     if spec.item not in past.columns:
         raise InputError(
-            f"candidates.exclude_seen: no kind of history has {spec.item!r}, so seen items are"
-            " unknown: set it to false, or add the item to a kind's fields"
+            f"candidates.exclude_seen: no kind of history has {spec[spec.item].log_name!r}, so"
+            " seen items are unknown: set it to false, or add the item to a kind's fields"
         )
     return past.groupBy(USER).agg(F.collect_set(spec.item).alias("_seen"))
 
@@ -246,7 +247,9 @@ def _named(
 ) -> DataFrame:
     """Add the key of user or item, and the attributes that no side table has."""
     rows = _keyed(rows, ids, key.name, key, vocabulary)
-    own = [f for f in logs.side_tables.own(rows, logs.spec.side(key.side)) if f is not key]
+    own = [
+        f for f in logs.spec.side(key.side) if f is not key and logs.side_tables.table_of(f) is None
+    ]
     if not own:
         return rows
     newest = []

@@ -16,6 +16,7 @@ from din_model.errors import InputError
 from din_model.evaluation import plots
 from din_model.evaluation.calibration import Calibration
 from din_model.registry import artifact, tracking, versions
+from pipelines.columns import column
 from pipelines.examples.counters import COUNTERS, attach
 from pipelines.examples.publish import EXAMPLES, unsampled_examples
 from pipelines.examples.state import STATE
@@ -267,14 +268,14 @@ def _calibration_of_last_scores(job: _Job) -> tuple[dict[str, float], list[Calib
     scores = store.manifest(SCORES, day)
     if scores is None or store.manifest(EXAMPLES, day) is None:
         return {}, []
-    keys = [logs.spec.user, logs.spec.item]
+    keys = logs.spec.user_and_item
     impressions = store.read(logs.spark, [unsampled_examples(store, day)])
     vocabulary, _ = open_vocabulary(logs.spark, store)
-    published = store.read(logs.spark, [scores])
-    for key in keys:
-        impressions = decode(impressions, key, F.lit(logs.spec[key].vocabulary), vocabulary)
-        published = published.withColumn(key, F.col(key).cast("string"))
-    return calibration(published, impressions, keys)
+    named = [column(f.log_name).cast("string").alias(f.name) for f in keys]
+    published = store.read(logs.spark, [scores]).select("score", *named)
+    for f in keys:
+        impressions = decode(impressions, f.name, F.lit(f.vocabulary), vocabulary)
+    return calibration(published, impressions, [f.name for f in keys])
 
 
 def _log(numbers: dict[str, Any], last: Manifest | None, curve: list[Calibration]) -> None:
@@ -297,7 +298,7 @@ def _deliver(job: _Job, manifest: Manifest) -> None:
 
 def _score_shadow(job: _Job, candidates: Candidates, model: ModelVersion, scores: Manifest) -> None:
     """Score with another version too, and report how its ranking differs."""
-    keys = [job.logs.spec.user, job.logs.spec.item]
+    keys = [f.log_name for f in job.logs.spec.user_and_item]
     differences: dict[str, float] = {}
 
     def check_shadow(manifest: Manifest) -> None:

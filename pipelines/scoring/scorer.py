@@ -166,7 +166,7 @@ def restore_keys(scores: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) ->
     """Restore the keys and types of users, items and explanations."""
     kinds = {"int64": "bigint", "string": "string"}
     named = {USER: spec[spec.user], ITEM: spec[spec.item]}
-    own = [F.col(key).cast(kinds[f.type]).alias(f.name) for key, f in named.items()]
+    own = [F.col(key).cast(kinds[f.type]).alias(f.log_name) for key, f in named.items()]
     if "explanations" in scores.columns:
         scores = _restore_explanation_keys(scores, spec, vocabulary)
     return scores.select(*own, *[c for c in scores.columns if c not in named])

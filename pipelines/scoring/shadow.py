@@ -3,6 +3,8 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from pipelines.columns import column
+
 SHADOW = "shadow"
 
 BEST = 10
@@ -23,11 +25,12 @@ def compare_rankings(scores: DataFrame, others: DataFrame, keys: list[str]) -> d
             ``rank_correlation``: Spearman's, over the candidates in both tables, mean over users.
             ``score_change``: mean absolute difference.
     """
-    shadow = others.select(*keys, F.col("score").alias("_score"), F.col("rank").alias("_rank"))
-    both = scores.select(*keys, "score", "rank").join(shadow, keys, "left")
+    named = [column(key).alias(f"_key_{i}") for i, key in enumerate(keys)]
+    shadow = others.select(*named, F.col("score").alias("_score"), F.col("rank").alias("_rank"))
+    both = scores.select(*named, "score", "rank").join(shadow, ["_key_0", "_key_1"], "left")
     best = (F.col("rank") <= BEST) & (F.col("_rank") <= BEST)
     first = (F.col("rank") == 1) & (F.col("_rank") == 1)
-    users = both.groupBy(keys[0]).agg(
+    users = both.groupBy("_key_0").agg(
         F.count_if(best).alias("common"),
         F.least(F.count("*"), F.lit(BEST)).alias("best"),
         F.count_if(first).alias("first"),

@@ -15,6 +15,7 @@ from pyspark.sql.types import StructType
 
 from din_model.console import stage
 from din_model.errors import InputError
+from pipelines.columns import column
 from pipelines.sinks.names import TABLE, identifiers
 
 MODE = "spark.sql.sources.partitionOverwriteMode"
@@ -49,7 +50,9 @@ def to_catalog(rows: DataFrame, table: str, day: date) -> None:
                 f"{TABLE}: {table} is partitioned by {', '.join(partitions) or 'nothing'}, so no"
                 " date can be replaced in it: it must be by date alone; name another table"
             )
-        of_day = rows.where(F.col("date") == str(day)).select(spark.table(quoted).columns)
+        of_day = rows.where(F.col("date") == str(day)).select(
+            *map(column, spark.table(quoted).columns)
+        )
         with _by_partition(spark):
             of_day.write.insertInto(quoted, overwrite=True)
 

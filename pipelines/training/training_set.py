@@ -121,7 +121,7 @@ class TrainingSet:
         """
         item, feature = (
             self.spec[self.spec.item],
-            next((f for f in self.spec.features if f.name == name), None),
+            next((f for f in self.spec.features if f.log_name == name), None),
         )
         if feature is None or feature.side != "item" or feature.is_list or feature.type == "number":
             raise InputError(

@@ -46,12 +46,21 @@ def test_a_spec_comes_back_from_json_as_it_was():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (with_features(Feature("item", "item", "int64", "item", 8)), "a column is declared twice"),
+        (
+            with_features(Feature("item", "item", "int64", "item", 8)),
+            "item: another column, kind or counter",
+        ),
         ({"user": "item"}, "features.columns.item: declare the user column with side: user"),
         ({"item": "nothing"}, "features.columns.nothing: declare the item column"),
         ({"item": "tags"}, "features.columns.tags: declare the item column .*not a list"),
-        (with_features(Feature("label", "item", "string", "x", 4)), "label: this name is reserved"),
-        (with_features(Feature("a__b", "item", "string", "x", 4)), "a__b: this name is reserved"),
+        (
+            with_features(Feature("label", "item", "string", "x", 4)),
+            "label: this name is reserved or not plain",
+        ),
+        (
+            with_features(Feature("a__b", "item", "string", "x", 4)),
+            "a__b: this name is reserved or not plain",
+        ),
         (with_features(replace(HOUR, serving_default=None)), "hour: .*set serving_default"),
         (with_features(replace(PRICE, boundaries=())), "price: a number needs one of boundaries"),
         (with_features(replace(PRICE, boundaries=(2.0, 2.0))), "price.boundaries: must increase"),
@@ -63,7 +72,31 @@ def test_a_spec_comes_back_from_json_as_it_was():
             with_features(replace(PRICE, boundaries=(), scale="log")),
             "price: a number with a scale is one value",
         ),
-        (with_counter(name="clicks"), "features.counters.clicks: this name is taken"),
+        (with_features(Feature("ITEM", "item", "string", "x", 4)), "ITEM: another column"),
+        (with_features(Feature("class", "item", "string", "x", 4)), "class: this name is reserved"),
+        (with_features(Feature("x", "item", "string", "wide", 4)), "x.vocabulary: 'wide' is res"),
+        (
+            with_features(Feature("x", "item", "string", "a.b", 4)),
+            "x.vocabulary: 'a.b' is reserved",
+        ),
+        (
+            {
+                "features": (
+                    *small_spec().features[1:],
+                    Feature("u", "user", "string", "u", 4, column="Score"),
+                ),
+                "user": "u",
+            },
+            "columns.Score: published scores have a column of this name",
+        ),
+        (with_counter(name="clicks"), "features.counters.clicks: another column, kind or counter"),
+        (with_counter(name="a.b"), "features.counters.a.b: this name is reserved or not plain"),
+        (with_history(kind="item"), "history.kinds.item: another column, kind or counter"),
+        (with_history(kind="a.b"), "history.kinds.a.b: this name is reserved or not plain"),
+        (with_history(kind="impressions"), "history.kinds.impressions: this name is reserved"),
+        (with_history(fields={"Time": "item"}), "fields.Time: this name is taken, reserved or not"),
+        (with_history(fields={"a": "item", "A": "item"}), "this name is taken, reserved or not"),
+        (with_history(fields={"a.b": "item"}), "fields.a.b: this name is taken, reserved or not"),
         (with_counter(events="carts"), "'carts' is neither impressions nor a kind of history"),
         (with_counter(keys=("item", "item")), "name one feature, or two different ones"),
         (with_counter(keys=("tags",)), "'tags' is not a single-valued feature with ids"),

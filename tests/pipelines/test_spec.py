@@ -57,6 +57,41 @@ def test_a_window_is_whole_days(window):
         counters({"x": CounterConfig(("item",), windows=(window,))})
 
 
+def test_columns_that_examples_cannot_have_get_names_that_they_can():
+    odd = {
+        "user id": ColumnConfig(side="user"),
+        "item.id": ColumnConfig(side="item"),
+        "kind": ColumnConfig(side="item", vocabulary="item.id"),
+    }
+    features = FeaturesConfig(user="user id", item="item.id", columns=odd, time="kind")
+    history = HistoryConfig({"type": KindConfig({"item.id": "item.id", "seen": "kind"})})
+    spec = feature_spec(features, history)
+    user, item, kind = spec.features
+    assert (spec.user, spec.item) == (user.name, item.name)
+    assert [f.log_name for f in spec.features] == list(odd)
+    assert [f.name[:-9] for f in spec.features] == ["user_id", "item_id", "kind"]
+    assert kind.vocabulary == item.vocabulary == item.name
+    assert spec.histories[0].fields == {item.name: item.name, "seen": kind.name}
+    assert Counter(
+        f"by_{user.name}_{kind.name}", "impressions", (user.name, kind.name), (1, 7, 0)
+    ) in (spec.counters)
+
+
+@pytest.mark.parametrize("kind", ["a.b", "Clicks of the day", "item.id", "impressions"])
+def test_a_kind_of_history_has_a_plain_name(kind):
+    history = HistoryConfig({kind: KindConfig({"item": "item"})})
+    with pytest.raises(InputError, match=f"history.kinds.{kind}: this name is reserved or not pl"):
+        feature_spec(FeaturesConfig(user="user", item="item", columns=COLUMNS), history)
+
+
+def test_default_counters_of_names_that_join_alike_are_all_there():
+    columns = COLUMNS | {"user_brand": ColumnConfig(side="item")}
+    fields = {"brand": "brand", "user_brand": "user_brand"}
+    features = FeaturesConfig(user="user", item="item", columns=columns)
+    spec = feature_spec(features, HistoryConfig({"clicks": KindConfig(fields)}))
+    assert {("user", "brand"), ("user_brand",)} <= {c.keys for c in spec.counters}
+
+
 def test_a_number_without_buckets_enters_as_a_value():
     price = ColumnConfig(side="item", type="number")
     features = FeaturesConfig(user="user", item="item", columns=COLUMNS | {"price": price})

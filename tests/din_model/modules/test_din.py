@@ -15,8 +15,8 @@ def test_state_dict_keys_are_those_of_published_models():
         "tables.user__row_of", "tables.item__row_of", "tables.tags__row_of",
         "tables.user__weight", "tables.item__weight", "tables.tags__weight",
         "tables.item_bias__weight", "tables.wide__weight",
-        "pooling.clicks.unit.first.weight", "pooling.clicks.unit.first.bias",
-        "pooling.clicks.unit.rest.0.weight", "pooling.clicks.unit.rest.0.bias",
+        "pooling.of_clicks.unit.first.weight", "pooling.of_clicks.unit.first.bias",
+        "pooling.of_clicks.unit.rest.0.weight", "pooling.of_clicks.unit.rest.0.bias",
         "tower.0.weight", "tower.0.bias", "tower.2.weight", "tower.2.bias",
         "numeric.base", "numeric.mean", "numeric.spread", "calibration",
     }  # fmt: skip

@@ -1,0 +1,9 @@
+"""Columns of logs and published scores, whose names may hold dots, blanks or any other letter."""
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+
+def column(name: str) -> Column:
+    """Return a column by its exact name; Spark's own functions read a dot as a part of a struct."""
+    return F.col(f"`{name.replace('`', '``')}`")
