@@ -7,19 +7,24 @@ module knows no section by name.
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
 from functools import reduce
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
+from types import MappingProxyType, UnionType
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from din_model import masking, yaml_text
 from din_model.errors import InputError
 
 T = TypeVar("T")
+
+NO_ADDRESS = ("query", "schema")
+"""Keys whose texts are SQL, which may compare a column called ``token``."""
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
 MICROSECONDS = {"us": 1, "ms": 10**3, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6}
@@ -33,20 +38,36 @@ class Section:
     # Accept a model version written as the number 7.
     __pydantic_config__: ClassVar[dict[str, Any]] = {
         "extra": "forbid",
+        "allow_inf_nan": False,
         "coerce_numbers_to_str": True,
     }
 
 
-def load(cls: type[T], paths: Sequence[str], overrides: Sequence[str] = ()) -> T:
-    """Read ``paths`` in order, later ones winning, then apply ``key.sub=value`` overrides.
+def load(
+    cls: type[T],
+    paths: Sequence[str],
+    overrides: Sequence[str] = (),
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> T:
+    """Read ``paths`` in order, later ones winning, then apply the overrides and the options.
+
+    Args:
+        cls: the dataclass.
+        paths: YAML files.
+        overrides: ``key.sub=value``; the value is YAML if it begins with a bracket or a quotation
+            mark, else it is text.
+        options: key -> text.
 
     Raises:
         InputError: a missing file, a file that is not a mapping, an unknown key (with the nearest
-            known one), a value of a wrong type, an override without ``=``.
+            known one), a value of a wrong type, an override without ``=``, a secret.
     """
     layers = [_read(path) for path in paths] + [_override(override) for override in overrides]
+    layers += [_nested(key, text) for key, text in options.items()]
     empty: dict[str, Any] = {}
-    return build(cls, reduce(_merge, layers, empty), " ".join(paths) or "the command line")
+    data, where = reduce(_merge, layers, empty), " ".join(paths) or "the command line"
+    _refuse_secrets(data, where, "")
+    return build(cls, data, where)
 
 
 def build(cls: type[T], data: Any, where: str) -> T:
@@ -60,7 +81,8 @@ def build(cls: type[T], data: Any, where: str) -> T:
     try:
         return TypeAdapter(cls).validate_python(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = error.errors()  # a typo explains that another key is missing
+        first = next((e for e in errors if e["type"] == "unexpected_keyword_argument"), errors[0])
         path = [part for part in first["loc"] if not str(part).startswith("function-")]
         key = ".".join(map(str, path))
         if first["type"] == "unexpected_keyword_argument":
@@ -80,9 +102,9 @@ def to_dict(section: Any) -> dict[str, Any]:
 
 
 def expand(text: str) -> str:
-    """Replace ``${NAME}`` by environment variables.
+    """Replace ``${NAME}`` by environment variables, whose values may be secret.
 
-    Call it as late as possible: the values may be secret.
+    Call it as late as possible. From then on the values are masked in every message.
 
     Raises:
         InputError: a variable is not set.
@@ -91,6 +113,7 @@ def expand(text: str) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
             raise InputError(f"{text}: the environment variable {match[1]} is not set")
+        masking.remember(match[1], os.environ[match[1]])
         return os.environ[match[1]]
 
     return re.sub(r"\$\{(\w+)\}", value, text)
@@ -111,9 +134,11 @@ def duration(text: str) -> timedelta:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = yaml_text.parse(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a file that can be read as UTF-8 ({error})") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
@@ -125,10 +150,35 @@ def _override(word: str) -> dict[str, Any]:
     key, equals, value = word.partition("=")
     if not equals or not key:
         raise InputError(f"{word!r}: write an override as key.sub=value")
-    data: Any = yaml.safe_load(value)
+    value = value.strip()
+    if value[:1] not in tuple("[{\"'"):
+        return _nested(key, None if value in ("", "~", "null") else value)
+    try:
+        return _nested(key, yaml_text.parse(value))
+    except yaml.YAMLError as error:
+        raise InputError(f"{word!r}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
     for part in reversed(key.split(".")):
-        data = {part: data}
-    return data
+        value = {part: value}
+    return value
+
+
+def _refuse_secrets(data: Any, where: str, key: str) -> None:
+    """Refuse passwords that are written out: the configuration is logged with every run."""
+    items = data.items() if isinstance(data, dict) else enumerate(data)
+    for name, value in items:
+        path = f"{key}.{name}" if key else str(name)
+        if isinstance(value, (dict, list)):
+            _refuse_secrets(value, where, path)
+        elif isinstance(value, str) and name not in NO_ADDRESS:
+            is_secret = ".options." in path and masking.SECRET_KEY.search(str(name))
+            if masking.holds_secret(value) or (is_secret and masking.VARIABLE.sub("", value)):
+                raise InputError(
+                    f"{where}: {path!r} holds a password: write ${{NAME}} in its place, and set"
+                    " NAME in the environment"
+                )
 
 
 def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
@@ -142,8 +192,15 @@ def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 def _keys_at(cls: Any, path: Sequence[Any]) -> list[str]:
     """Return the keys that the dataclass at ``path`` below ``cls`` accepts."""
     for part in path:
+        cls = _without_none(cls)
         if is_dataclass(cls):
             cls = get_type_hints(cls)[part]
-        options = [cls, *get_args(cls)]
-        cls = next((o for o in reversed(options) if is_dataclass(o)), cls)
-    return [field.name for field in fields(cls)]
+        else:  # dict[str, X] by key, or tuple[X, ...] by position
+            cls = get_args(cls)[isinstance(part, str)]
+    return [field.name for field in fields(_without_none(cls))]
+
+
+def _without_none(cls: Any) -> Any:
+    if get_origin(cls) not in (Union, UnionType):
+        return cls
+    return next(each for each in get_args(cls) if each is not type(None))

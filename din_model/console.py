@@ -6,6 +6,7 @@ other output goes to standard error.
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -27,13 +28,34 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from din_model.masking import masked
+
 T = TypeVar("T")
 
 JSON = os.environ.get("DIN_LOG") == "json"
 
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that move the cursor, colour, or turn the line round; a log may hold them."""
+
+
+def printable(text: str) -> str:
+    """Return a text without secrets and control characters."""
+    return UNPRINTABLE.sub("", masked(text))
+
+
+class _Console(Console):
+    """Prints texts as they are: brackets are no markup, and control characters are dropped."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; see rich.console.Console.print."""
+        super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **options)
+
+
 # FORCE_COLOR asks for colours in a log file, not for progress bars that redraw themselves.
-console = Console(
+console = _Console(
     stderr=JSON,
+    markup=False,
+    emoji=False,
     highlight=False,
     soft_wrap=True,
     force_interactive=None if (sys.stderr if JSON else sys.stdout).isatty() else False,
@@ -105,7 +127,7 @@ def _print_json(report: Stage, more: dict[str, str]) -> None:
         "stage": report.name,
         "rows": report.rows,
         "seconds": round(report.seconds, 3),
-        "note": report.note,
+        "note": masked(report.note),
     }
     print(json.dumps(line | more), flush=True)
 

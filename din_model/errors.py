@@ -3,12 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from din_model.masking import masked
+
 
 class InputError(Exception):
     """One line that names the file, key or column, the count, and what to do.
 
-    The jobs print it without a stack trace and exit with status 2.
+    The jobs print it without a stack trace and exit with status 2. Secrets in it are masked.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(masked(message))
 
 
 @contextmanager

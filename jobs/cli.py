@@ -2,17 +2,21 @@
 
 import argparse
 import datetime
+import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from pyspark.sql import SparkSession
 
 from din_model.config import Section, load, to_dict
-from din_model.console import console
+from din_model.console import console, printable
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
+from din_model.masking import remember_environment
 from din_model.registry.export import ExportConfig
 from din_model.registry.tracking import TrackingConfig
 from din_model.training.config import TrainConfig
@@ -98,6 +102,11 @@ class Settings(Section):
         return with_measures(logs, store, day), store
 
 
+TERMINATED = 143
+"""Exit status of a job that SIGTERM has ended."""
+
+UNCHANGED = "published data is unchanged, and the job may be started again"
+
 Job = Callable[[Settings, Any], None]
 """A job's ``run`` for a date, which is None only if the job needs no date."""
 
@@ -113,6 +122,9 @@ def main(
         dated: whether the job needs a date.
         options: the job's own options, with the configuration key that each sets.
     """
+    remember_environment(os.environ)
+    signal.signal(signal.SIGTERM, _end)
+    sys.excepthook = _print_trace
     words = command_line(manual, options or {}).parse_intermixed_args()
     try:
         job(*resolve(words, dated, options or {}))
@@ -120,9 +132,30 @@ def main(
         line = one_line(error)
         if line is None:
             raise
-        console.file = sys.stderr
-        console.print(f"error: {line}", style="bold red", markup=False)
-        sys.exit(2)
+        _fail(f"error: {line}", 2)
+    except KeyboardInterrupt:
+        _fail(f"ended by Ctrl-C; {UNCHANGED}", 130)
+    except SystemExit as end:
+        if end.code != TERMINATED:
+            raise
+        _fail(f"ended by SIGTERM; {UNCHANGED}", TERMINATED)
+
+
+def _end(*_: Any) -> None:
+    """End by an exception: stages clean up, and runs are closed as KILLED."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # while it cleans up
+    raise SystemExit(TERMINATED)
+
+
+def _fail(line: str, status: int) -> NoReturn:
+    console.file = sys.stderr
+    console.print(line, style="bold red")
+    sys.exit(status)
+
+
+def _print_trace(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Print the trace of a bug without secrets."""
+    sys.stderr.write(printable("".join(traceback.format_exception(kind, error, trace))))
 
 
 def command_line(manual: str | None, options: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -147,11 +180,8 @@ def resolve(
         InputError: see din_model.config.load; or no date, but the job needs one.
     """
     set_by_option = {key: getattr(words, option) for option, key in options.items()}
-    overrides = [
-        *words.overrides,
-        *(f"{key}={value}" for key, value in set_by_option.items() if value),
-    ]
-    settings = load(Settings, words.config, overrides)
+    given = {key: value for key, value in set_by_option.items() if value}
+    settings = load(Settings, words.config, words.overrides, given)
     day = words.date or settings.date
     if day is None and dated:
         raise InputError("--date is missing, and the configuration has no date")

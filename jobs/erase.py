@@ -18,10 +18,10 @@ from pipelines.store.store import Store
 
 
 def run(settings: Settings, day: date | None) -> None:
-    users = [str(user) for user in settings.erase.users]
+    users = settings.erase.users
     if not users:
         raise InputError("erase.users: name at least one user")
-    spark = spark_session("erase", settings.features.time_zone)
+    spark = spark_session("erase", settings.spec.time_zone)
     removed = erase(spark, Store(settings.store.path), settings.build, users)
     if not any(removed.values()):
         raise InputError(f"erase.users: nothing is known of {', '.join(users)}")

@@ -25,9 +25,9 @@ def run(settings: Settings, day: date | None) -> None:
     name, folder = settings.tracking.model, Path(expand(settings.export.path))
     version = versions.resolve(name, settings.export.model)
     missing = export(*versions.load(name, version), name, version, folder)
-    console.print(f"  {folder}: {name}, version {version}", markup=False)
+    console.print(f"  {folder}: {name}, version {version}")
     if missing:
-        console.print(f"  no model.onnx: {missing}", markup=False)
+        console.print(f"  no model.onnx: {missing}")
 
 
 if __name__ == "__main__":

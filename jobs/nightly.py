@@ -45,7 +45,7 @@ def run(settings: Settings, day: date | None) -> None:
 
 def _night(settings: Settings, day: date) -> None:
     logs, store = settings.open("nightly", day)
-    console.print(f"[bold]Night of {day}[/]")
+    console.print(f"Night of {day}", style="bold")
     await_logs(logs.spark, logs.sources, settings.nightly, day, is_built(store, day))
     look = tracking.connect(settings.tracking, store.url)
     days = training_days(settings.train, settings.split, day, settings.history.since)
@@ -87,7 +87,7 @@ def score_and_report(
 def report(logs: Logs, store: Store, night: NightSummary, day: date) -> None:
     """Print the night, and write and log its report."""
     print_night(store, night, day, logs.spec[logs.spec.user].log_name)
-    console.print(f"\n  Report: {publish_report(store, night, day)}", markup=False)
+    console.print(f"\n  Report: {publish_report(store, night, day)}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class EraseConfig(Section):
         users: their keys, as in the logs.
     """
 
-    users: tuple[str | int, ...] = ()
+    users: tuple[str, ...] = ()
 
 
 def erase(

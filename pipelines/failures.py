@@ -3,6 +3,7 @@
 import re
 
 from din_model.errors import InputError
+from din_model.masking import masked
 from din_model.registry.tracking import TrackingError
 
 ON_AN_EXECUTOR = re.compile(r"InputError: (.*)")
@@ -24,16 +25,21 @@ NAMELESS = re.compile(r"corrupted file: .*|can not read class org\.apache\.parqu
 def one_line(error: Exception) -> str | None:
     """Return the message for a person, also from an executor or a rank; None for a bug."""
     if isinstance(error, TrackingError):
-        return f"tracking: {str(error).splitlines()[0]}"
+        return masked(f"tracking: {str(error).splitlines()[0]}")
     fixable = error if isinstance(error, InputError) else machine_failure(error)
     if fixable is None and (match := ON_AN_EXECUTOR.search(str(error))):
-        return match[1]
+        return masked(match[1])
     return str(fixable) if fixable else None
 
 
 def machine_failure(error: Exception) -> InputError | None:
-    """Return the line for a full disk, a lost task or a damaged file; None for anything else."""
+    """Return the line for what a machine does to a job; None for anything else."""
     text = str(error)
+    if isinstance(error, PermissionError):
+        return InputError(
+            f"{error.filename or text}: this user may not read or write it: correct its"
+            " permissions, or the path in the configuration"
+        )
     if match := FULL.search(text):
         return InputError(
             f"{match[0]}: free space on the store's disk and on Spark's (spark.local.dir), then run"

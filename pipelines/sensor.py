@@ -52,7 +52,7 @@ def await_logs(
         console.print(f"  not waiting for tables: {', '.join(tables)}")
     missing = _first_missing(spark, paths, config.marker)
     if wait and missing:
-        console.print(f"  waiting up to {config.wait}: {missing}", markup=False)
+        console.print(f"  waiting up to {config.wait}: {missing}")
     end = time.monotonic() + wait
     while missing and (remaining := end - time.monotonic()) > 0:
         time.sleep(min(poll, remaining))

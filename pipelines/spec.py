@@ -189,7 +189,7 @@ def feature_spec(
     """
     try:
         ZoneInfo(features.time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a region such as Europe is a folder
         raise InputError(f"features.time_zone: unknown time zone {features.time_zone!r}") from None
     columns = {name: column_name(name) for name in features.columns}
     histories = tuple(

@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock
 from pyspark.sql import SparkSession
 
+from din_model import masking
 from din_model.config import load
 from din_model.registry import tracking, versions
 from jobs import nightly
@@ -114,6 +115,12 @@ def tracked(request: pytest.FixtureRequest) -> None:
     if "nights" in request.fixturenames:
         settings, store, _ = request.getfixturevalue("nights")
         tracking.connect(settings.tracking, store.url)
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test masks no value of a variable that an earlier test has read."""
+    monkeypatch.setattr(masking, "_values", {})
 
 
 @pytest.fixture(autouse=True)

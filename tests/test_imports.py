@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = {
     "din_model": [
-        {"errors", "names"}, {"config", "console", "features"}, {"distributed"}, {"data"},
-        {"modules"}, {"evaluation"}, {"training"}, {"registry"},
+        {"masking", "yaml_text"}, {"errors", "names"}, {"config", "console", "features"},
+        {"distributed"}, {"data"}, {"modules"}, {"evaluation"}, {"training"}, {"registry"},
     ],
     "pipelines": [
         {"columns", "failures", "hadoop", "session", "spec"},

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from din_model.console import printable
 from din_model.evaluation.plots import COLOURS
 
 Spread = Mapping[tuple[str, int], tuple[float, float]]
@@ -83,6 +84,7 @@ def activation(
         candidates: label of each candidate -> weights [behaviours].
         title: title of the figure.
     """
+    behaviours = [_as_written(label) for label in behaviours]
     groups = list(dict.fromkeys(behaviours))
     colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
     figure = Figure(figsize=(8, 1.7 * len(candidates) + 0.9), layout="constrained")
@@ -92,7 +94,12 @@ def activation(
         axes.bar(places, weights, color=[colours[b] for b in behaviours])
         axes.axhline(1 / len(behaviours), color="grey", linestyle="--", linewidth=1)
         axes.set_ylabel("weight")
-        axes.set_title(f"candidate: {candidate}", loc="left", fontsize=10)
+        axes.set_title(f"candidate: {_as_written(candidate)}", loc="left", fontsize=10)
     panels[-1].set_xticks(places, behaviours, rotation=60, ha="right", fontsize=8)
     figure.suptitle(title)
     return figure
+
+
+def _as_written(label: str) -> str:
+    """Return a text of the logs as Matplotlib draws it: dollars would begin a formula."""
+    return printable(label).replace("$", r"\$")

@@ -109,10 +109,16 @@ def load(folder: Path) -> tuple[DIN, ModelMetadata]:
         InputError: not a model folder, or another format version.
     """
     try:
-        description = json.loads((folder / "model.json").read_text())
-        weights = load_file(folder / "weights.safetensors")
-    except (FileNotFoundError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder}: not a DIN model ({error})") from None
+        return _load(folder)
+    except (LookupError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+        # torch lists every weight that is missing or unknown, each on a line of its own
+        reason = " ".join([f"{type(error).__name__}:", *str(error).split()[:40]])
+        raise InputError(f"{folder}: not a DIN model ({reason})") from None
+
+
+def _load(folder: Path) -> tuple[DIN, ModelMetadata]:
+    description = json.loads((folder / "model.json").read_text())
+    weights = load_file(folder / "weights.safetensors")
     if description["format_version"] != FORMAT_VERSION:
         raise InputError(
             f"{folder}: format version {description['format_version']}; this release reads"

@@ -154,7 +154,7 @@ def export(
     """
     if not _replaceable(folder):
         raise InputError(
-            f"{folder}: not an earlier export (no {INPUTS} in it): empty it, or set another"
+            f"{folder}: holds other files than an earlier export: empty it, or set another"
             " export.path"
         )
     columns = random_columns(model, rows=64, seed=1)
@@ -262,5 +262,18 @@ def _difference(found: Tensor, wanted: Tensor) -> float:
 
 
 def _replaceable(folder: Path) -> bool:
-    earlier = (folder / INPUTS).is_file()
-    return not folder.exists() or earlier or (folder.is_dir() and not any(folder.iterdir()))
+    """Return whether there is nothing, or nothing but what an earlier export wrote."""
+    if not folder.is_dir():
+        return not folder.exists()
+    names = {path.name for path in folder.iterdir()}
+    if any(not name.startswith((PROGRAM, ONNX)) and name != INPUTS for name in names):
+        return False
+    return not names or (PROGRAM in names and _is_description(folder / INPUTS))
+
+
+def _is_description(path: Path) -> bool:
+    try:
+        description = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(description, dict) and {"model", "version", "output"} <= set(description)

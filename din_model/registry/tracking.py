@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import mlflow.store.db.utils
+from alembic.util.exc import CommandError
 from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.spark_dataset_source import SparkDatasetSource
 from mlflow.exceptions import MlflowException
 from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 
 from din_model.config import Section, expand
 from din_model.errors import InputError
+from din_model.masking import holds_secret, masked, masked_values, remember_passwords
 
-TrackingError = (MlflowException, RequestException)
-"""Errors that MLflow raises if a server does not respond or refuses; files use plain requests."""
+TrackingError = (MlflowException, RequestException, SQLAlchemyError, CommandError)
+"""Errors of MLflow and its parts if a server or database is down, damaged, locked or refuses."""
 
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -31,8 +35,6 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 UNNAMABLE = re.compile(r"[^\w.\- :]")
 """What MLflow refuses in the name of a parameter, such as the € of a column."""
-
-PASSWORD = re.compile(r"(://[^/@:]*):([^/@]*)@")
 
 
 @dataclass(frozen=True)
@@ -51,24 +53,34 @@ class TrackingConfig(Section):
     uri: str | None = None
 
     def __post_init__(self) -> None:
-        if self.uri and (found := PASSWORD.search(self.uri)) and "${" not in found[2]:
+        if self.uri and holds_secret(self.uri):
             raise InputError("tracking.uri contains a password: remove it, or write ${NAME}")
 
 
-def connect(config: TrackingConfig, store_url: str) -> str:
-    """Point MLflow at its server or file; return a line that says how to view the runs."""
+def connect(config: TrackingConfig, store_url: str, address: str | None = None) -> str:
+    """Point MLflow at its server or file; return a line that says how to view the runs.
+
+    Args:
+        config: the server.
+        store_url: where an SQLite file lies if there is no server.
+        address: of the server that another process has connected to.
+    """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # for DIN_LOG=json
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     # Database errors are raised too; without this they are also logged with a trace.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or (expand(config.uri) if config.uri else None)
+    # A database that is down is asked for two seconds instead of two minutes without a word.
+    mlflow.store.db.utils.MAX_RETRY_COUNT = 4
+    uri = address or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = uri or (expand(config.uri) if config.uri else None)
     if uri is None:
         if not store_url.startswith("file://"):
             raise InputError("tracking.uri: set a server; SQLite needs a store on local disk")
         Path(store_url.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
         uri = f"sqlite:///{store_url.removeprefix('file://')}/mlflow.db"
+    remember_passwords("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)
     client = MlflowClient()
     if client.get_experiment_by_name(config.experiment) is None:
@@ -78,7 +90,7 @@ def connect(config: TrackingConfig, store_url: str) -> str:
     mlflow.set_experiment(config.experiment)
     if uri.startswith("sqlite"):
         return f"mlflow ui --backend-store-uri {uri}"
-    return without_password(uri)
+    return masked(uri)
 
 
 def address() -> str:
@@ -90,13 +102,24 @@ def address() -> str:
 def run(name: str, tags: dict[str, str], settings: dict[str, Any]) -> Iterator[None]:
     """Open an MLflow run (nested inside an active one) and log the resolved configuration."""
     nested = mlflow.active_run() is not None
-    with mlflow.start_run(run_name=name, tags=tags, nested=nested):
+    with mlflow.start_run(run_name=name, tags=tags, nested=nested), _killed_if_ended():
+        settings = masked_values(settings)
         mlflow.log_dict(settings, "settings.json")
         flat = {
             UNNAMABLE.sub("_", k): str(v)[:500] for k, v in _flat(settings).items() if v is not None
         }
         mlflow.log_params(flat)
         yield
+
+
+@contextmanager
+def _killed_if_ended() -> Iterator[None]:
+    """Close the active run as KILLED if the job is told to end."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        mlflow.end_run("KILLED")
+        raise
 
 
 def active() -> str | None:
@@ -120,7 +143,7 @@ def log_metrics(metrics: dict[str, float], step: int | None = None) -> None:
 
 def log_params(params: dict[str, Any]) -> None:
     """Log parameters."""
-    mlflow.log_params(params)
+    mlflow.log_params(masked_values(params))
 
 
 def log_figure(figure: Any, name: str) -> None:
@@ -130,14 +153,14 @@ def log_figure(figure: Any, name: str) -> None:
 
 def log_examples(date: str, url: str, digest: str, use: str) -> None:
     """Log a published date as an input of the active run; ``use`` is training or judging."""
-    source = SparkDatasetSource(path=url)
+    source = SparkDatasetSource(path=masked(url))
     dataset = MetaDataset(source, name=f"examples of {date}", digest=digest[-36:])  # type: ignore[abstract]
     mlflow.log_input(dataset, context=use)
 
 
 def log_dict(data: dict[str, Any], name: str) -> None:
     """Log a mapping as NAME.json."""
-    mlflow.log_dict(data, f"{name}.json")
+    mlflow.log_dict(masked_values(data), f"{name}.json")
 
 
 def log_file(path: Path) -> None:
@@ -147,17 +170,12 @@ def log_file(path: Path) -> None:
 
 def log_text(text: str, name: str) -> None:
     """Log a text as a file."""
-    mlflow.log_text(text, name)
+    mlflow.log_text(masked(text), name)
 
 
 def describe_run(text: str) -> None:
     """Set the Markdown description of the active run."""
-    mlflow.set_tag("mlflow.note.content", text)
-
-
-def without_password(uri: str) -> str:
-    """Return an address with its password masked."""
-    return PASSWORD.sub(r"\1:***@", uri)
+    mlflow.set_tag("mlflow.note.content", masked(text))
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from din_model.errors import InputError
 from din_model.modules.din import DIN
 from din_model.registry import artifact
-from din_model.registry.tracking import address, without_password
+from din_model.registry.tracking import address
 
 CHAMPION = "champion"
 
@@ -121,15 +121,25 @@ def resolve(model: str, wanted: str | None) -> int:
             raise
         raise InputError(
             f"no model {model!r} with {'alias ' if text[0] == '@' else 'version '}{text.strip('@')}"
-            f" at {without_password(address())}: train and gate one with jobs.nightly, or set"
+            f" at {address()}: train and gate one with jobs.nightly, or set"
             " tracking.model"
         ) from None
 
 
 def download(model: str, version: int) -> Path:
-    """Fetch a version; return the folder that registry.artifact reads."""
-    path = mlflow.artifacts.download_artifacts(f"models:/{model}/{version}")
-    return next(Path(path).rglob("model.json")).parent
+    """Fetch a version; return the folder that registry.artifact reads.
+
+    Raises:
+        InputError: its files are gone.
+    """
+    try:
+        path = mlflow.artifacts.download_artifacts(f"models:/{model}/{version}")
+        return next(Path(path).rglob("model.json")).parent
+    except (OSError, StopIteration):
+        raise InputError(
+            f"{model} version {version}: its files are missing in MLflow: restore them, train"
+            " again, or roll back"
+        ) from None
 
 
 def load(model: str, version: int) -> tuple[DIN, artifact.ModelMetadata]:

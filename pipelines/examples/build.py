@@ -34,7 +34,13 @@ from pipelines.examples.publish import (
 )
 from pipelines.examples.split import SplitConfig, roles
 from pipelines.examples.state import STATE, advance, as_behaviours
-from pipelines.examples.vocabulary import encode, grow, keys_of, open_vocabulary
+from pipelines.examples.vocabulary import (
+    encode,
+    grow,
+    keys_of,
+    open_vocabulary,
+    require_unique,
+)
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.quarantine import good, quarantine, quarantined, reasons
 from pipelines.ingest.sources import days_between, fingerprint, start_of
@@ -220,6 +226,7 @@ def _grow_vocabulary(job: _Job, raw: _RawDay, first: date | None) -> _Vocabulary
             keys.append(keys_of(good(logs.impressions(*older)), features))
         part = grow(store, day, reduce(DataFrame.unionByName, keys))
         table, next_id = open_vocabulary(logs.spark, store)
+        require_unique(table)
         report.rows, report.note = sum(part.facts["new"].values()), "new keys"
     return _Vocabulary(table, part, next_id)
 
@@ -246,7 +253,7 @@ class _QualityCheck:
 
     def __call__(self, manifest: Manifest) -> None:
         job = self.job
-        written = job.logs.spark.read.parquet(*job.store.urls(manifest, hidden=True))
+        written = job.store.read_hidden(job.logs.spark, manifest)
         first_new = self.vocabulary.part.facts["first_new"]
         numbers = self.numbers | data_quality.of_examples(written, job.spec, first_new)
         manifest.facts["quality"] = numbers

@@ -57,6 +57,8 @@ class BuildConfig(Section):
     def __post_init__(self) -> None:
         if not 0 < self.sample_rate <= 1:
             raise ValueError("sample_rate must be in (0, 1]")
+        if min(self.shards, self.rows_per_file) < 1:
+            raise ValueError("shards and rows_per_file must be at least 1")
 
 
 def unsampled_examples(store: Store, day: date) -> Manifest:

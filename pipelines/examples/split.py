@@ -17,10 +17,12 @@ class SplitConfig(Section):
 
     Attributes:
         by: ``date``: a later day is evaluated. ``last_position``: each user's last positive is, and
-            all impressions up to the date form one data set.
+            all impressions up to the date form one data set. Impressions that were not clicked are
+            trained on if they come before it, and left out after it. At equal times the impression
+            with the larger example_id, which is a hash, counts as the later one.
         skip_first: for ``last_position``: this many first positives of a user (which have no past)
-            serve as history only.
-        skip_last: for ``last_position``: this many last ones are left out; 1 tunes on the
+            serve as history only, as do impressions before them.
+        skip_last: for ``last_position``: this many last positives are left out; 1 tunes on the
             second-to-last.
     """
 
@@ -28,24 +30,27 @@ class SplitConfig(Section):
     skip_first: int = 1
     skip_last: int = 0
 
+    def __post_init__(self) -> None:
+        if min(self.skip_first, self.skip_last) < 0:
+            raise ValueError("skip_first and skip_last must not be negative")
+
     def since(self, day: date) -> date | None:
         """Return the first day of the impressions for a build of ``day``; None: all."""
         return day if self.by == "date" else None
 
 
 def roles(rows: DataFrame, spec: FeatureSpec, split: SplitConfig) -> dict[str, DataFrame]:
-    """Return the rows of ``examples`` and, for last_position, of ``holdout``."""
+    """Return the rows of ``examples`` and, for last_position, of ``holdout``; see SplitConfig."""
     if split.by == "date":
         return {"examples": rows}
     by_user = Window.partitionBy(spec.user)
-    oldest_first = by_user.orderBy("time", "example_id")
-    placed = rows.withColumn("_from_start", F.row_number().over(oldest_first) - 1)
-    total = F.count(F.lit(1)).over(by_user)
-    placed = placed.withColumn("_from_end", total - 1 - F.col("_from_start"))
-    late_enough = F.col("_from_start") >= split.skip_first
-    is_holdout = (F.col("_from_end") == split.skip_last) & late_enough
-    is_example = (F.col("_from_end") > split.skip_last) & late_enough
+    until_here = by_user.orderBy("time", "example_id").rowsBetween(Window.unboundedPreceding, 0)
+    positive = (F.col("label") > 0).cast("int")
+    placed = rows.withColumn("_before", F.sum(positive).over(until_here) - positive)
+    after = F.sum(positive).over(by_user) - F.col("_before") - positive
+    placed = placed.withColumn("_after", after).where(F.col("_before") >= split.skip_first)
+    is_holdout = (positive == 1) & (F.col("_after") == split.skip_last)
     return {
-        "holdout": placed.where(is_holdout).drop("_from_start", "_from_end"),
-        "examples": placed.where(is_example).drop("_from_start", "_from_end"),
+        "holdout": placed.where(is_holdout).drop("_before", "_after"),
+        "examples": placed.where(F.col("_after") > split.skip_last).drop("_before", "_after"),
     }

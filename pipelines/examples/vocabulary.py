@@ -46,6 +46,21 @@ def keys_of(rows: DataFrame, features: Sequence[Feature]) -> DataFrame:
     return each.where("key is not null")
 
 
+def require_unique(vocabulary: DataFrame) -> None:
+    """Check that no key is there twice: it would double every row that holds it.
+
+    Raises:
+        InputError: a key is there twice.
+    """
+    repeated = vocabulary.groupBy("vocabulary", "key").count().where("count > 1").limit(1).collect()
+    if repeated:
+        name, key, count = repeated[0]
+        raise InputError(
+            f"vocabulary: {name} {key!r} is there {count} times: remove copied files from the"
+            " store, or build it anew in another store.path"
+        )
+
+
 # Over 50 lines with its docstring; it is one SQL plan, read from top to bottom.
 def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
     """Assign ids to new keys, and publish them as the part of ``day``.

@@ -27,7 +27,8 @@ class Source(Section):
         path: folder, file or pattern that Spark reads; ``{date}`` and ``${VARIABLE}`` are replaced.
         table: table of Spark's catalog.
         format: format of the files, as Spark names it: parquet, json, csv, …
-        options: options of Spark's reader, such as ``{header: "true"}``.
+        options: options of Spark's reader, such as ``{header: "true"}``; ``${VARIABLE}`` is
+            replaced, and a password must be written so.
         schema: columns as DDL; with it, broken JSON and CSV lines differ from empty ones.
         query: Spark SQL over the table ``raw``, for logs of another shape; may contain ``{date}``.
         time_unit: unit of times that are whole numbers, or text of whole numbers as in CSV without
@@ -183,7 +184,8 @@ def _read_one(
         if source.table:
             raw = spark.read.table(source.table)
         elif path:
-            reader = spark.read.format(source.format).options(**(source.options or {}))
+            options = {name: expand(text) for name, text in (source.options or {}).items()}
+            reader = spark.read.format(source.format).options(**options)
             if source.schema:
                 reader = reader.schema(f"{source.schema}, {CORRUPT} string")
             raw = reader.load(path)

@@ -80,7 +80,7 @@ def reconciled(what: str, total: int, **parts: int) -> None:
 
 
 def _print_best(best: Explained, user: str) -> None:
-    console.print(f"\n  [bold]{user} {best.user}[/]: best candidates, and what weighed most")
+    console.print(f"\n  {user} {best.user}: best candidates, and what weighed most", style="bold")
     for offer in best.offers:
         console.print(f"  {offer.rank}. {offer.item}   score {offer.score:.3f}")
         for why in offer.explanations:

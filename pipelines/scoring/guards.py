@@ -53,6 +53,12 @@ class GuardsConfig(Section):
     max_unknown_items: float | None = 0.5
     max_without_history: float | None = 0.9
 
+    def __post_init__(self) -> None:
+        if self.max_calibration is not None and self.max_calibration < 1:
+            raise ValueError("max_calibration must be at least 1, or null")
+        if self.min_clicks < 1:
+            raise ValueError("min_clicks must be at least 1")
+
     def of_numbers(self) -> Iterator[tuple[str, str, float | None]]:
         """Yield number, ``min`` or ``max``, and limit of all but calibration, which is a ratio."""
         for key, limit in vars(self).items():

@@ -187,14 +187,17 @@ def _count_candidates(job: _Job, marked: DataFrame) -> Candidates:
     """Encode the candidates, attach their counters, and count the candidates.
 
     Raises:
-        InputError: none can be scored.
+        InputError: none can be scored; a join has lost or doubled some.
     """
     vocabulary, _ = open_vocabulary(job.logs.spark, job.store)
+    marked = marked.persist()
+    given = marked.count()
     rows = encode_candidates(marked, job.logs.spec, vocabulary)
     if job.sums:
         sums = job.store.read(job.logs.spark, [job.sums])
         rows = attach(rows, sums, job.logs.spec, start_of(job.day, job.logs.spec.time_zone))
-    candidates = count_candidates(rows, job.config.top)
+    candidates = count_candidates(rows, given, job.config.top)
+    marked.unpersist()
     if candidates.counts["good"] == 0:
         raise InputError(
             f"no candidate for {job.day} can be scored, {candidates.counts['refused']} are refused:"
@@ -233,7 +236,7 @@ class _ScoresCheck:
         job, spark = self.job, self.job.logs.spark
         last = job.store.before(SCORES, job.day)
         numbers = _reconcile(manifest, self.counts)
-        numbers |= measure(spark.read.parquet(*job.store.urls(manifest, hidden=True)))
+        numbers |= measure(job.store.read_hidden(spark, manifest))
         numbers |= compare(numbers, last.facts if last else None, self.metadata.scores)
         expected, curve = _calibration_of_last_scores(job)
         numbers |= expected
@@ -303,7 +306,7 @@ def _score_shadow(job: _Job, candidates: Candidates, model: ModelVersion, scores
 
     def check_shadow(manifest: Manifest) -> None:
         _reconcile(manifest, candidates.counts)
-        shadow = job.logs.spark.read.parquet(*job.store.urls(manifest, hidden=True))
+        shadow = job.store.read_hidden(job.logs.spark, manifest)
         published = job.store.read(job.logs.spark, [scores])
         differences.update(compare_rankings(published, shadow, keys))
         manifest.facts.update(differences)

@@ -5,6 +5,7 @@ processes. A user's history is not joined to each candidate, and ranks are compu
 without another shuffle.
 """
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from din_model.errors import InputError
 from din_model.features import UNKNOWN, FeatureSpec
 from pipelines.examples.vocabulary import decode, encode, padded
 from pipelines.scoring.udf import GROUP, IS_STATE, ITEM, USER, Batches, Task, loaded, score_batches
@@ -84,7 +86,10 @@ def ship(spark: SparkSession, model_folder: Path) -> str:
     It is sent as an archive, because Spark sends no folder of the driver's disk to a cluster.
     """
     name = f"model-{os.urandom(4).hex()}"
-    archive = shutil.make_archive(f"{tempfile.mkdtemp()}/{name}", "zip", model_folder)
+    folder = tempfile.mkdtemp()
+    # Spark reads the archive whenever an executor asks for it, as long as the job runs.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    archive = shutil.make_archive(f"{folder}/{name}", "zip", model_folder)
     spark.sparkContext.addArchive(f"{archive}#{name}")
     return name
 
@@ -102,8 +107,17 @@ def encode_candidates(candidates: DataFrame, spec: FeatureSpec, vocabulary: Data
     return rows.withColumn(GROUP, F.shiftleft(user, PARTS_BITS))
 
 
-def count_candidates(rows: DataFrame, top: int | None) -> Candidates:
-    """Count encoded candidates; they are cached until ``unpersist``."""
+def count_candidates(rows: DataFrame, given: int, top: int | None) -> Candidates:
+    """Count encoded candidates; they are cached until ``unpersist``.
+
+    Args:
+        rows: encoded candidates with their counters.
+        given: their number before they were joined with anything.
+        top: number of best candidates per user to keep; None keeps all.
+
+    Raises:
+        InputError: a join has lost or doubled candidates.
+    """
     rows = rows.persist()
     good = F.col("reason").isNull().cast("long")
     sizes = rows.groupBy(GROUP).agg(F.sum(good).alias("good"), F.count("*").alias("candidates"))
@@ -112,6 +126,11 @@ def count_candidates(rows: DataFrame, top: int | None) -> Candidates:
     sums = sizes.select("candidates", "good", over).groupBy().sum().first()
     assert sums is not None
     candidates, kept, below = (int(n or 0) for n in sums)
+    if candidates != given:
+        raise InputError(
+            f"{given} candidates are given, but {candidates} are encoded: a key is twice in the"
+            " vocabulary or the counters: remove copied files from the store, or build it anew"
+        )
     counts = {"candidates": candidates, "good": kept, "below_top": below}
     return Candidates(rows, sizes, counts | {"refused": candidates - kept})
 

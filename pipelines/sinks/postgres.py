@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from din_model.config import Section, expand
 from din_model.console import stage
 from din_model.errors import InputError
+from din_model.masking import holds_secret
 from pipelines.sinks.names import POSTGRES, identifiers
 
 
@@ -71,7 +72,7 @@ def _refuse_password(url: str) -> None:
     """Refuse a password in the url: it would be logged with the run and sent with the tasks."""
     try:
         parts = urlsplit(url)
-        found = parts.password is not None or "password" in parts.query
+        found = parts.password is not None or "password" in parts.query or holds_secret(url)
     except ValueError:
         raise InputError(f"{POSTGRES}.url is not postgresql://host:port/database") from None
     if found:

@@ -9,6 +9,7 @@ sees one run per date too.
 """
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -31,6 +32,12 @@ CHECKPOINTS = "checkpoints"
 
 STAMP = "%Y%m%dT%H%M%S"
 """Time format at the start of a run's name."""
+
+ANY = re.compile("[^.].*")
+DATE = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
+RUN = re.compile(r"run=((\d{8}T\d{6})-[0-9a-f.T-]+)")
+HIDDEN_RUN = re.compile(rf"\.{RUN.pattern}")
+"""Names of folders. Any other folder is not ours: it is neither read nor removed."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,12 @@ class Store:
     """All data sets below one root folder."""
 
     def __init__(self, root: str) -> None:
-        self.fs, self.base = url_to_fs(expand(root))
+        try:
+            self.fs, self.base = url_to_fs(expand(root))
+        except (ValueError, ImportError) as error:
+            raise InputError(f"store.path: {root} cannot be opened: {error}") from None
+        if "file" in self.fs.protocol and self.fs.isfile(self.base):
+            raise InputError(f"store.path: {root} is a file: name a folder")
         # Without a scheme Spark would use the cluster's default file system, and fsspec this disk.
         self.url = expand(root) if "://" in root else f"file://{self.base}"
 
@@ -112,8 +124,10 @@ class Store:
 
     def dates(self, name: str) -> list[date]:
         """Return the published dates of a data set, in order."""
-        paths = self.fs.glob(f"{self.base}/{name}/date=*/_manifest.json")
-        return sorted(date.fromisoformat(path.split("/date=")[1][:10]) for path in paths)
+        folder = f"{self.base}/{name}"
+        days = [match[1] for match in self._folders(folder, DATE)]
+        known = [day for day in days if self.fs.exists(f"{folder}/date={day}/_manifest.json")]
+        return sorted(map(date.fromisoformat, known))
 
     def before(self, name: str, day: date) -> Manifest | None:
         """Return the newest manifest of a date before ``day``."""
@@ -139,7 +153,11 @@ class Store:
         """
         for manifest in manifests:
             self._require_sizes(manifest)
-        return spark.read.parquet(*[url for m in manifests for url in self.urls(m)])
+        return _parquet(spark, [url for m in manifests for url in self.urls(m)])
+
+    def read_hidden(self, spark: SparkSession, manifest: Manifest) -> DataFrame:
+        """Return the written rows of a run that is not yet visible."""
+        return _parquet(spark, self.urls(manifest, hidden=True))
 
     def sole_writer(self) -> AbstractContextManager[None]:
         """Hold the store's writer lock: builds depend on the ids and states of earlier ones."""
@@ -220,9 +238,9 @@ class Store:
         if rows is not None:
             self.fs.mv(hidden, f"{folder}/run={run}", recursive=True)
         self._replace(f"{folder}/_manifest.json", _to_json(manifest))
-        for path in self.fs.glob(f"{folder}/run=*"):
-            if path.rpartition("/run=")[2] != run:
-                self.fs.mv(path, path.replace("/run=", "/.run="), recursive=True)
+        for match in self._folders(folder, RUN):
+            if match[1] != run:
+                self.fs.mv(f"{folder}/run={match[1]}", f"{folder}/.run={match[1]}", recursive=True)
         return manifest
 
     def put(self, path: str, text: str) -> str:
@@ -237,16 +255,31 @@ class Store:
         never.
         """
         removed = 0
-        for path in sorted(self.fs.glob(f"{self.base}/*/date=*/.run=*")):
-            written = path.rpartition("/.run=")[2].partition("-")[0]
-            stamp = datetime.strptime(written, STAMP).replace(tzinfo=timezone.utc)
-            if stamp < before:
-                self.fs.rm(path, recursive=True)
-                removed += 1
-        for path in self.fs.glob(f"{self.base}/{CHECKPOINTS}/*/{LATEST}"):
-            if self.fs.modified(path) < before:
-                self.fs.rm(path.rpartition("/")[0], recursive=True)
+        for name in [match[0] for match in self._folders(self.base, ANY)]:
+            for day in [match[0] for match in self._folders(f"{self.base}/{name}", DATE)]:
+                folder = f"{self.base}/{name}/{day}"
+                for run in self._folders(folder, HIDDEN_RUN):
+                    if run[2] < f"{before:{STAMP}}":
+                        self.fs.rm(f"{folder}/{run[0]}", recursive=True)
+                        removed += 1
+        for training in self._folders(f"{self.base}/{CHECKPOINTS}", ANY):
+            folder = f"{self.base}/{CHECKPOINTS}/{training[0]}"
+            latest = f"{folder}/{LATEST}"
+            if self.fs.exists(latest) and self.fs.modified(latest) < before:
+                self.fs.rm(folder, recursive=True)
         return removed
+
+    def _folders(self, parent: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
+        """Return the matches of whole names in a folder; a copied ``date=D.bak`` is no date.
+
+        Not by glob, because the characters of ``store.path`` are not a pattern.
+        """
+        try:
+            paths = self.fs.ls(parent, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = sorted({path.rstrip("/").rpartition("/")[2] for path in paths})
+        return [match for name in names if (match := pattern.fullmatch(name))]
 
     def _require_sizes(self, manifest: Manifest) -> None:
         folder = f"{self.base}/{manifest.name}/date={manifest.date}/run={manifest.run}"
@@ -267,6 +300,11 @@ class Store:
         draft = f"{path}.{secrets.token_hex(3)}"
         self.fs.pipe_file(draft, text.encode())
         self.fs.mv(draft, path)
+
+
+def _parquet(spark: SparkSession, urls: Sequence[str]) -> DataFrame:
+    """Read files by their exact addresses, which Spark would take for patterns."""
+    return spark.read.parquet(*[re.sub(r"([\[\]{}*?\\])", r"\\\1", url) for url in urls])
 
 
 def _to_json(manifest: Manifest) -> str:

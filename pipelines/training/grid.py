@@ -114,7 +114,7 @@ def run_grid(
                 sized = replace(training_set, spec=with_dimension(training_set.spec, dimension))
                 drawn = replace(config, seed=seed, model=replace(config.model, encoder=encoder))
                 name = f"{encoder} {dimension} seed {seed}"
-                console.print(f"  [bold]{name}[/]")
+                console.print(f"  {name}", style="bold")
                 with tracked(name):
                     model, *_ = train(store, sized, drawn, lambda *_: None)
                     cell = evaluate_trial(store, sized, model, encoder, dimension, seed, sample)

@@ -3,10 +3,11 @@
 import logging
 import os
 import signal
+import threading
 import uuid
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar, cast
 
@@ -15,6 +16,7 @@ import torch
 from py4j.protocol import Py4JJavaError
 from pyspark.ml.torch.distributor import TorchDistributor
 from pyspark.sql import SparkSession
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig as Elastic
 from torch.distributed.launcher.api import elastic_launch
@@ -80,21 +82,25 @@ def launch_challenger(
     work = partial(train_challenger, store, training_set, train, server.model, start)
     if launch.launcher != "local":
         # A rank's environment may not name the tracking server.
-        reachable = replace(server, uri=tracking.address())
-        work = partial(_joined, reachable, tracking.active(), store.url, work)
+        run = tracking.address(), tracking.active()
+        work = partial(_joined, server, run, store.url, work)
     if launch.launcher == "spark":
         spark_session("train", training_set.spec.time_zone)  # TorchDistributor takes the active one
     return on_ranks(launch, store.url, work)
 
 
 def _joined(
-    config: TrackingConfig, run: str | None, store_url: str, work: Challenge
+    config: TrackingConfig, joined: tuple[str, str | None], store_url: str, work: Challenge
 ) -> tuple[int, Metrics]:
-    """Run ``work`` as one rank of a process group; rank 0 logs to the run of the launching job."""
+    """Run ``work`` as one rank of a process group; rank 0 logs to the run of the launching job.
+
+    ``joined``: address of the tracking server, and id of the run.
+    """
+    address, run = joined
     with collectives.process_group():
         first = collectives.rank() == 0
         console.quiet = not first
-        tracking.connect(config, store_url)
+        tracking.connect(config, store_url, address)
         with tracking.rejoined(run) if first and run else nullcontext():
             return work()
 
@@ -112,6 +118,7 @@ def on_ranks(config: LaunchConfig, store_url: str, work: Callable[[], R]) -> R:
         return work()
     error_folder = f"{store_url}/ranks-{uuid.uuid4().hex}"
     threads = max(1, (os.cpu_count() or 1) // config.ranks) if config.launcher == "torchrun" else 0
+    on_sigterm = signal.getsignal(signal.SIGTERM)  # torchrun's agent sets its own
     try:
         if config.launcher == "spark":
             here = str(SparkSession.active().sparkContext.master).startswith("local")
@@ -124,9 +131,13 @@ def on_ranks(config: LaunchConfig, store_url: str, work: Callable[[], R]) -> R:
             monitor_interval=0.5, start_method="spawn",
         )  # fmt: skip
         return elastic_launch(agent, _rank)(work, error_folder, threads)[0]
+    except SignalException as error:
+        raise SystemExit(128 + error.sigval) from None
     except Exception as error:  # each launcher has its own type, and none holds the rank's error
         raise _first(error_folder) or _lost(error) or error from None
     finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)
         fs, path = fsspec.core.url_to_fs(error_folder)
         if fs.exists(path):
             fs.rm(path, recursive=True)

@@ -3,6 +3,8 @@ import pytest
 from din_model.config import expand, load, microseconds
 from din_model.errors import InputError
 from din_model.training.config import TrainConfig
+from jobs.cli import Settings
+from tests.nights import DEMO
 
 
 def test_later_files_win_and_overrides_win_over_files(tmp_path):
@@ -16,6 +18,39 @@ def test_later_files_win_and_overrides_win_over_files(tmp_path):
         "mean",
         False,
     )
+
+
+def test_text_stays_as_it_is_written():
+    users = ["0000010", "1_000", "0x1F", "1:30", "yes"]
+    words = [f"erase.users=[{', '.join(users)}]", "score.model=@champion", "date=2026-11-02"]
+    settings = load(Settings, [str(DEMO)], words)
+    assert settings.erase.users == tuple(users)
+    assert (settings.score.model, str(settings.date)) == ("@champion", "2026-11-02")
+
+
+def test_a_folder_and_a_file_that_is_no_text_are_one_line(tmp_path):
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path, tmp_path / "bytes.yaml"):
+        with pytest.raises(InputError, match=f"^{path}: not a file that can be read"):
+            load(TrainConfig, [str(path)])
+
+
+@pytest.mark.parametrize(("word", "message"), [
+    ("features.columns.user_id.dimenson=3", "unknown key 'features.columns.user_id.dimenson'; did"),
+    ("sources.behaviours=[{kindd: x}]", r"unknown key 'sources.behaviours.0.kindd'; did you mean"),
+    ("score.postgres.tabel=x", r"unknown key 'score.postgres.tabel'; did you mean 'table'"),
+    ("nightly.min_gain=nan", "'nightly.min_gain': Input should be a finite number"),
+    ("build.quality.limits={rows: [nan, 3]}", "'build.quality.limits.rows.0': .* finite number"),
+    ("date=2026-02-30", "'date': .* day value is outside expected range"),
+    ("erase.users=[u1", "'erase.users=.u1': not valid YAML"),
+    ("score.guards.max_calibration=0", "max_calibration must be at least 1, or null"),
+    ("score.guards.min_clicks=0", "min_clicks must be at least 1"),
+    ("build.shards=0", "shards and rows_per_file must be at least 1"),
+])  # fmt: skip
+def test_a_wrong_word_of_any_section_is_one_clear_line(word, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load(Settings, [str(DEMO)], [word])
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("word", "message"), [

@@ -39,7 +39,7 @@ from din_model import console as progress
 with progress.stage("good") as report:
     report.rows, report.note = 12_345, "a note"
 list(progress.track(range(4), 4, "epoch", {}))
-progress.console.print("[bold]for people[/]")
+progress.console.print("for people", style="bold")
 with progress.stage("bad"):
     raise ValueError("broken")
 """
@@ -87,3 +87,17 @@ def test_stages_that_end_in_the_block_are_recorded():
         pass
     assert len(stages) == 1
     assert stages[0].ended is not None
+
+
+def test_brackets_are_no_markup_and_control_characters_are_dropped(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(progress.console, "_file", out)
+    progress.console.print("[new] shoes [/b] :smile: \x1b[31mred\x1b[0m\r\x07\u202ekcab")
+    assert out.getvalue() == "[new] shoes [/b] :smile: [31mred[0mkcab\n"
+
+
+def test_secrets_are_not_printed(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(progress.console, "_file", out)
+    progress.console.print("runs: https://me:hunter2@host")
+    assert out.getvalue() == "runs: https://me:***@host\n"

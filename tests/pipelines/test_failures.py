@@ -70,6 +70,15 @@ def test_a_rank_without_room_says_so_where_even_the_store_is_full(tmp_path):
         assert "No space left on device" in line, line
 
 
+def test_a_forbidden_file_is_told():
+    def refuse():
+        raise PermissionError(13, "Permission denied", "/store/.writer.lock")
+
+    line = told(refuse)
+    assert line is not None
+    assert line.startswith("/store/.writer.lock: this user may not read or write it")
+
+
 def test_a_lost_python_worker_is_told(spark):
     line = told(lambda: spark.range(3).mapInArrow(killed, "id long").collect())
     assert line == "a Spark task was lost (Python worker exited unexpectedly): run the job again"

@@ -97,7 +97,7 @@ def test_columns_of_any_name_go_from_log_to_score(spark, tmp_path):
     vocabulary, _ = open_vocabulary(spark, store)
     rows = encode_candidates(logs.candidates(morrow), spec, vocabulary)
     sums, state = (store.read(spark, [store.require(n, TODAY, "")]) for n in ("counters", "state"))
-    found = count_candidates(attach(rows, sums, spec, start_of(morrow, "UTC")), None)
+    found = count_candidates(attach(rows, sums, spec, start_of(morrow, "UTC")), 1, None)
     night = Night(spec, ship(spark, tmp_path / "model"), Task(start_of(morrow, "UTC"), explain=1))
     scores = restore_keys(score(found.good, found.sizes, state, night), spec, vocabulary)
     [scored] = scores.collect()

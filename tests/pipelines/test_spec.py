@@ -92,6 +92,13 @@ def test_default_counters_of_names_that_join_alike_are_all_there():
     assert {("user", "brand"), ("user_brand",)} <= {c.keys for c in spec.counters}
 
 
+@pytest.mark.parametrize("zone", ["Europe", "Nowhere/Here", "", "../x"])
+def test_an_unknown_time_zone_is_one_line(zone):
+    features = FeaturesConfig(user="user", item="item", columns=COLUMNS, time_zone=zone)
+    with pytest.raises(InputError, match=f"features.time_zone: unknown time zone '{zone}'"):
+        feature_spec(features, HISTORY)
+
+
 def test_a_number_without_buckets_enters_as_a_value():
     price = ColumnConfig(side="item", type="number")
     features = FeaturesConfig(user="user", item="item", columns=COLUMNS | {"price": price})

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from din_model.errors import InputError
 from din_model.registry.artifact import ModelMetadata, load, save
@@ -58,6 +59,36 @@ def test_a_missing_or_torn_file_is_refused_by_its_folder(folder, name):
         damage(folder / name)
         with pytest.raises(InputError, match=f"{folder.name}: not a DIN model"):
             load(folder)
+
+
+def without_spec(folder):
+    about = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({k: v for k, v in about.items() if k != "spec"}))
+
+
+def with_a_weight_too_many(folder):
+    weights = {name: w.clone() for name, w in load_file(folder / "weights.safetensors").items()}
+    save_file(weights | {"more": torch.zeros(2)}, folder / "weights.safetensors")
+
+
+def with_a_weight_of_another_shape(folder):
+    weights = {name: w.clone() for name, w in load_file(folder / "weights.safetensors").items()}
+    save_file(weights | {"tower.0.bias": torch.zeros(2)}, folder / "weights.safetensors")
+
+
+def with_a_list(folder):
+    (folder / "model.json").write_text("[]")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [without_spec, with_a_weight_too_many, with_a_weight_of_another_shape, with_a_list],
+)
+def test_a_damaged_model_is_one_line(folder, damage):
+    damage(folder)
+    with pytest.raises(InputError, match=f"{folder.name}: not a DIN model") as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_published_scores_are_shifted_from_the_drawn_click_rate_to_the_one_that_is_meant():

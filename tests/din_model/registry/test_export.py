@@ -272,10 +272,15 @@ def test_an_earlier_export_is_replaced_whole(tmp_path, no_onnxscript):
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"not an earlier export .* set another export\.path"):
-        export(some_model().eval().requires_grad_(False), FACTS, "m", 1, tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-    with pytest.raises(InputError, match=r"not an earlier export"):
+    (tmp_path / "inputs.json").write_text('{"my": "own"}')
+    for _ in range(2):
+        with pytest.raises(
+            InputError, match=r"other files than an earlier .* another export\.path"
+        ):
+            export(some_model().eval().requires_grad_(False), FACTS, "m", 1, tmp_path)
+        assert {p.name for p in tmp_path.iterdir()} >= {"notes.txt", "inputs.json"}
+        (tmp_path / "model.pt2").touch()
+    with pytest.raises(InputError, match=r"other files than an earlier export"):
         export(some_model().eval().requires_grad_(False), FACTS, "m", 1, tmp_path / "notes.txt")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from din_model.config import load
+from din_model.config import expand, load
 from din_model.errors import InputError
 from din_model.registry import tracking, versions
 from din_model.registry.artifact import ModelMetadata, save
@@ -70,14 +70,21 @@ def test_a_version_is_described_by_its_card_as_far_as_a_server_has_room(name):
 
 
 def test_a_password_in_the_address_is_not_told(name, monkeypatch):
-    monkeypatch.setattr(versions, "address", lambda: "https://somebody:secret@host/mlflow")
+    monkeypatch.setattr(versions, "address", lambda: "https://somebody:sec/ret@host/mlflow")
     with pytest.raises(InputError, match=r"at https://somebody:\*\*\*@host/mlflow: train"):
         versions.resolve(name, "9")
 
 
 def test_a_password_in_the_configuration_is_refused_and_not_repeated():
-    with pytest.raises(InputError, match=r"^tracking\.uri contains a password: remove it, [^:]*$"):
-        load(TrackingConfig, [], ["uri=https://somebody:secret@host"])
+    for uri in (
+        "https://u:se/cret@host",
+        "postgresql://h/db?user=u&password=secret",
+        "http://secret@h",
+    ):
+        with pytest.raises(
+            InputError, match=r"^tracking\.uri contains a password: remove it, [^:]*$"
+        ):
+            TrackingConfig(uri=uri)
     load(TrackingConfig, [], ["uri=https://somebody:${PASSWORD}@host"])
 
 
@@ -86,3 +93,38 @@ def test_a_server_that_does_not_answer_is_not_a_registry_without_a_champion(name
     versions.mlflow.set_tracking_uri("http://127.0.0.1:1")
     with pytest.raises(tracking.TrackingError):
         versions.champion(name)
+
+
+def test_a_version_whose_files_are_gone_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(versions.mlflow.artifacts, "download_artifacts", lambda _: str(tmp_path))
+    with pytest.raises(InputError, match="m version 3: its files are missing in MLflow"):
+        versions.download("m", 3)
+
+
+@pytest.mark.parametrize("damage", [b"\x07" * 3000, b"SQLite format 3\x00" + b"\x07" * 3000])
+def test_a_damaged_database_is_a_tracking_error(tmp_path, monkeypatch, damage):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(damage)
+    with pytest.raises(tracking.TrackingError):
+        tracking.connect(TrackingConfig(), f"file://{tmp_path}")
+
+
+def test_nothing_that_is_logged_holds_a_secret(name, monkeypatch):
+    monkeypatch.setenv("PLACE", "hunter2!")
+    place = expand("s3://${PLACE}/x")
+    settings = {"store": {"path": place}, "sources": {"ü €": {"url": "x://u:hunter2!@h"}}}
+    with tracking.run("secrets", {}, settings):
+        run = tracking.active()
+        tracking.log_params({"more": place})
+        tracking.log_text(place, "page.html")
+        tracking.log_dict({"a": place}, "data")
+        tracking.log_examples("2026-11-20", place, "r", "training")
+        tracking.describe_run(place)
+    logged = versions.mlflow.get_run(run)
+    files = [
+        versions.mlflow.artifacts.load_text(f"runs:/{run}/{f}")
+        for f in ("page.html", "data.json", "settings.json")
+    ]
+    assert "hunter2" not in f"{logged.to_dictionary()} {files}"
+    assert logged.data.params["store.path"] == "s3://${PLACE}/x"
+    assert logged.data.params["sources.ü _.url"] == "x://u:***@h"

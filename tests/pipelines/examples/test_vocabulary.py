@@ -8,8 +8,17 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from din_model.errors import InputError
 from din_model.features import Feature
-from pipelines.examples.vocabulary import NAME, decode, encode, grow, keys_of, open_vocabulary
+from pipelines.examples.vocabulary import (
+    NAME,
+    decode,
+    encode,
+    grow,
+    keys_of,
+    open_vocabulary,
+    require_unique,
+)
 from pipelines.store.store import Store
 
 FIRST, SECOND, THIRD = date(2026, 11, 19), date(2026, 11, 20), date(2026, 11, 21)
@@ -123,3 +132,11 @@ def test_keys_are_taken_from_every_feature_but_numbers_with_the_day_of_the_row(
         *[("item", "7"), ("tag", "x"), ("tag", "y")]
     }
     assert {day for day, _, _ in found} == {FIRST}
+
+
+def test_a_key_that_is_there_twice_is_refused(spark):
+    rows = [("item", "a", 2), ("tag", "a", 2), ("item", "a", 3)]
+    table = spark.createDataFrame(rows, "vocabulary string, key string, id int")
+    require_unique(table.where("id = 2"))
+    with pytest.raises(InputError, match="vocabulary: item 'a' is there 2 times"):
+        require_unique(table)

@@ -1,5 +1,8 @@
 """Candidates meet the state on Spark: users split over tasks, users nobody knows, other ways in."""
 
+import atexit
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -10,12 +13,20 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from din_model.errors import InputError
 from din_model.registry import artifact, tracking, versions
 from din_model.registry.predict import probabilities
 from din_model.registry.tracking import TrackingConfig
 from pipelines.scoring import scorer as scoring
 from pipelines.scoring import sql_function as sql
-from pipelines.scoring.scorer import Night, encode_candidates, restore_keys, score, ship
+from pipelines.scoring.scorer import (
+    Night,
+    count_candidates,
+    encode_candidates,
+    restore_keys,
+    score,
+    ship,
+)
 from pipelines.scoring.udf import GROUP, Task, loaded
 from tests.din_model.conftest import some_columns
 from tests.pipelines.scoring.test_udf import CUTOFF, FACTS, SPEC, model
@@ -175,3 +186,22 @@ def test_encoded_examples_are_scored_alike_by_sql_and_by_mlflows_udf(
 def test_a_worker_loads_a_shipped_model_once(spark, folder):
     shipped = ship(spark, folder)
     assert loaded(shipped) is loaded(shipped)
+
+
+def test_candidates_that_a_join_doubles_are_refused_with_both_numbers(candidates, vocabulary):
+    doubled = vocabulary.union(vocabulary.where("key = 'u1'"))
+    marked = candidates.withColumn("reason", F.lit(None).cast("string"))
+    rows = encode_candidates(marked, SPEC, doubled)
+    with pytest.raises(InputError, match="240 candidates are given, but 270 are encoded"):
+        count_candidates(rows, 240, None)
+
+
+def test_the_archive_of_a_model_is_removed_when_the_job_ends(spark, folder, tmp_path, monkeypatch):
+    at_exit = []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(atexit, "register", lambda f, *a, **k: at_exit.append(partial(f, *a, **k)))
+    ship(spark, folder)
+    assert list(tmp_path.rglob("*.zip"))
+    for end in at_exit:
+        end()
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """Readers see one published run a date: the old one or the new one, never a part of either."""
 
 import json
+import shutil
 from datetime import date, datetime, timezone
 from pathlib import Path
 
@@ -166,3 +167,50 @@ def test_pruning_removes_superseded_runs_of_their_age_and_nothing_published(
     assert store.prune(datetime(2100, 1, 1, tzinfo=timezone.utc)) == 1
     assert list(tmp_path.glob("numbers/date=*/.run=*")) == []
     assert plainly(spark, tmp_path) == [*range(50, 57)]
+
+
+def test_a_copied_date_is_no_date_and_a_copied_run_is_no_run(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    store = Store(str(tmp_path))
+    store.publish("numbers", DAY, rows(spark, 0, 3), {})
+    folder = tmp_path / "numbers" / f"date={DAY}"
+    shutil.copytree(folder, f"{folder}.bak")
+    shutil.copytree(folder, f"{folder} copy/date=2026-11-20")
+    (folder / ".run=backup").mkdir()
+    (folder / "run=of-mine").mkdir()
+    assert store.dates("numbers") == [DAY]
+    store.publish("numbers", DAY, rows(spark, 0, 3), {})
+    assert store.prune(datetime(2100, 1, 1, tzinfo=timezone.utc)) == 1
+    assert (folder / ".run=backup").exists()
+    assert (folder / "run=of-mine").exists()
+    assert Path(f"{folder}.bak").exists()
+
+
+@pytest.mark.parametrize("name", ["a[b]{c,d}*?", "date=2020-01-01", "a\\b #%20 €"])
+def test_every_character_of_the_path_stands_for_itself(
+    spark: SparkSession, tmp_path: Path, name: str
+) -> None:
+    store = Store(str(tmp_path / name))
+    written = store.publish("numbers", DAY, rows(spark, 0, 3), {})
+    assert store.dates("numbers") == [DAY]
+    assert store.read(spark, [written]).count() == 3
+    seen: list[int] = []
+
+    def check(manifest: Manifest) -> None:
+        seen.append(store.read_hidden(spark, manifest).count())
+
+    store.publish("numbers", DAY, rows(spark, 5, 2), {}, check)
+    assert seen == [2]
+    assert store.prune(datetime(2100, 1, 1, tzinfo=timezone.utc)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("foo://x", "store.path: foo://x cannot be opened"), ("{file}", "is a file: name a folder")],
+)
+def test_a_path_that_is_no_store_is_one_line(tmp_path: Path, path: str, message: str) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(InputError, match=message):
+        Store(path.format(file=file))

@@ -1,0 +1,21 @@
+"""What a night prints holds texts of the logs as they are."""
+
+import io
+
+from din_model import console as progress
+from pipelines.reports import terminal
+from pipelines.reports.explanation import Explained, Offer, Reason
+
+
+def test_brackets_in_a_users_items_are_printed(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(progress.console, "_file", out)
+    why = (Reason(0.25, "clicks", "[red]\x1b[31m boots"),)
+    offers = (Offer(1, "i1 ([new] shoes [/b])", 0.5, why),)
+    terminal._print_best(Explained("u[1]", 3, offers), "user_id")
+    lines = [line for line in out.getvalue().splitlines() if line]
+    assert lines == [
+        "  user_id u[1]: best candidates, and what weighed most",
+        "  1. i1 ([new] shoes [/b])   score 0.500",
+        "       0.250  clicks: [red][31m boots",
+    ]
