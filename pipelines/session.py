@@ -87,4 +87,6 @@ def spark_session(
         builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
     spark = builder.getOrCreate()
     spark.conf.set("spark.sql.session.timeZone", time_zone)
+    # Frames partitioned by user join by user and item as they lie, without another shuffle.
+    spark.conf.set("spark.sql.requireAllClusterKeysForCoPartition", "false")
     return spark

@@ -18,9 +18,10 @@ from din_model.config import to_dict
 from din_model.console import console, stage
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, FeatureSpec
-from pipelines.examples import counters, counts, data_quality
+from pipelines.examples import counts, data_quality
 from pipelines.examples.counters import COUNTERS
 from pipelines.examples.data_quality import Numbers
+from pipelines.examples.event_sums import EventSums, parent_sums
 from pipelines.examples.negatives import with_negatives
 from pipelines.examples.publish import (
     EXAMPLES,
@@ -43,7 +44,7 @@ from pipelines.examples.vocabulary import (
 )
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.quarantine import good, quarantine, quarantined, reasons
-from pipelines.ingest.sources import days_between, fingerprint, start_of
+from pipelines.ingest.sources import fingerprint, start_of
 from pipelines.store.store import Manifest, Store
 
 
@@ -70,8 +71,8 @@ def is_current(
         return False
     parent, first = _parent(store, logs.spec, day)
     frames = [logs.impressions(split.since(day), day), logs.behaviours(first, day)]
-    sums = _parent_sums(store, logs.spec, parent, split)
-    now = _origin(logs, parent, sums, config, split)
+    counted = parent_sums(store, logs.spec, parent, split)
+    now = _origin(logs, parent, counted, config, split)
     now |= {"inputs": fingerprint(logs.spark, frames)}
     facts = store.require(STATE, day, "").facts
     return all(facts.get(name) == value for name, value in now.items())
@@ -156,14 +157,14 @@ class _Vocabulary:
 def _build_day(job: _Job) -> Manifest:
     spark, spec, store, day = job.logs.spark, job.spec, job.store, job.day
     parent, first = _parent(store, spec, day)
-    parent_sums = _parent_sums(store, spec, parent, job.split)
+    counted = parent_sums(store, spec, parent, job.split)
     raw = _read_logs(job, first)
     quarantine(store, day, raw.marked, raw.funnel, job.config.max_broken)
     last = store.before(EXAMPLES, day)
     job.log(raw.numbers)
     data_quality.validate(raw.numbers, job.config.quality, last, day, complete=False)
     vocabulary = _grow_vocabulary(job, raw, first)
-    facts = _origin(job.logs, parent, parent_sums, job.config, job.split) | {
+    facts = _origin(job.logs, parent, counted, job.config, job.split) | {
         "inputs": raw.inputs,
         "funnel": raw.funnel,
         "next_id": vocabulary.next_id,
@@ -172,7 +173,7 @@ def _build_day(job: _Job) -> Manifest:
     mirrored = [f for f in spec.side("item", "user") if f.name in raw.behaviours.columns]
     behaviours = encode(good(raw.behaviours), mirrored, vocabulary.table).persist()
     state = store.read(spark, [parent]) if parent else None
-    sums = _Sums(job, parent_sums, first, vocabulary)
+    sums = EventSums(job.logs, store, job.split, day, counted, first, vocabulary.table)
     past = Past(_visible(behaviours, state, impressions, spec))
     if spec.counters:
         past = past._replace(sums=sums.visible(impressions, behaviours))
@@ -221,7 +222,7 @@ def _grow_vocabulary(job: _Job, raw: _RawDay, first: date | None) -> _Vocabulary
             keys_of(good(raw.impressions), features),
             keys_of(good(raw.behaviours), in_behaviours),
         ]
-        if (older := _days_before(logs, first, day)) and job.split.since(day):
+        if (older := logs.days_before(first, day)) and job.split.since(day):
             # A cold build assigns the ids that building day by day would have assigned.
             keys.append(keys_of(good(logs.impressions(*older)), features))
         part = grow(store, day, reduce(DataFrame.unionByName, keys))
@@ -259,62 +260,6 @@ class _QualityCheck:
         manifest.facts["quality"] = numbers
         job.log(numbers)
         data_quality.validate(numbers, job.config.quality, self.last, job.day, complete=True)
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """The partial sums that a day's counters are made of."""
-
-    job: _Job
-    parent: Manifest | None
-    first: date | None  # first day that the parent does not cover
-    vocabulary: _Vocabulary
-
-    def visible(self, impressions: DataFrame, behaviours: DataFrame) -> DataFrame:
-        """Return the parent's sums and the events since, those of the day included."""
-        job = self.job
-        if job.split.since(job.day) is None and self.first:
-            # All impressions are read, from before the state that the behaviours continue.
-            every = good(job.logs.behaviours(None, job.day))
-            features = [f for f in job.spec.side("item", "user") if f.name in every.columns]
-            behaviours = encode(every, features, self.vocabulary.table)
-        trained_on = roles(impressions, job.spec, job.split)[EXAMPLES]
-        if older := self._older():
-            trained_on = older.unionByName(trained_on, allowMissingColumns=True)
-        sums = counters.events(trained_on, behaviours, job.spec)
-        if self.parent:
-            sums = sums.unionByName(job.store.read(job.logs.spark, [self.parent]))
-        return sums
-
-    def _older(self) -> DataFrame | None:
-        """Return the impressions of the days that neither the parent nor the build's day covers.
-
-        They are read day by day, as they would have been by a chain of builds.
-        """
-        job, logs = self.job, self.job.logs
-        span = _days_before(logs, self.first, job.day)
-        if not span or job.split.since(job.day) is None:
-            return None
-        first, last = span
-        spans: list[tuple[date | None, date]] = [span]
-        if first and logs.sources.impressions.dated:
-            spans = [(each, each) for each in days_between(first, last)]
-        rows = [good(logs.impressions(*each)) for each in spans]
-        read = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), rows)
-        return encode(read, job.spec.features, self.vocabulary.table)
-
-
-def _publish_counters(
-    sums: _Sums, impressions: DataFrame, behaviours: DataFrame, facts: dict[str, Any]
-) -> Manifest:
-    """Publish the counters before the state: a later day finds both or neither."""
-    job = sums.job
-    with stage(f"{job.day} counters") as report:
-        end = start_of(job.day + DAY, job.spec.time_zone)
-        rows = counters.advance(sums.visible(impressions, behaviours), job.spec, end)
-        published = job.store.publish(COUNTERS, job.day, rows, facts)
-        report.rows, report.note = published.rows, "sums"
-    return published
 
 
 def _publish_roles(
@@ -370,6 +315,16 @@ def _roles(job: _Job, impressions: DataFrame) -> tuple[dict[str, DataFrame], str
     return by_role | {EXAMPLES: sampled}, EXAMPLES
 
 
+def _publish_counters(
+    sums: EventSums, impressions: DataFrame, behaviours: DataFrame, facts: dict[str, Any]
+) -> Manifest:
+    """Publish the counters before the state: a later day finds both or neither."""
+    with stage(f"{sums.day} counters") as report:
+        published = sums.publish(impressions, behaviours, facts)
+        report.rows, report.note = published.rows, "sums"
+    return published
+
+
 def _publish_counts(job: _Job, examples: Manifest, state: Manifest, sums: Manifest | None) -> None:
     """Publish the counts of ids last: they pin the other data sets, which makes the date built."""
     with stage(f"{job.day} counts") as report:
@@ -408,27 +363,6 @@ def _parent(store: Store, spec: FeatureSpec, day: date) -> tuple[Manifest | None
             " store.path, or restore features and history"
         )
     return parent, date.fromisoformat(parent.date) + DAY
-
-
-def _parent_sums(
-    store: Store, spec: FeatureSpec, parent: Manifest | None, split: SplitConfig
-) -> Manifest | None:
-    """Return the counters that were published with the parent state.
-
-    A split that is not by date has none: it reads all impressions, and holds others out each time.
-    """
-    if parent is None or not spec.counters or split.by != "date":
-        return None
-    way_out = "run jobs.build_sequences for it"
-    return store.require(COUNTERS, date.fromisoformat(parent.date), way_out)
-
-
-def _days_before(logs: Logs, first: date | None, day: date) -> tuple[date | None, date] | None:
-    """Return the span of days before ``day`` that no vocabulary covers."""
-    start = first or (logs.since if logs.sources.impressions.dated else None)
-    if start is not None and start >= day:
-        return None
-    return start, day - DAY
 
 
 def _print_stale(store: Store, day: date) -> None:

@@ -105,14 +105,12 @@ def attach(
         cutoff: start of a day (microseconds) that is the cutoff of all rows; None: each row has its
             own.
     """
-    attached = rows
-    for keys, group in _by_keys(spec).items():
-        if cutoff is None:
+    if cutoff is None:
+        attached, at = rows, "cutoff"
+        for keys, group in _by_keys(spec).items():
             attached = _at_own_cutoffs(attached, sums, keys, group)
-        else:
-            totals = _totals(sums, keys, group, spec, cutoff)
-            attached = attached.join(totals, list(keys), "left")
-    at = "cutoff" if cutoff is None else f"{cutoff}L"
+    else:
+        attached, at = _at_start_of_day(rows, sums, spec, cutoff), f"{cutoff}L"
     columns = []
     for counter in spec.counters:
         for name in counter.columns:
@@ -153,11 +151,28 @@ def _of_group(sums: DataFrame, keys: tuple[str, ...], group: Group) -> DataFrame
     return own.select(*named, *[F.col(name).alias(f"_{name}") for name in rest])
 
 
+def _at_start_of_day(rows: DataFrame, sums: DataFrame, spec: FeatureSpec, cutoff: int) -> DataFrame:
+    """Join the totals of each group of counters.
+
+    Rows and sums are partitioned by user once, for all joins whose keys include the user; see
+    ``requireAllClusterKeysForCoPartition`` in pipelines.session.
+    """
+    groups = _by_keys(spec)
+    partitioned = False
+    for keys in sorted(groups, key=lambda keys: spec.user in keys):
+        of_group = _of_group(sums, keys, groups[keys])
+        if spec.user in keys:
+            rows = rows if partitioned else rows.repartition(spec.user)
+            of_group, partitioned = of_group.repartition(spec.user), True
+        rows = rows.join(_totals(of_group, keys, groups[keys], spec, cutoff), list(keys), "left")
+    return rows
+
+
 def _totals(
-    sums: DataFrame, keys: tuple[str, ...], group: Group, spec: FeatureSpec, cutoff: int
+    of_group: DataFrame, keys: tuple[str, ...], group: Group, spec: FeatureSpec, cutoff: int
 ) -> DataFrame:
     """Return one row per key: the counts of each window, and the first and last time."""
-    known = _of_group(sums, keys, group).where(F.col("_at") < cutoff)
+    known = of_group.where(F.col("_at") < cutoff)
     day, columns = _day_of(cutoff, spec), []
     for index, counter in group.items():
         own = F.col("_counter") == index

@@ -66,6 +66,13 @@ class Logs:
         rows = rows.drop(*keys).withColumn("_at", self._cutoff())
         return self.side_tables.join(rows, spec.features, last).drop("_at")
 
+    def days_before(self, first: date | None, day: date) -> tuple[date | None, date] | None:
+        """Return the span from ``first``, or from the start of the logs, to the day before."""
+        start = first or (self.since if self.sources.impressions.dated else None)
+        if start is not None and start >= day:
+            return None
+        return start, day - DAY
+
     def _labelled(self, rows: DataFrame, first: date | None, last: date) -> DataFrame:
         """Add ``label``: from the click log, or from the impressions' own flag."""
         if self.sources.clicks:
