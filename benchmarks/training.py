@@ -103,12 +103,12 @@ def write(columns: Columns, folder: Path) -> list[tuple[str, int]]:
     return files
 
 
-def trainer_of(items: int) -> Trainer:
+def trainer_of(items: int, spec: FeatureSpec = SPEC) -> Trainer:
     """A new model with so many items."""
     sizes = {"user": USERS, "item": items, "category": CATEGORIES}
     seen = {name: np.ones(size + FIRST_ID, np.int64) for name, size in sizes.items()}
     id_to_row = {name: assign_rows(n, 1) for name, n in seen.items()}
-    model = new_model(SPEC, CONFIG.model, id_to_row, seed=1)
+    model = new_model(spec, CONFIG.model, id_to_row, seed=1)
     n_j = {name: examples_of_rows(n, id_to_row[name]) for name, n in seen.items()}
     return Trainer(model, CONFIG, n_j)
 
