@@ -29,7 +29,7 @@ from pipelines.scoring.guards import Breach
 from pipelines.scoring.score_date import ModelVersion, score_day
 from pipelines.sensor import await_logs
 from pipelines.store.store import Store
-from pipelines.training.gate import Decision, NightSections, decide
+from pipelines.training.gate import Decision, NightSections, StoppedError, decide
 from pipelines.training.training_set import training_days
 
 
@@ -55,7 +55,12 @@ def _night(settings: Settings, day: date) -> None:
     run = tracking.run(f"night {day}", {"job": "nightly"}, to_dict(settings))
     with run, recorded() as stages:
         settings.build_missing(store, [*days, day])
-        decision = decide(store, sections, days, day)
+        try:
+            decision = decide(store, sections, days, day)
+        except StoppedError as stopped:
+            night = summary(settings, stopped.decision, stages)
+            report(logs, store, night(scores=None, explained=None), day)
+            raise
         console.print(f"  gate: {decision.why}")
         score_and_report(settings, logs, store, day, decision, stages)
     console.print(f"  Runs and models: {look}")
@@ -66,22 +71,30 @@ def score_and_report(
     stages: Sequence[Stage],
 ) -> None:  # fmt: skip
     """Score the next date, then report the night, also if a guard holds the scores back."""
-    model, negatives = settings.tracking.model, settings.build.negatives
-    summary = partial(
-        NightSummary, model, decision, stages=stages, nightly=settings.nightly,
-        guards=settings.score.guards, encoder=settings.train.model.encoder,
-        per_positive=negatives.per_positive if negatives else 0,
-    )  # fmt: skip
+    night, version = summary(settings, decision, stages), decision.version
     try:
         scores = score_day(
-            logs, store, ModelVersion(model, decision.version), settings.score, day + DAY,
+            logs, store, ModelVersion(settings.tracking.model, version), settings.score, day + DAY,
             settings.candidates,
         )  # fmt: skip
     except Breach as breach:
-        report(logs, store, summary(breach.held, explained=None, breach=str(breach)), day)
+        held = night(scores=breach.held, explained=None, breach=str(breach))
+        report(logs, store, held, day)
         raise
     best = explain_user(logs, store, scores, day)
-    report(logs, store, summary(scores, explained=best), day)
+    report(logs, store, night(scores=scores, explained=best), day)
+
+
+def summary(
+    settings: Settings, decision: Decision, stages: Sequence[Stage]
+) -> "partial[NightSummary]":
+    """Return the summary of a night, which lacks ``scores`` and ``explained``."""
+    negatives = settings.build.negatives
+    return partial(
+        NightSummary, settings.tracking.model, decision, stages=stages, nightly=settings.nightly,
+        guards=settings.score.guards, encoder=settings.train.model.encoder,
+        per_positive=negatives.per_positive if negatives else 0,
+    )  # fmt: skip
 
 
 def report(logs: Logs, store: Store, night: NightSummary, day: date) -> None:

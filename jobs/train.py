@@ -37,7 +37,7 @@ def run(settings: Settings, day: date) -> None:
                 store, training_set, settings.train, settings.launch, settings.tracking
             )
         if first:
-            console.print(metrics_table(results, str(day)))
+            console.print(metrics_table(results, str(day), settings.nightly.metric))
             console.print(f"  {settings.tracking.model} version {version}; runs: {look}")
 
 

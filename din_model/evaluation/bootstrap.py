@@ -6,13 +6,27 @@ import numpy as np
 
 from din_model.evaluation.metrics import Sums
 
+LEAST_USERS = 30
+"""Users below which percentiles of resamples are too narrow to trust."""
+
 
 class BootstrapInterval(NamedTuple):
-    """A gain and its confidence interval."""
+    """A gain and its confidence interval, from so many users."""
 
     point: float
     low: float
     high: float
+    users: int = LEAST_USERS
+
+    def above(self, limit: float) -> bool:
+        """Return whether the whole interval lies above a limit, and enough users tell."""
+        return self.users >= LEAST_USERS and self.low > limit
+
+    def __str__(self) -> str:
+        if not self.users:
+            return "unknown (no user has both clicked and unclicked rows)"
+        few = f" (of {self.users} users, {LEAST_USERS} are needed)" * (self.users < LEAST_USERS)
+        return f"{self.point:.4f} [{self.low:.4f}, {self.high:.4f}]{few}"
 
 
 def gain(
@@ -22,7 +36,8 @@ def gain(
 
     Users are resampled with replacement (Efron 1979), each with all rows and both models' scores:
     rows of a user are not independent, and what both models find hard cancels out. The interval
-    lies between percentiles of the resamples. nan if no user has weight.
+    lies between percentiles of the resamples. nan if no user has weight. The users are counted by
+    cells, see evaluation.metrics.
 
     Args:
         one: metric of the first model by cells of users.
@@ -34,10 +49,11 @@ def gain(
     weighted = one.weight > 0
     difference, weight = (one.total - other.total)[weighted], one.weight[weighted]
     if not len(weight):
-        return BootstrapInterval(*[float("nan")] * 3)
+        return BootstrapInterval(np.nan, np.nan, np.nan, 0)
     rng, gains, block_size = np.random.default_rng(seed), np.empty(resamples), 1 << 22
     for block in np.array_split(gains, -(-resamples * len(weight) // block_size)):
         sample = rng.integers(0, len(weight), (len(block), len(weight)))
         block[:] = difference[sample].sum(1) / weight[sample].sum(1)
     low, high = np.quantile(gains, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return BootstrapInterval(float(difference.sum() / weight.sum()), float(low), float(high))
+    point = float(difference.sum() / weight.sum())
+    return BootstrapInterval(point, float(low), float(high), len(weight))

@@ -5,7 +5,7 @@ read back one at a time. Each rank meters its own rows, and ``result`` covers al
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,14 @@ cell; users that share a cell are drawn together, which bounds memory and time w
 
 PARTS = 64
 RECORD = np.dtype([("user", "i8"), ("score", "f4"), ("label", "f4")])
+
+
+def rank_by(metrics: Mapping[str, float], name: str) -> float:
+    """Return a sort key that puts the best value of a metric first, and a missing one last."""
+    value = metrics.get(name, float("nan"))
+    if value != value:
+        return float("inf")
+    return value if name == "log_loss" else -value
 
 
 class Users(NamedTuple):

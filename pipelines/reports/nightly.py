@@ -22,9 +22,9 @@ from pipelines.examples.publish import EXAMPLES, unsampled_examples
 from pipelines.ingest.quarantine import UNBROKEN
 from pipelines.reports.explanation import Explained
 from pipelines.reports.html import render, svg
+from pipelines.reports.metrics import METRICS, metric_rows, winning_baseline
 from pipelines.scoring.guards import GuardsConfig
 from pipelines.store.store import Manifest, Store
-from pipelines.training.evaluate import Metrics
 from pipelines.training.gate import Decision, NightlyConfig
 
 NAME = "reports"
@@ -37,8 +37,7 @@ MOVED = 0.25
 OFF = 1.25
 """Calibration, or its inverse, above which last night's scores are worth a look."""
 
-METRICS = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log loss", "calibration": "calibration"}
-MARKS = {"promoted": "▲", "kept": "●", "backfill": "↺", "held back": "✖"}
+MARKS = {"promoted": "▲", "kept": "●", "backfill": "↺", "held back": "✖", "stopped": "■"}
 SIZE = 120, 32
 """Of a number's line over the days."""
 
@@ -47,12 +46,13 @@ SIZE = 120, 32
 class NightSummary:
     """What a night leaves.
 
-    ``scores``: published, or held back because of a ``breach``. ``explained``: None if not asked.
+    ``scores``: published, or held back because of a ``breach``; None: the gate stopped the night.
+    ``explained``: None if not asked.
     """
 
     model: str
     decision: Decision
-    scores: Manifest
+    scores: Manifest | None
     stages: Sequence[Stage]
     explained: Explained | None
     nightly: NightlyConfig
@@ -60,6 +60,18 @@ class NightSummary:
     encoder: str
     per_positive: int = 0
     breach: str = ""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The facts of the scores."""
+        return self.scores.facts if self.scores else {}
+
+    @property
+    def baseline(self) -> str:
+        """A sentence on the baseline that beats the deciding version, if one does."""
+        metrics, metric = self.decision.metrics, self.nightly.metric
+        kept = self.decision.why.startswith("kept") and "champion" in metrics
+        return winning_baseline(metrics, "champion" if kept else self.encoder, metric)
 
 
 @dataclass(frozen=True)
@@ -86,17 +98,17 @@ def publish_report(store: Store, night: NightSummary, day: date) -> str:
 def page(store: Store, night: NightSummary, day: date) -> str:
     """The report of ``day``'s night as HTML."""
     examples, scores, decision = unsampled_examples(store, day), night.scores, night.decision
-    before = store.before("scores", date.fromisoformat(scores.date))
+    before = store.before("scores", date.fromisoformat(scores.date)) if scores else None
     drawn = _figures(night, before)
     word = "held back" if night.breach else decision.why.split(":")[0].split(" ")[0]
     return render(
         "nightly.html.j2",
-        day=day, night=night, decision=decision, scores=scores, facts=scores.facts, before=before,
+        day=day, night=night, decision=decision, scores=scores, facts=night.facts, before=before,
         verdict=word if word in MARKS else "kept", marks=MARKS, advice=advice(night, examples),
         examples=examples, trained_on=store.require(EXAMPLES, day, ""), unbroken=UNBROKEN,
         trends=trends(store, day), days=DAYS, size=SIZE,
         pictures={name: svg(figure, name) for name, figure in drawn.items()},
-        metrics=(list(METRICS.values()), metric_rows(decision.metrics)),
+        metrics=(list(METRICS.values()), metric_rows(decision.metrics, night.nightly.metric)),
         slices=[Slice(*part) for part in decision.slices], limits=_limits(night),
         took=_took(night.stages),
     )  # fmt: skip
@@ -104,7 +116,14 @@ def page(store: Store, night: NightSummary, day: date) -> str:
 
 def advice(night: NightSummary, examples: Manifest) -> list[str]:
     """What is to be done, in sentences; one that says so if it is nothing."""
-    facts, notes = night.scores.facts, []
+    facts, notes = night.facts, []
+    if night.scores is None:
+        notes.append(
+            "No version scored this night, and readers still see the tables published before. Train"
+            " on more days, or change nightly.min_gain or nightly.beat_popularity."
+        )
+    if night.baseline:
+        notes.append(night.baseline)
     if night.breach:
         notes.append(
             "Readers still see the table that was published before. Look at the numbers below, then"
@@ -124,15 +143,6 @@ def advice(night: NightSummary, examples: Manifest) -> list[str]:
     if night.decision.why.startswith("promoted") and not night.breach:
         notes.append("A new champion scores. To take that back: python -m jobs.rollback.")
     return notes or ["Nothing needs to be done."]
-
-
-def metric_rows(results: Metrics) -> list[tuple[str, list[str]]]:
-    """A line a model or baseline, by AUC: its name, and ``METRICS`` as text."""
-    rows = []
-    for name, values in sorted(results.items(), key=lambda one: (-one[1]["auc"], one[0])):
-        label = "reference (best possible)" if name == "reference" else name
-        rows.append((label, [f"{n:.4f}" if n == n else "-" for n in map(values.get, METRICS)]))
-    return rows
 
 
 def trends(store: Store, day: date) -> list[Trend]:
@@ -156,7 +166,7 @@ def trends(store: Store, day: date) -> list[Trend]:
 
 def _figures(night: NightSummary, before: Manifest | None) -> dict[str, Figure]:
     """What can be drawn; what was not measured is not here, and the page says so."""
-    decision, facts, drawn = night.decision, night.scores.facts, dict[str, Figure]()
+    decision, facts, drawn = night.decision, night.facts, dict[str, Figure]()
     if losses := versions.losses(night.model, decision.version):
         drawn["training"] = plots.training_curve(losses, decision.base_rate)
     if decision.gain:
@@ -182,8 +192,8 @@ def _limits(night: NightSummary) -> list[tuple[str, float | None, str]]:
     rows: list[tuple[str, Any, str]] = []
     for name, side, limit in night.guards.of_numbers():
         words = "none" if limit is None else f"{'≥' if side == 'min' else '≤'} {limit:g}"
-        rows.append((name.replace("_", " "), night.scores.facts.get(name), words))
-    facts, most = night.scores.facts, night.guards.max_calibration
+        rows.append((name.replace("_", " "), night.facts.get(name), words))
+    facts, most = night.facts, night.guards.max_calibration
     ratio = facts["expected"] / facts["clicks"] if facts.get("clicks") else None
     words = f"{1 / most:.3g} to {most:g}" if most else "none"
     return [*rows, ("calibration of the last scores", ratio, words)]

@@ -8,7 +8,8 @@ from din_model.console import console
 from din_model.registry import versions
 from pipelines.examples.publish import unsampled_examples
 from pipelines.reports.explanation import Explained
-from pipelines.reports.nightly import METRICS, NightSummary, metric_rows
+from pipelines.reports.metrics import METRICS, metric_rows
+from pipelines.reports.nightly import NightSummary
 from pipelines.store.store import Manifest, Store
 from pipelines.training.evaluate import Metrics
 
@@ -23,29 +24,36 @@ def print_night(store: Store, night: NightSummary, day: date, user: str) -> None
         user: the name of the user column.
     """
     console.print()
-    console.print(metrics_table(night.decision.metrics, night.decision.judged or str(day)))
-    console.print(f"  {share_of_possible(night.decision.metrics, night.encoder)}")
-    scores = night.scores
+    metrics, judged = night.decision.metrics, night.decision.judged or str(day)
+    console.print(metrics_table(metrics, judged, night.nightly.metric))
+    for line in (share_of_possible(metrics, night.encoder), night.baseline):
+        if line:
+            console.print(f"  {line}")
     impressions_reconciled(unsampled_examples(store, day), night.per_positive)
     trained = versions.load(night.model, night.decision.version)[1]
     reconciled(
         f"manifest rows of version {night.decision.version}", trained.rows, read=trained.rows_read
     )
-    offered, refused = scores.facts["candidates"], scores.facts["refused"]
-    parts = {"scores": scores.rows, "refused": refused, "erased": scores.erased}
-    parts["below_top"] = scores.facts.get("below_top", 0)
-    reconciled(f"candidates for {scores.date}", offered, **parts)
+    if night.scores:
+        _candidates_reconciled(night.scores)
     if night.explained:
         _print_best(night.explained, user)
 
 
-def metrics_table(results: Metrics, day: str) -> Table:
-    """Return a table with one line per model or baseline, all evaluated on the same rows."""
+def _candidates_reconciled(scores: Manifest) -> None:
+    offered, refused = scores.facts["candidates"], scores.facts["refused"]
+    parts = {"scores": scores.rows, "refused": refused, "erased": scores.erased}
+    parts["below_top"] = scores.facts.get("below_top", 0)
+    reconciled(f"candidates for {scores.date}", offered, **parts)
+
+
+def metrics_table(results: Metrics, day: str, by: str) -> Table:
+    """Return a table of models and baselines on the same rows of ``day``, best first by ``by``."""
     table = Table(title=f"Evaluated on {day}, which none of them saw", title_justify="left")
     table.add_column("")
     for name in METRICS.values():
         table.add_column(name, justify="right")
-    for name, numbers in metric_rows(results):
+    for name, numbers in metric_rows(results, by):
         table.add_row(name, *numbers)
     return table
 

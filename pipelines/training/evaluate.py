@@ -27,6 +27,8 @@ from pipelines.training.training_set import TrainingSet
 
 Metrics = dict[str, dict[str, float]]
 
+BASELINES = ("popularity", boosted_trees.NAME, "base rate")
+"""Names of the simple answers in ``Metrics``, if they were evaluated."""
 
 Score = Callable[[Columns, NDArray[Any]], NDArray[Any]]
 """Scores a batch, given its columns and the model's scores."""

@@ -88,6 +88,15 @@ class Decision:
     slices: list[list[Any]] = field(default_factory=list)
 
 
+class StoppedError(InputError):
+    """The gate let no version score."""
+
+    def __init__(self, message: str, decision: Decision) -> None:
+        """``decision`` holds the challenger's version and evaluation."""
+        super().__init__(message)
+        self.decision = decision
+
+
 @dataclass(frozen=True)
 class NightSections:
     """The configuration sections that training and the gate read."""
@@ -107,7 +116,7 @@ def decide(store: Store, sections: NightSections, days: list[date], day: date) -
     the gate moves the alias.
 
     Raises:
-        InputError: there is no champion, and the challenger does not beat the base rate.
+        StoppedError: there is no champion, and the challenger does not pass.
     """
     if record := store.manifest(NAME, day):
         return Decision(**record.facts)
@@ -164,42 +173,52 @@ class _Contest(NamedTuple):
 def _gate(
     store: Store, training_set: TrainingSet, sections: NightSections, contest: _Contest, day: date
 ) -> Decision:
-    """Promote the challenger if the interval of its gain lies above ``nightly.min_gain``."""
+    """Promote the challenger if its gain surely lies above ``nightly.min_gain``."""
     champion, version, metrics = contest
     nightly, model = sections.nightly, sections.tracking.model
     competitors = {"challenger": version} | ({"champion": champion} if champion else {})
     result = evaluate_versions(store, training_set, model, competitors)
+    if champion:
+        metrics = metrics | {"champion": result.metrics["champion"]}
+    interval, passed, verdict = _compare(result, contest, nightly, day)
+
+    def decision(winner: int, side: str, why: str) -> Decision:
+        details = _details(result, side, day)
+        gain = list(interval[:3]) if interval.users else []
+        return Decision(winner, why, metrics, training_set.base_rate, gain, **details)
+
+    if passed:
+        versions.promote(model, version)
+        return decision(version, "challenger", f"promoted: {verdict}")
+    if champion is not None:
+        return decision(champion, "champion", f"kept champion {champion}: {verdict}")
+    raise StoppedError(
+        f"no champion, and the challenger does not pass the gate on {day}: {verdict},"
+        f" nightly.min_gain {nightly.min_gain:g}: nothing is scored; train on more days, lower"
+        " nightly.min_gain, or set nightly.beat_popularity to false",
+        decision(version, "challenger", f"stopped: {verdict}"),
+    )
+
+
+def _compare(
+    result: EvalResult, contest: _Contest, nightly: NightlyConfig, day: date
+) -> tuple[BootstrapInterval, bool, str]:
+    """Return the challenger's gain over the champion, whether it passes, and the verdict."""
+    champion = contest.champion
     opponent, name = (
         ("champion", f"champion {champion}") if champion else ("base rate", "the base rate")
     )
-    if champion:
-        metrics = metrics | {"champion": result.metrics["champion"]}
     interval = _gain(result, opponent, nightly, day)
-    point, low, high = interval
-    tracking.log_metrics({"gain": point, "gain_low": low, "gain_high": high})
-    verdict = (
-        f"{nightly.metric} gain {point:.4f} [{low:.4f}, {high:.4f}] of version {version} over"
-        f" {name}"
-    )
-    passed = low > nightly.min_gain
+    if interval.users:
+        values = {"gain": interval.point, "gain_low": interval.low, "gain_high": interval.high}
+        tracking.log_metrics(values)
+    verdict = f"{nightly.metric} gain {interval} of version {contest.challenger} over {name}"
+    passed = interval.above(nightly.min_gain)
     if nightly.beat_popularity:
         over = _gain(result, "popularity", nightly, day)
-        passed = passed and over.low > 0
-        verdict += f"; over popularity {over.point:.4f} [{over.low:.4f}, {over.high:.4f}]"
-    if passed:
-        versions.promote(model, version)
-        winner, side, why = version, "challenger", f"promoted: {verdict}"
-    elif champion is None:
-        raise InputError(
-            f"no champion, and the challenger does not pass the gate on {day}: {verdict},"
-            f" nightly.min_gain {nightly.min_gain:g}: nothing is scored; train on more days, lower"
-            " nightly.min_gain, or set nightly.beat_popularity to false"
-        )
-    else:
-        winner, side, why = champion, "champion", f"kept champion {champion}: {verdict}"
-    return Decision(
-        winner, why, metrics, training_set.base_rate, list(interval), **_details(result, side, day)
-    )
+        passed = passed and over.above(0)
+        verdict += f"; over popularity {over}"
+    return interval, passed, verdict
 
 
 def _refit(store: Store, sections: NightSections, decision: Decision, day: date) -> Decision:

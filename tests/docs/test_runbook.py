@@ -25,7 +25,7 @@ def template(message: ast.expr) -> str:
 def raised(tree: ast.AST, error: str) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Name(id=name), args=[message]) if name == error:
+            case ast.Call(func=ast.Name(id=name), args=[message, *_]) if name == error:
                 yield re.sub("…+", "…", template(message))
 
 
@@ -37,7 +37,7 @@ def messages(source: str) -> set[str]:
         for node in module.body
         if isinstance(node, ast.ClassDef) and "Section" in map(ast.unparse, node.bases)
     ]
-    found = [*raised(module, "InputError"), *raised(module, "Breach")]
+    found = [m for name in ("InputError", "Breach", "StoppedError") for m in raised(module, name)]
     return {*found, *(m for s in sections for m in raised(s, "ValueError"))}
 
 

@@ -129,7 +129,7 @@ def test_the_interval_is_that_of_all_resamples_of_few_users():
     every = more[drawn].sum(1) / weight[drawn].sum(1)
     found = gain(one, other, confidence=0.8, resamples=50_000)
     low, high = np.quantile(every, [0.1, 0.9], method="inverted_cdf")
-    assert found == pytest.approx((0.1, low, high))
+    assert found[:3] == pytest.approx((0.1, low, high))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -149,7 +149,7 @@ def test_the_interval_holds_the_true_gain_as_often_as_it_says(metric):
 def test_a_model_gains_nothing_over_itself():
     label, one, _, user = some_users(2)
     for metric in METRICS:
-        assert gain(*[sums(label, one, user, metric)] * 2) == (0, 0, 0)
+        assert gain(*[sums(label, one, user, metric)] * 2)[:3] == (0, 0, 0)
 
 
 def test_what_both_models_find_hard_cancels_out():
@@ -184,7 +184,7 @@ def test_users_of_one_label_count_in_log_loss_alone():
     assert pair[0].weight.sum() == len(more)
     assert np.isfinite(gain(*pair)).all()
     nobody = [sums(np.ones(4), np.full(4, 0.5), np.arange(4))] * 2
-    assert np.isnan(gain(*nobody)).all()
+    assert np.isnan(gain(*nobody)[:3]).all()
 
 
 @settings(deadline=None, max_examples=10)

@@ -50,7 +50,7 @@ def facts(rows: int) -> dict:
 def told(version: int, **more) -> NightSummary:
     decision = Decision(
         version, "promoted: gauc gain 0.0213 [0.0113, 0.0313] of version 1 over champion 7",
-        {"din": METRICS, "base rate": METRICS | {"auc": 0.5}}, 0.05, [0.0213, 0.0113, 0.0313],
+        {"din": METRICS, "base rate": METRICS | {"auc": 0.5, "gauc": 0.5}}, 0.05, [0.0213, 0.0113, 0.0313],
         str(DAY), [[100, 0.1, 0.09], [100, 0.4, 0.5]],
         [["history: 0", 12345.0, 77.0, {"challenger": 0.7071}]],
     )  # fmt: skip
@@ -86,7 +86,7 @@ def test_the_page_says_what_the_manifests_say(version, store):
     assert "scores 1,190" in found["Rows"]
     assert "below score.top 7" in found["Rows"]
     gate = found["Gate"]
-    assert gate.index("din 0.8159 0.7913 0.4376 0.8503") < gate.index("base rate 0.5000")
+    assert gate.index("din 0.8159 0.7913 0.4376 0.8503") < gate.index("base rate 0.5000 0.5000")
     assert "history: 0 12,345 77 0.7071" in found["Slices"]
     assert "coverage 0.9975 ≥ 0.99" in found["Scores"]
     assert "a user with 37 behaviours" in found["An example"]
@@ -129,6 +129,25 @@ def test_a_breach_is_the_headline(version, store):
     assert "Readers still see the table" in found[""]
     assert "promoted Version" not in found[""]
     assert "the table is held back" in found["An example"]
+
+
+def test_a_night_that_the_gate_stopped_shows_what_was_evaluated(version, store):
+    stopped = Decision(version, "stopped: gauc gain 0.1 …", {"din": METRICS}, 0.05)
+    night = told(version, decision=stopped, scores=None, explained=None)
+    sections = stands_alone(page(store, night, DAY)).sections
+    assert "■ stopped The gate stopped the night: nothing was scored" in sections[""]
+    assert "No version scored this night" in sections[""]
+    assert "din 0.8159 0.7913 0.4376 0.8503" in sections["Gate"]
+    assert "candidates for" not in sections["Rows"]
+    assert "nothing was scored" in sections["An example"]
+
+
+def test_a_baseline_that_beats_the_deciding_version_is_named(version, store):
+    night = told(version)
+    better = METRICS | {"gauc": 0.8}
+    decision = replace(night.decision, metrics=night.decision.metrics | {"popularity": better})
+    sections = stands_alone(page(store, replace(night, decision=decision), DAY)).sections
+    assert "The baseline popularity wins: GAUC 0.8000, din 0.7913." in sections[""]
 
 
 @pytest.mark.parametrize(

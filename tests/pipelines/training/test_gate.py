@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from din_model.errors import InputError
 from din_model.evaluation import drift
 from din_model.registry import tracking, versions
 from din_model.training.config import TrainConfig
 from pipelines.store.store import Store
-from pipelines.training.gate import NightlyConfig, NightSections, decide
+from pipelines.training.gate import NightlyConfig, NightSections, StoppedError, decide
 from pipelines.training.training_set import training_days
 from tests.nights import NIGHTS
 
@@ -114,9 +113,11 @@ def test_without_a_champion_and_without_a_gain_over_the_base_rate_nothing_scores
     _, store, _ = nights
     with undecided(store, NIGHTS[-1]):
         with pytest.raises(
-            InputError, match=r"no champion.*gain 0\..*base rate.*nothing is scored"
-        ):
+            StoppedError, match=r"no champion.*gain 0\..*base rate.*nothing is scored"
+        ) as stopped:
             decide_by(nights, model="nobody", min_gain=0.9)
+        assert stopped.value.decision.why.startswith("stopped: gauc gain 0.")
+        assert {"din", "popularity"} <= set(stopped.value.decision.metrics)
         assert versions.champion("nobody") is None
         assert store.manifest("nights", NIGHTS[-1]) is None
 
