@@ -6,9 +6,6 @@ import numpy as np
 
 from din_model.evaluation.metrics import Sums
 
-LEAST_USERS = 30
-"""Users below which percentiles of resamples are too narrow to trust."""
-
 
 class BootstrapInterval(NamedTuple):
     """A gain and its confidence interval, from so many users."""
@@ -16,17 +13,12 @@ class BootstrapInterval(NamedTuple):
     point: float
     low: float
     high: float
-    users: int = LEAST_USERS
-
-    def above(self, limit: float) -> bool:
-        """Return whether the whole interval lies above a limit, and enough users tell."""
-        return self.users >= LEAST_USERS and self.low > limit
+    users: int
 
     def __str__(self) -> str:
         if not self.users:
-            return "unknown (no user has both clicked and unclicked rows)"
-        few = f" (of {self.users} users, {LEAST_USERS} are needed)" * (self.users < LEAST_USERS)
-        return f"{self.point:.4f} [{self.low:.4f}, {self.high:.4f}]{few}"
+            return "(not measurable: no user has a clicked and an unclicked row)"
+        return f"{self.point:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
 def gain(

@@ -31,6 +31,8 @@ class NightlyConfig(Section):
             trained on newer data.
         beat_popularity: promote a challenger only if the whole interval of its gain over the item's
             click rate lies above 0, too.
+        min_users: keep the champion if fewer users take part in the gain: their interval is
+            narrow by chance. With ``gauc`` they are the users with clicked and unclicked rows.
         confidence: of the interval, between 0 and 1; see din_model.evaluation.bootstrap.gain.
         resamples: of the users, for the interval.
         refit_on_eval_date: the deciding version continues training on the evaluation date before it
@@ -44,6 +46,7 @@ class NightlyConfig(Section):
     metric: Literal["gauc", "log_loss"] = "gauc"
     min_gain: float = 0.0
     beat_popularity: bool = True
+    min_users: int = 20
     confidence: float = 0.95
     resamples: int = 1000
     refit_on_eval_date: bool = False
@@ -56,6 +59,8 @@ class NightlyConfig(Section):
             raise ValueError(f"confidence must be between 0 and 1, not {self.confidence}")
         if self.resamples < 1:
             raise ValueError("resamples must be at least 1")
+        if self.min_users < 1:
+            raise ValueError("min_users must be at least 1")
         duration(self.wait)  # refuse an invalid duration now, not in the middle of a night
         if not duration(self.poll):
             raise ValueError("poll must be longer than 0s")
@@ -213,11 +218,15 @@ def _compare(
         values = {"gain": interval.point, "gain_low": interval.low, "gain_high": interval.high}
         tracking.log_metrics(values)
     verdict = f"{nightly.metric} gain {interval} of version {contest.challenger} over {name}"
-    passed = interval.above(nightly.min_gain)
+    passed = interval.low > nightly.min_gain and interval.users >= nightly.min_users
     if nightly.beat_popularity:
         over = _gain(result, "popularity", nightly, day)
-        passed = passed and over.above(0)
+        passed = passed and over.low > 0
         verdict += f"; over popularity {over}"
+    if interval.users < nightly.min_users:
+        verdict += (
+            f"; measured on {interval.users} users only, nightly.min_users is {nightly.min_users}"
+        )
     return interval, passed, verdict
 
 

@@ -50,8 +50,8 @@ def facts(rows: int) -> dict:
 def told(version: int, **more) -> NightSummary:
     decision = Decision(
         version, "promoted: gauc gain 0.0213 [0.0113, 0.0313] of version 1 over champion 7",
-        {"din": METRICS, "base rate": METRICS | {"auc": 0.5, "gauc": 0.5}}, 0.05, [0.0213, 0.0113, 0.0313],
-        str(DAY), [[100, 0.1, 0.09], [100, 0.4, 0.5]],
+        {"din": METRICS, "base rate": METRICS | {"auc": 0.5, "gauc": 0.5}}, 0.05,
+        [0.0213, 0.0113, 0.0313], str(DAY), [[100, 0.1, 0.09], [100, 0.4, 0.5]],
         [["history: 0", 12345.0, 77.0, {"challenger": 0.7071}]],
     )  # fmt: skip
     numbers = {
