@@ -38,7 +38,8 @@ class Feature:
         side: ``user``, ``item``, or ``context`` (known only when the item is shown, not the night
             before).
         type: type of the keys; a ``number`` has no vocabulary: it is bucketised by
-            ``boundaries``, or enters the model as a value if it has a ``scale``.
+            ``boundaries``, or enters the model as a value if it has a ``scale``. The keys of a
+            ``vector`` name vectors that are given, see modules.vectors.
         vocabulary: features with the same vocabulary share ids and the embedding table.
         dimension: embedding dimension; 0 keeps the column out of the model.
         max_length: 0 for a single value, else the maximum length of a list.
@@ -49,12 +50,13 @@ class Feature:
             log(1 + |x|) first. Examples hold the raw value, NaN if missing.
         center, spread: mean and standard deviation of the scaled values; the first build measures
             them.
+        size: numbers in a given vector; the first build measures it.
         column: name in the logs and in published scores, if examples cannot have it.
     """
 
     name: str
     side: Literal["user", "item", "context"]
-    type: Literal["string", "int64", "number"]
+    type: Literal["string", "int64", "number", "vector"]
     vocabulary: str
     dimension: int
     max_length: int = 0
@@ -64,6 +66,7 @@ class Feature:
     scale: Literal["", "standard", "log"] = ""
     center: float = 0.0
     spread: float = 1.0
+    size: int = 0
     column: str = ""
 
     @property
@@ -80,6 +83,11 @@ class Feature:
     def is_value(self) -> bool:
         """Whether a row holds a number that enters the model as it is, without id and table."""
         return bool(self.scale)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether the ids name given vectors instead of trained rows."""
+        return self.type == "vector"
 
 
 @dataclass(frozen=True)
@@ -206,6 +214,11 @@ class FeatureSpec:
         return tuple(f for f in self.features if f.is_value)
 
     @property
+    def vectors(self) -> tuple[Feature, ...]:
+        """The features whose ids name given vectors."""
+        return tuple(f for f in self.features if f.is_vector)
+
+    @property
     def numeric_columns(self) -> tuple[str, ...]:
         """Columns of an example that enter the model as numbers: counters, then values."""
         counters = [column for counter in self.counters for column in counter.columns]
@@ -226,8 +239,9 @@ class FeatureSpec:
 
     @property
     def dimensions(self) -> dict[str, int]:
-        """Embedding table -> dimension. Tables are named after their vocabularies."""
-        return {f.vocabulary: f.dimension for f in self.features if f.dimension}
+        """Trained table -> dimension. Tables are named after their vocabularies."""
+        trained = (f for f in self.features if f.dimension and not f.is_vector)
+        return {f.vocabulary: f.dimension for f in trained}
 
     @property
     def vocabularies(self) -> tuple[str, ...]:
@@ -339,6 +353,10 @@ def _check_feature(f: Feature) -> None:
         raise InputError(f"{where}: boundaries, quantiles and scale need type: number")
     if f.type == "number" and bool(f.boundaries or f.quantiles) == bool(f.scale):
         raise InputError(f"{where}: a number needs one of boundaries, quantiles and scale")
+    if f.is_vector and (f.side == "context" or f.is_list or f.dimension < 2):
+        raise InputError(
+            f"{where}: a vector is of a user or an item, one a row, and of dimension 2 or more"
+        )
     if f.scale and (f.dimension or f.is_list):
         raise InputError(
             f"{where}: a number with a scale is one value: no dimension, no max_length"
@@ -352,10 +370,10 @@ def _check_feature(f: Feature) -> None:
 def _check_shared_table(f: Feature, first: Feature) -> None:
     """``first``: the first feature of the same vocabulary, which may be ``f`` itself."""
     equal = (first.type, first.dimension) == (f.type, f.dimension)
-    if not equal or (f is not first and f.type == "number"):
+    if not equal or (f is not first and f.type in ("number", "vector")):
         raise InputError(
             f"features.columns.{f.log_name}: shares the vocabulary {f.vocabulary!r} with"
-            f" {first.log_name!r}, so both need the same type (not number) and dimension"
+            f" {first.log_name!r}, so both need the same type (string or int64) and dimension"
         )
 
 
@@ -387,7 +405,8 @@ def _check_counter(counter: Counter, spec: FeatureSpec, names: list[str]) -> Non
     if not 1 <= len(set(counter.keys)) == len(counter.keys) <= 2:
         raise InputError(f"{where}.keys: name one feature, or two different ones")
     for key in counter.keys:
-        if key not in names or spec[key].is_list or spec[key].is_value:
+        f = spec[key] if key in names else None
+        if f is None or f.is_list or f.is_value or f.is_vector:
             raise InputError(f"{where}.keys: {key!r} is not a single-valued feature with ids")
     if not counter.windows or min(counter.windows) < 0 or counter.lag < 0:
         raise InputError(f"{where}: needs at least one window, and nothing may be negative")

@@ -22,6 +22,7 @@ from pipelines.examples import counts, vocabulary
 from pipelines.examples.counters import COUNTERS
 from pipelines.examples.publish import EXAMPLES, HOLDOUT, BuildConfig, Publication, republish
 from pipelines.examples.state import STATE
+from pipelines.examples.vectors import VECTORS
 from pipelines.ingest.quarantine import QUARANTINE
 from pipelines.ingest.sources import CORRUPT
 from pipelines.scoring.score_date import REFUSED, SCORES
@@ -55,7 +56,9 @@ def erase(
             raise InputError(f"{store.url}: nothing is built here, so no user can be erased")
         spec = FeatureSpec.from_json(built[-1].facts["spec"])
         known = vocabulary.open_vocabulary(spark, store)[0].where(_in_vocabulary(spec, users))
-        ids = [row["id"] for row in known.collect()]
+        by_vocabulary = {(row["vocabulary"], row["id"]) for row in known.collect()}
+        own = spec[spec.user].vocabulary
+        ids = [number for name, number in by_vocabulary if name == own]
         by_id = F.col(spec.user).isin(ids)
         user = spec[spec.user].log_name
         by_key = column(user).cast("string").isin(*users)
@@ -79,6 +82,7 @@ def erase(
             (HOLDOUT, by_id, replace_examples),
             (COUNTERS, _of_users(spec, ids), replace),
             (STATE, by_id, replace),
+            (VECTORS, _of_vectors(by_vocabulary, own), replace),
             (vocabulary.NAME, _in_vocabulary(spec, users), replace),
         ]
         for name, condition, replace_rows in steps:
@@ -117,10 +121,22 @@ def _of_users(spec: FeatureSpec, ids: Sequence[int]) -> Column:
     return matches
 
 
+def _of_vectors(by_vocabulary: set[tuple[str, int]], own: str) -> Column:
+    """Match the users' vectors; ``own`` is the vocabulary of the users themselves."""
+    matches = F.lit(False)
+    for name, number in by_vocabulary:
+        if name != own:
+            matches = matches | ((F.col("vocabulary") == name) & (F.col("id") == number))
+    return matches
+
+
 def _in_vocabulary(spec: FeatureSpec, users: Sequence[str]) -> Column:
-    """Match the users' keys in the vocabulary."""
+    """Match the users' keys, and the keys of their vectors, in the vocabulary."""
     of_users = F.col("vocabulary") == spec[spec.user].vocabulary
-    return of_users & F.col("key").isin(*users)
+    vectors = [f.vocabulary for f in spec.vectors if f.side == "user"]
+    owner = F.regexp_replace("key", " [0-9a-f]{16}$", "")
+    of_vectors = F.col("vocabulary").isin(vectors) & owner.isin(*users)
+    return (of_users & F.col("key").isin(*users)) | of_vectors
 
 
 def _raw_row_of(user: str, users: Sequence[str]) -> Column:

@@ -23,7 +23,10 @@ class ColumnConfig(Section):
         side: ``user``, ``item``, or ``context``, which is known only when the item is shown, not
             the night before.
         type: type of the keys; ``number`` has no vocabulary: it is bucketised if it has
-            ``boundaries`` or ``quantiles``, and enters the model as a value otherwise.
+            ``boundaries`` or ``quantiles``, and enters the model as a value otherwise. ``vector``:
+            a list of numbers per user or item in sources.users or sources.items, such as a text or
+            image embedding. It is not trained, only its projection to ``dimension`` is, so it also
+            tells of items that are newer than the model. Histories that mirror the item have it.
         vocabulary: features with the same vocabulary share ids and the embedding table; null: the
             feature's name.
         dimension: embedding dimension; 0 keeps the column out of the model; null:
@@ -39,7 +42,7 @@ class ColumnConfig(Section):
     """
 
     side: Literal["user", "item", "context"]
-    type: Literal["string", "int64", "number"] = "string"
+    type: Literal["string", "int64", "number", "vector"] = "string"
     vocabulary: str | None = None
     dimension: int | None = None
     max_length: int = 0
@@ -193,7 +196,7 @@ def feature_spec(
         raise InputError(f"features.time_zone: unknown time zone {features.time_zone!r}") from None
     columns = {name: column_name(name) for name in features.columns}
     histories = tuple(
-        _history(kind, config, history, columns) for kind, config in history.kinds.items()
+        _history(kind, config, features, history, columns) for kind, config in history.kinds.items()
     )
     declared = features.counters
     if declared is None:
@@ -224,12 +227,19 @@ def _renamed(names: Iterable[str], columns: dict[str, str]) -> tuple[str, ...]:
 
 
 def _history(
-    kind: str, config: KindConfig, history: HistoryConfig, columns: dict[str, str]
-) -> History:
+    kind: str, config: KindConfig, features: FeaturesConfig, history: HistoryConfig,
+    columns: dict[str, str],
+) -> History:  # fmt: skip
     mirrored = _renamed(config.fields.values(), columns)
     fields = zip(_renamed(config.fields, columns), mirrored, strict=True)
+    vectors = {}
+    if features.item in config.fields.values():
+        of_items = [
+            n for n, c in features.columns.items() if c.type == "vector" and c.side == "item"
+        ]
+        vectors = {columns[name]: columns[name] for name in of_items}
     length = history.length if config.length is None else config.length
-    return History(kind, length, microseconds(config.lag), dict(fields), config.age)
+    return History(kind, length, microseconds(config.lag), dict(fields) | vectors, config.age)
 
 
 def _lag(counter: CounterConfig, lags: dict[str, int]) -> int:

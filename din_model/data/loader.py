@@ -171,7 +171,9 @@ class Loader:
     ) -> Columns:
         """Replace a share of the day's new ids by the unknown id."""
         replaced: Columns = {}
-        for vocabulary, first in first_new.items() if self._new_as_unknown else ():
+        given = {f.vocabulary for f in self.spec.vectors}  # a night has the vectors of new items
+        trained = {v: n for v, n in first_new.items() if v not in given}
+        for vocabulary, first in trained.items() if self._new_as_unknown else ():
             features, fields = self.spec.used_by(vocabulary)
             names = [f.name for f in features] + [history.column(name) for history, name in fields]
             for name in (n for n in names if n in self.columns):

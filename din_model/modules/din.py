@@ -1,10 +1,13 @@
 """DIN(spec, config): a Batch to one logit per row (arXiv 1706.06978)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from din_model.config import Section
@@ -16,6 +19,7 @@ from din_model.modules.embeddings import ITEM_BIAS, WIDE, EmbeddingTables
 from din_model.modules.layers import MLP, Dice
 from din_model.modules.numeric import NumericInputs
 from din_model.modules.segments import Pairs, pairs_of, segment_reduce
+from din_model.modules.vectors import GivenVectors
 
 QUADRATURE_POINTS = 64
 """Quadrature points of the integral in ``contributions``."""
@@ -73,6 +77,10 @@ class DIN(nn.Module):
         super().__init__()
         self.spec, self.config = spec, config
         self.tables = EmbeddingTables(spec, id_to_row, config.item_bias, config.wide)
+        self.given_vectors: dict[str, GivenVectors] = {}
+        for f in spec.vectors:
+            self.given_vectors[f.vocabulary] = GivenVectors(f.size, f.dimension)
+            self.add_module(f"{f.vocabulary}__vectors", self.given_vectors[f.vocabulary])
         self.pooling = nn.ModuleDict(
             {_module(h.kind): _pooling(config, _width(spec, h), h.age) for h in spec.histories}
         )
@@ -95,10 +103,15 @@ class DIN(nn.Module):
                         nn.init.zeros_(module.bias)
                 elif isinstance(module, nn.Embedding):
                     nn.init.zeros_(module.weight)  # ages start without influence
-                elif isinstance(module, (Dice, nn.PReLU, NumericInputs)):
+                elif isinstance(module, (Dice, nn.PReLU, NumericInputs, GivenVectors)):
                     module.reset_parameters()
             self.tower.zero_output()
             self.calibration.copy_(torch.tensor([1.0, 0.0]))
+
+    def hold_vectors(self, vectors: Mapping[str, NDArray[Any]]) -> None:
+        """Look given vectors up in ``vectors`` (vocabulary -> [ids, size]) from now on."""
+        for name, values in vectors.items():
+            self.given_vectors[name].hold(torch.from_numpy(values))
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits [B]."""
@@ -195,7 +208,13 @@ class DIN(nn.Module):
                 requests[f"{WIDE}__{history.kind}"] = (WIDE, crosses)
         if self.config.item_bias:
             requests[ITEM_BIAS] = (ITEM_BIAS, requests[spec.item][1])
-        embedded = dict(zip(requests, self.tables(list(requests.values())), strict=True))
+        trained = {
+            n: request for n, request in requests.items() if request[0] not in self.given_vectors
+        }
+        embedded = dict(zip(trained, self.tables(list(trained.values())), strict=True))
+        embedded |= {
+            n: self.given_vectors[v](ids) for n, (v, ids) in requests.items() if n not in trained
+        }
         for f in spec.features:
             lists = batch.features.get(f.name)
             if isinstance(lists, Jagged):
@@ -262,6 +281,7 @@ def new_model(
     seed: int,
     device: torch.device | None = None,
     sharding: tuple[str, float] | None = None,
+    vectors: Mapping[str, NDArray[Any]] = MappingProxyType({}),
 ) -> DIN:
     """Build a model with freshly drawn weights, allocated once on its device.
 
@@ -273,6 +293,7 @@ def new_model(
         device: where the model is allocated; the CPU by default.
         sharding: shard the tables over the ranks, which all take part: rule and learning rate of
             their optimizer (modules.sharded_embeddings). The weights are the same either way.
+        vectors: vocabulary -> given vectors by id [ids, size].
     """
     device = device or torch.device("cpu")
     model = build_deferred(lambda: DIN(spec, config, id_to_row))
@@ -282,4 +303,7 @@ def new_model(
         model.tables.hold_shards(Shards(model.tables.sizes, *sharding, device))
     model = materialise(model, device)
     model.reset_parameters(seed)
+    model.hold_vectors(vectors)
+    for table in model.given_vectors.values():
+        table.measure()
     return model

@@ -1,17 +1,22 @@
 """The model as files: registered, sent to executors, loaded for scoring. Nothing is pickled.
 
 ``model.json`` holds the FeatureSpec, the model's configuration, its origin and its metrics.
-``weights.safetensors`` holds every weight, statistic and ``row_of``.
+``weights.safetensors`` holds every weight, statistic and ``row_of``. ``vectors.safetensors`` holds
+given vectors, if the spec has any; a night replaces them by its own.
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,6 +28,8 @@ from din_model.modules.deferred_init import build_deferred
 from din_model.modules.din import DIN, ModelConfig
 
 FORMAT_VERSION = 2
+
+VECTORS_FILE = "vectors.safetensors"
 
 DTYPES = {torch.float32: "F32", torch.int32: "I32"}
 """Names of a model's data types in safetensors."""
@@ -66,6 +73,9 @@ def save(folder: Path, model: DIN, metadata: ModelMetadata) -> None:
         _write_weights(model, file)
     if not first:
         return
+    write_vectors(
+        folder, {name: table.values.cpu().numpy() for name, table in model.given_vectors.items()}
+    )
     description = {
         "format_version": FORMAT_VERSION,
         "spec": json.loads(model.spec.to_json()),
@@ -73,6 +83,12 @@ def save(folder: Path, model: DIN, metadata: ModelMetadata) -> None:
         "facts": to_dict(metadata),
     }
     (folder / "model.json").write_text(json.dumps(description, indent=1, sort_keys=True))
+
+
+def write_vectors(folder: Path, vectors: Mapping[str, NDArray[Any]]) -> None:
+    """Write given vectors (vocabulary -> [ids, size]) into a model's folder, for ``load``."""
+    if vectors:
+        save_file(dict(vectors), folder / VECTORS_FILE)
 
 
 def _write_weights(model: DIN, file: IO[bytes] | None) -> None:
@@ -131,6 +147,7 @@ def _load(folder: Path) -> tuple[DIN, ModelMetadata]:
     # Copy the dense layers: their alignment in memory affects the summation order of products.
     weights = {n: t if n.startswith("tables.") else t.clone() for n, t in weights.items()}
     model.load_state_dict(weights, assign=True)
+    model.hold_vectors(load_arrays(folder / VECTORS_FILE) if spec.vectors else {})
     return model.eval().requires_grad_(False), build(
         ModelMetadata, description["facts"], str(folder)
     )

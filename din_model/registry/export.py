@@ -98,7 +98,10 @@ def random_columns(model: DIN, rows: int, seed: int = 0) -> dict[str, Tensor]:
         return torch.randint(high, shape, generator=drawn)
 
     def ids(feature: str, *shape: int) -> Tensor:
-        return below(2 * len(model.tables.id_to_row(spec[feature].vocabulary)), *shape)
+        vocabulary = spec[feature].vocabulary
+        given = model.given_vectors[vocabulary].values if spec[feature].is_vector else None
+        known = model.tables.id_to_row(vocabulary) if given is None else given
+        return below(2 * len(known), *shape)
 
     columns = {}
     for f in spec.features:

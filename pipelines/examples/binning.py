@@ -1,4 +1,4 @@
-"""What numeric features need to be measured once: bucket boundaries, or center and spread.
+"""What the first build measures of numeric features: boundaries, center, spread, vector size.
 
 They are part of the contract: the first build measures them on the first day of the logs and writes
 them into the FeatureSpec, where every later job reads them.
@@ -25,7 +25,7 @@ def with_measures(logs: Logs, store: Store, day: date) -> Logs:
     Raises:
         InputError: a feature has no value.
     """
-    unmeasured = [f for f in logs.spec.features if f.quantiles or f.is_value]
+    unmeasured = [f for f in logs.spec.features if f.quantiles or f.is_value or f.is_vector]
     if not unmeasured:
         return logs
     if dates := store.dates(STATE):
@@ -39,6 +39,7 @@ def with_measures(logs: Logs, store: Store, day: date) -> Logs:
             boundaries=measured[f.name].boundaries if f.quantiles else f.boundaries,
             center=measured[f.name].center,
             spread=measured[f.name].spread,
+            size=measured[f.name].size,
         )
         if f in unmeasured and f.name in measured
         else f
@@ -49,6 +50,10 @@ def with_measures(logs: Logs, store: Store, day: date) -> Logs:
 
 def _measure(logs: Logs, features: list[Feature], day: date) -> dict[str, Feature]:
     first = logs.since or day
+    measured = {f.name: replace(f, size=_size(logs, f, first)) for f in features if f.is_vector}
+    features = [f for f in features if not f.is_vector]
+    if not features:
+        return measured
     start = first if logs.sources.impressions.dated else None
     rows = logs.impressions(start, first).where("reason is null")
     # A hash sample with exact quantiles: the same rows give the same boundaries.
@@ -57,7 +62,6 @@ def _measure(logs: Logs, features: list[Feature], day: date) -> dict[str, Featur
     columns = [column for f in features for column in _columns(f)]
     numbers = sample.agg(*columns).first()
     assert numbers is not None
-    measured = {}
     for f in features:
         if f.is_value:
             center, spread = numbers[f"{f.name}.center"], numbers[f"{f.name}.spread"]
@@ -70,6 +74,17 @@ def _measure(logs: Logs, features: list[Feature], day: date) -> dict[str, Featur
             )
         measured[f.name] = replace(f, boundaries=tuple(sorted(set(numbers[f.name]))))
     return measured
+
+
+def _size(logs: Logs, feature: Feature, day: date) -> int:
+    """Return how many numbers most vectors of a feature have."""
+    sizes = logs.side_tables.vectors(feature, day).groupBy(F.size("values").alias("size")).count()
+    most = sizes.orderBy(F.desc("count"), "size").first()
+    if most is None:
+        raise InputError(
+            f"features.columns.{feature.log_name}: no vector in the side table of {day}"
+        )
+    return int(most["size"])
 
 
 def _columns(feature: Feature) -> list[Column]:

@@ -35,6 +35,7 @@ from pipelines.examples.publish import (
 )
 from pipelines.examples.split import SplitConfig, roles
 from pipelines.examples.state import STATE, advance, as_behaviours
+from pipelines.examples.vectors import keys_of_vectors, publish_vectors
 from pipelines.examples.vocabulary import (
     encode,
     grow,
@@ -225,7 +226,11 @@ def _grow_vocabulary(job: _Job, raw: _RawDay, first: date | None) -> _Vocabulary
         if (older := logs.days_before(first, day)) and job.split.since(day):
             # A cold build assigns the ids that building day by day would have assigned.
             keys.append(keys_of(good(logs.impressions(*older)), features))
+        if job.spec.vectors:
+            keys.append(keys_of_vectors(logs, day))
         part = grow(store, day, reduce(DataFrame.unionByName, keys))
+        if job.spec.vectors:
+            publish_vectors(store, logs, day, part)
         table, next_id = open_vocabulary(logs.spark, store)
         require_unique(table)
         report.rows, report.note = sum(part.facts["new"].values()), "new keys"

@@ -112,6 +112,10 @@ def _never_null(value: Column, label: str) -> tuple[str, Column]:
 def _cast_feature(raw: DataFrame, feature: Feature, name: str, required: bool) -> _Cast:
     value = _feature(raw, feature, name)
     checks = [_never_null(value, feature.log_name)] if required else []
+    if feature.is_vector:
+        given = column(feature.log_name).isNotNull()
+        numbers = f"{feature.size} finite numbers" if feature.size else "finite numbers"
+        checks.append((f"{feature.log_name} is not {numbers}", given & value.isNull()))
     return _Cast(value.alias(feature.name), checks)
 
 
@@ -140,6 +144,8 @@ def _feature(raw: DataFrame, feature: Feature, name: str) -> Column:
     """Return the column as vocabulary or buckets read it; null if a value cannot be cast."""
     kind, value = raw.schema[feature.log_name].dataType, column(feature.log_name)
     element = kind.elementType if isinstance(kind, T.ArrayType) else kind
+    if feature.is_vector:
+        return _vector(feature, value, element, name)
     accepted: tuple[type[T.DataType], ...] = (T.StringType, T.IntegralType)
     if feature.type == "number":
         accepted = (T.NumericType, T.StringType)
@@ -161,6 +167,19 @@ def _feature(raw: DataFrame, feature: Feature, name: str) -> Column:
         return value.cast("double")
     # Integers are cast through bigint, so that '007' and 7 are one key.
     return value.cast("bigint").cast("string") if feature.type == "int64" else value
+
+
+def _vector(feature: Feature, value: Column, element: T.DataType, name: str) -> Column:
+    """Return array<float>; null if a number is missing, or their count is not the feature's."""
+    if not isinstance(element, T.NumericType):
+        raise InputError(
+            f"sources.{name}: column {feature.log_name!r} is no list of numbers, which a vector is:"
+            f" cast it in sources.{name}.query"
+        )
+    broken = F.exists(value, lambda x: x.isNull() | F.isnan(x) | (F.abs(x) == float("inf")))
+    size = F.size(value)
+    fits = size == feature.size if feature.size else size > 0
+    return F.when(fits & ~broken, value.cast("array<float>"))
 
 
 def _time(raw: DataFrame, time_column: str, source: Source, name: str) -> Column:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
@@ -19,6 +19,10 @@ from pipelines.ingest.casting import Wanted, cast_rows
 from pipelines.ingest.sources import SideTable, SourcesConfig, read
 
 ALWAYS = 2**62
+
+BROKEN_VECTORS = 0.01
+"""Share of broken vectors above which a table is refused."""
+
 SPAN = ("_from", "_until")
 
 
@@ -32,7 +36,8 @@ class SideTables:
 
     def own(self, raw: DataFrame, features: Sequence[Feature]) -> list[Feature]:
         """Return the features that a log itself must have, because no side table has them."""
-        return [f for f in features if f.log_name in raw.columns or self.table_of(f) is None]
+        own = [f for f in features if not f.is_vector]
+        return [f for f in own if f.log_name in raw.columns or self.table_of(f) is None]
 
     def join(self, rows: DataFrame, wanted: Sequence[Feature], day: date) -> DataFrame:
         """Add the features that ``rows`` lack, as of their ``_at`` (microseconds).
@@ -53,12 +58,44 @@ class SideTables:
         """Return key and features as last valid in the table."""
         return self.table(name, features, day).where(F.col("_until") == ALWAYS).drop(*SPAN)
 
+    def vectors(self, feature: Feature, day: date) -> DataFrame:
+        """Return (key, values) of all vectors of a feature; see examples.vectors for the key.
+
+        Raises:
+            InputError: more than one in a hundred is broken.
+        """
+        name = self.table_of(feature)
+        assert name is not None
+        typed = self._typed(name, [feature], day)
+        broken, rows = typed.agg(F.count("reason"), F.count(F.lit(1))).first() or (0, 0)
+        if broken > BROKEN_VECTORS * rows:
+            raise InputError(
+                f"sources.{name}: {broken} of {rows} rows have a {feature.log_name} that is not"
+                f" {feature.size} finite numbers: correct the table, or drop them in its query"
+            )
+        values = F.col(feature.name).alias("values")
+        key = _key_of_vector(self._key(name).name, feature.name).alias("key")
+        return typed.where(F.col(feature.name).isNotNull()).select(key, values).distinct()
+
     def table(self, name: str, features: Sequence[Feature], day: date) -> DataFrame:
         """Return key, features and validity [``_from``, ``_until``), which never overlaps.
 
         Raises:
             InputError: no such table is configured; two rows of a key are valid from the same time.
         """
+        typed, key = self._typed(name, features, day), self._key(name)
+        for f in features:
+            if f.is_vector:
+                typed = typed.withColumn(f.name, _key_of_vector(key.name, f.name))
+        typed = typed.drop("reason", "raw")
+        until = F.lit(ALWAYS)
+        if self._has_times(name):
+            following = F.lead("_from").over(Window.partitionBy(key.name).orderBy("_from"))
+            until = F.coalesce(following, until)
+        return typed.withColumn("_until", until)
+
+    def _typed(self, name: str, features: Sequence[Feature], day: date) -> DataFrame:
+        """Return key, features, ``_from``, ``reason`` and ``raw``, one row per key and time."""
         source, key = self._source(name), self._key(name)
         if source is None:
             raise InputError("build.negatives: sampled items need attributes: set sources.items")
@@ -78,7 +115,7 @@ class SideTables:
         # A row without a time is valid from the beginning.
         since = F.coalesce("time", F.lit(-ALWAYS)) if span else F.lit(-ALWAYS)
         table = table.withColumn("_from", since).where(F.col(key.name).isNotNull())
-        table = table.drop("reason", "raw", "time")
+        table = table.drop("time")
         repeated = table.groupBy(key.name, "_from").count().where("count > 1").limit(1).collect()
         if repeated:
             when = " valid from the same time" if span else ""
@@ -86,16 +123,23 @@ class SideTables:
                 f"sources.{name}: {key.log_name} {repeated[0][0]!r} has {repeated[0][2]}"
                 f" rows{when}: select one row per key in sources.{name}.query"
             )
-        following = F.lead("_from").over(Window.partitionBy(key.name).orderBy("_from"))
-        until = F.coalesce(following, F.lit(ALWAYS)) if span else F.lit(ALWAYS)
-        return table.withColumn("_until", until)
+        return table
 
     def table_of(self, feature: Feature) -> str | None:
         """Return the side table of a feature that a log lacks."""
         if feature.name in (self.spec.user, self.spec.item):
             return None
         name = {"item": "items", "user": "users"}.get(feature.side)
+        if feature.is_vector and not (name and self._source(name)):
+            raise InputError(
+                f"features.columns.{feature.log_name}: a vector is read from sources.{name}, which"
+                " is not set"
+            )
         return name if name and self._source(name) else None
+
+    def _has_times(self, name: str) -> bool:
+        source = self._source(name)
+        return source is not None and source.valid_from is not None
 
     def _source(self, name: str) -> SideTable | None:
         return self.sources.items if name == "items" else self.sources.users
@@ -110,3 +154,9 @@ def as_of(rows: DataFrame, table: DataFrame, key: str) -> DataFrame:
     valid = (F.col("_from") <= F.col("_at")) & (F.col("_at") < F.col("_until"))
     joined = rows.join(table, (F.col(key) == F.col("_key")) & valid, "left")
     return joined.drop("_key", *SPAN)
+
+
+def _key_of_vector(key: str, vector: str) -> Column:
+    """Return the key of a vector column, null without a vector; see examples.vectors."""
+    digits = F.lpad(F.lower(F.hex(F.xxhash64(vector))), 16, "0")
+    return F.when(F.col(vector).isNotNull(), F.concat(key, F.lit(" "), digits))

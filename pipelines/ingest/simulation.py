@@ -63,6 +63,9 @@ class GenerateConfig(Section):
         history: mean behaviours before the first day, of users who exist from the start.
         new_users: share of the initial number added each day.
         new_items: the same of items; they are shown a day later.
+        fresh: share of a day's impressions that show new items, which nobody has seen before.
+        vector_size: numbers in the column ``embedding`` of the items, which tells of their
+            category, with noise; 0: no such column.
         broken: share of impression lines broken on purpose.
         candidates_users: users with candidates, a day.
         candidates_items: candidates a user.
@@ -84,6 +87,8 @@ class GenerateConfig(Section):
     history: int = 15
     new_users: float = 0.02
     new_items: float = 0.03
+    fresh: float = 0.0
+    vector_size: int = 0
     broken: float = 0.002
     candidates_users: int = 300
     candidates_items: int = 40
@@ -115,17 +120,20 @@ class Catalogue:
         self._first = np.searchsorted(self.category[self._order], categories)
 
     def draw(
-        self, rng: np.random.Generator, liked: Ints, share: float, live: int
+        self, rng: np.random.Generator, liked: Ints, share: float, live: int, oldest: int = 0
     ) -> tuple[Ints, Ints]:
         """Draw items by popularity: a share in the category `liked` [n], the rest in any.
 
         Returns:
-            items and their categories, [n] each; only the `live` oldest items are drawn.
+            items and their categories, [n] each; only the items `oldest` to `live` are drawn.
         """
-        end = self._first + np.bincount(self.category[:live], minlength=len(self._first))
-        low, mass = self._edges[self._first], self._edges[end] - self._edges[self._first]
+        categories = len(self._first)
+        start = self._first + np.bincount(self.category[:oldest], minlength=categories)
+        end = self._first + np.bincount(self.category[:live], minlength=categories)
+        low, mass = self._edges[start], self._edges[end] - self._edges[start]
         popular = rng.choice(len(mass), len(liked), p=mass / mass.sum())
-        category = np.where(rng.random(len(liked)) < share, liked, popular)
+        own = (rng.random(len(liked)) < share) & (mass[liked] > 0)
+        category = np.where(own, liked, popular)
         level = low[category] + rng.random(len(liked)) * mass[category]
         place = np.searchsorted(self._edges, level, side="right") - 1
         return self._order[np.minimum(place, end[category] - 1)], category
@@ -188,7 +196,13 @@ def _block(config: GenerateConfig, catalogue: Catalogue, block: int) -> Iterator
         known = np.bincount(past[0] * config.categories + past[2], minlength=size)
 
         user, liked = active(config.impressions / config.users, config.users_by(day))
-        item, category = catalogue.draw(rng, liked, LIKED_SHARE, config.items_by(day - 1))
+        live = config.items_by(day - 1)
+        item, category = catalogue.draw(rng, liked, LIKED_SHARE, live)
+        if config.fresh:
+            fresh = rng.random(len(user)) < config.fresh
+            item[fresh], category[fresh] = catalogue.draw(
+                rng, liked[fresh], LIKED_SHARE, live, config.items_by(day - 2)
+            )
         match = 1 - np.exp(-known[user * config.categories + category])
         logit = user_logit[user] + config.affinity * match
         logit += config.popularity_effect * catalogue.effect[item]

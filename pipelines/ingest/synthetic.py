@@ -32,6 +32,10 @@ BROKEN_LINE = """CASE broken
     WHEN 3 THEN regexp_replace(line, '"time":"[^"]*"', '"time":"yesterday"')
     WHEN 4 THEN regexp_replace(line, '"item_id":[0-9]*,', '')
     ELSE line END AS value"""
+# Uniform in [-1, 1): the same for the items of a category, plus noise of half that width.
+VECTOR = """transform(sequence(0, {size} - 1), j -> float(
+    pmod(xxhash64(number, j), 1000) / 500.0 - 1 + (pmod(xxhash64(item, j), 1000) / 500.0 - 1) / 2
+    )) AS embedding"""
 TABLES = {
     "impressions": ("text", [BROKEN_LINE, "date"]),
     "clicks": ("json", ["impression_id", "user_id", "item_id", "time", "date"]),
@@ -84,6 +88,8 @@ def _child(spark: SparkSession, folder: Any, name: str) -> Any:
 def _write_table(spark: SparkSession, events: DataFrame, config: GenerateConfig, table: str) -> int:
     """Replace the folder of a table; return its rows."""
     kind, selected = TABLES[table]
+    if table == "items" and config.vector_size:
+        selected = [*selected, VECTOR.format(size=config.vector_size)]
     files, root = hadoop_path(spark, config.path.rstrip("/"))
     target, fresh = _child(spark, root, table), _child(spark, root, f"_{table}")
     columns = COLUMNS.format(first_date=config.first_date).strip().splitlines()
@@ -120,8 +126,17 @@ def _check(config: GenerateConfig) -> None:
         "candidates_users": (1, config.users),
         "candidates_items": (1, config.items),
         "broken": (0, 1),
+        "fresh": (0, 1 if config.new_items else 0),
     }
-    effects = ("popularity_effect", "user_effect", "history", "new_users", "new_items", "seed")
+    effects = (
+        "popularity_effect",
+        "user_effect",
+        "history",
+        "new_users",
+        "new_items",
+        "vector_size",
+        "seed",
+    )
     for name, (low, high) in (limits | dict.fromkeys(effects, (0, np.inf))).items():
         if not low <= getattr(config, name) <= high:
             limit = f"at least {low}" if np.isinf(high) else f"between {low} and {high}"

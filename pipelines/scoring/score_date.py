@@ -20,6 +20,7 @@ from pipelines.columns import column
 from pipelines.examples.counters import COUNTERS, attach
 from pipelines.examples.publish import EXAMPLES, unsampled_examples
 from pipelines.examples.state import STATE
+from pipelines.examples.vectors import VECTORS, load_vectors
 from pipelines.examples.vocabulary import decode, open_vocabulary
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.sources import fingerprint, start_of
@@ -173,6 +174,7 @@ def _pins(
     return {
         "state": job.state.id,
         COUNTERS: job.sums.id if job.sums else None,
+        VECTORS: [m.id for m in job.store.manifests(VECTORS) if m.date < str(job.day)],
         "model": model.name,
         "version": model.version,
         "explain": job.config.explain,
@@ -210,7 +212,8 @@ def _score(job: _Job, candidates: Candidates, folder: Path, model: ModelVersion)
     """Return the scores with the keys of users and items, signed by model, version and date."""
     logs = job.logs
     task = Task(start_of(job.day, logs.spec.time_zone), job.config.explain, job.config.top)
-    night = Night(logs.spec, ship(logs.spark, folder), task)
+    vectors = load_vectors(job.store, logs.spec, job.day - DAY)
+    night = Night(logs.spec, ship(logs.spark, folder, vectors), task)
     state = job.store.read(logs.spark, [job.state])
     rows = score(candidates.good, candidates.sizes, state, night)
     vocabulary, _ = open_vocabulary(logs.spark, job.store)

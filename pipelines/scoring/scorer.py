@@ -9,16 +9,19 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import UNKNOWN, FeatureSpec
+from din_model.registry.artifact import write_vectors
 from pipelines.examples.vocabulary import decode, encode, padded
 from pipelines.scoring.udf import GROUP, IS_STATE, ITEM, USER, Batches, Task, loaded, score_batches
 
@@ -80,15 +83,25 @@ class Candidates:
         self.sizes.unpersist()
 
 
-def ship(spark: SparkSession, model_folder: Path) -> str:
+def ship(
+    spark: SparkSession, model_folder: Path, vectors: Mapping[str, NDArray[Any]] | None = None
+) -> str:
     """Send a model folder to every executor once; return its name for the tasks.
 
     It is sent as an archive, because Spark sends no folder of the driver's disk to a cluster.
+
+    Args:
+        spark: the session.
+        model_folder: see registry.artifact.
+        vectors: replace the given vectors of the model.
     """
     name = f"model-{os.urandom(4).hex()}"
     folder = tempfile.mkdtemp()
     # Spark reads the archive whenever an executor asks for it, as long as the job runs.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if vectors:
+        model_folder = Path(shutil.copytree(model_folder, Path(folder, "model")))
+        write_vectors(model_folder, vectors)
     archive = shutil.make_archive(f"{folder}/{name}", "zip", model_folder)
     spark.sparkContext.addArchive(f"{archive}#{name}")
     return name

@@ -180,8 +180,9 @@ def _prepare(
         for v, n in examples.items()
     }
     model = new_model(
-        training_set.spec, config.model, id_to_row, config.seed, device(), config.sharding
-    )
+        training_set.spec, config.model, id_to_row, config.seed, device(), config.sharding,
+        training_set.vectors,
+    )  # fmt: skip
     if older is None:
         model.numeric.measure(training_set.numbers(store, config), training_set.base_rate)
     else:

@@ -64,7 +64,10 @@ def evaluate_versions(
         model_name: registered name.
         by_name: name in the result -> version.
     """
-    (name, model), *others = [(n, versions.load(model_name, v)[0]) for n, v in by_name.items()]
+    models = {each: versions.load(model_name, version)[0] for each, version in by_name.items()}
+    for each in models.values():
+        each.hold_vectors(training_set.vectors)  # those of its own time lack newer items
+    (name, model), *others = models.items()
     beside = {each: _scored_by(other) for each, other in others}
     beside |= simple_scores(training_set)
     return evaluate_model(model, store, training_set, name, beside, by_name)

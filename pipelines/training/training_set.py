@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from itertools import accumulate, islice
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from din_model.training.config import TrainConfig
 from pipelines.examples import counts, vocabulary
 from pipelines.examples.publish import EXAMPLES, HOLDOUT, unsampled_examples
 from pipelines.examples.split import SplitConfig
+from pipelines.examples.vectors import load_vectors
 from pipelines.ingest.sources import days_between
 from pipelines.store.store import Manifest, Store
 
@@ -50,6 +51,7 @@ class TrainingSet:
         counts: vocabulary -> columns examples, shown, clicked, indexed by id, summed over the
             dates.
         content: identifies the data for the fingerprint.
+        vectors: vocabulary -> given vectors by id, as of the newest of these dates.
     """
 
     spec: FeatureSpec
@@ -60,6 +62,7 @@ class TrainingSet:
     first_new: dict[str, dict[str, int]]
     counts: dict[str, dict[str, NDArray[Any]]]
     content: str
+    vectors: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def days(self) -> tuple[Manifest, ...]:
@@ -219,7 +222,7 @@ def open_training_set(
     sums = _sum_counts(store, pinned, rates, sizes)
     return TrainingSet(
         spec, slices.training, evaluation, slices.validation, slices.newest, first_new, sums,
-        content,
+        content, load_vectors(store, spec, date.fromisoformat(newest.date)),
     )  # fmt: skip
 
 
