@@ -1,4 +1,4 @@
-"""Given vectors enter through a projection, stay as they are, and tell of items newer than a model."""
+"""Given vectors enter through a projection, stay as they are, and tell of newer items."""
 
 from dataclasses import replace
 

@@ -105,14 +105,14 @@ def test_a_table_with_many_broken_vectors_is_refused(spark, tmp_path):
     store = Store(str(tmp_path / "store"))
     logs = with_measures(with_vectors(spark, tmp_path), store, DAY)
     with_vectors(spark, tmp_path, {DAY: broken})
-    with pytest.raises(InputError, match="sources.items: 2 of 17 rows have a look that is not 3"):
+    with pytest.raises(InputError, match=r"sources\.items: 2 of 17 rows have a look that is not 3"):
         build_day(logs, store, BuildConfig(), SplitConfig(), DAY)
 
 
 def test_a_vector_without_its_side_table_is_refused(spark, tmp_path):
     logs = with_vectors(spark, tmp_path)
     logs = replace(logs, sources=replace(logs.sources, items=None))
-    with pytest.raises(InputError, match="features.columns.look: a vector is read from"):
+    with pytest.raises(InputError, match=r"features\.columns\.look: a vector is read from"):
         with_measures(logs, Store(str(tmp_path / "store")), DAY)
 
 
