@@ -25,6 +25,7 @@ SMALL = [
     "train.window=2",
     "train.baselines=[]",
     "build.max_broken=0.02",
+    "features.counters={by_item_id: {keys: [item_id]}, pair: {keys: [user_id, item_id]}}",
     "nightly.min_gain=-0.1",  # so few users prove no gain: who is not much worse wins
     "nightly.beat_popularity=false",
     "score.guards.max_drift=5",  # and versions of so little training differ much

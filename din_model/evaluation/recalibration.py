@@ -1,44 +1,87 @@
-"""Recalibration: a line from logits to better logits, fitted on rows that no step trained on."""
+"""Recalibration: corrects logits by rows that no step trained on.
+
+It sets how much the model adds to the popularity, and a line from its logits to better ones.
+"""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from din_model.data.batch import from_columns
 from din_model.data.loader import Loader
 from din_model.distributed.collectives import all_reduce
-from din_model.evaluation.evaluate import predict_batches
 from din_model.modules.din import DIN
 
+SHARES = torch.linspace(0.1, 1.0, 10, dtype=torch.float64)
+"""The shares that are tried. None is 0: without counters, all scores would be equal."""
+
 LEAST_OF_A_LABEL = 30
-"""Clicked and unclicked rows below which nothing is fitted: the line would follow chance."""
+"""Clicked and unclicked rows below which no line is fitted: it would follow chance."""
 
 RIDGE = 10.0
 """Information of the rows that the unchanged line counts as; few rows then change little."""
 
 NEWTON_STEPS = 20
-EDGE = 1e-7
+LARGEST_SHIFT = 10.0
 
 
 def recalibrate(model: DIN, loader: Loader) -> None:
-    """Fit ``model.calibration`` by the labels of a loader's rows, over all ranks (Platt scaling).
+    """Set ``model.share`` and ``model.calibration`` by a loader's rows, over all ranks.
 
-    Logits keep their order within and across users. The model trains without it and applies it in
-    evaluation, in scoring and in exports.
+    The share is the least whose log loss is within one standard error of the best (Breiman et al.,
+    Classification and Regression Trees, 1984, section 3.4.3). A small log cannot tell whether what
+    the model adds is true, and popularity is the safer answer. On a large log the error vanishes.
+
+    The line is Platt scaling; it keeps the order of logits. The model trains without share and
+    line, and applies both in evaluation, in scoring and in exports.
     """
-    model.calibration.copy_(torch.tensor([1.0, 0.0]))
-    logits, labels, weights = [], [], []
-    for columns, score in predict_batches(model, loader):
-        logits.append(torch.logit(torch.from_numpy(score).double(), EDGE))
-        labels.append(torch.from_numpy(columns["label"]).double())
-        weight = columns.get("weight")
-        weights.append(
-            torch.ones_like(labels[-1]) if weight is None else torch.from_numpy(weight).double()
-        )
-    empty = torch.zeros(0, dtype=torch.float64)
-    line = _fit(*(torch.cat([empty, *parts]) for parts in (logits, labels, weights)))
-    model.calibration.copy_(line)
+    popularity, added, labels, weights = _rows(model, loader)
+    share = _share(popularity, added, labels, weights)
+    model.share.fill_(share)
+    model.calibration.copy_(_line(popularity + share * added, labels, weights))
 
 
-def _fit(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+@torch.no_grad()  # the kernel of sharded tables does not support inference mode
+def _rows(model: DIN, loader: Loader) -> tuple[Tensor, ...]:
+    """Return popularity, what the model adds, label and weight of this rank's rows, float64."""
+    model.eval()
+    device = next(model.parameters()).device
+    rows = [torch.zeros(4, 0, dtype=torch.float64)]
+    for columns in loader.chunks():
+        batch = from_columns(columns, model.spec)
+        parts = [part.cpu() for part in model.parts(batch.to(device))]
+        rows.append(torch.stack([part.double() for part in (*parts, batch.label, batch.weight)]))
+    return torch.cat(rows, 1).unbind()
+
+
+def _share(popularity: Tensor, added: Tensor, labels: Tensor, weights: Tensor) -> float:
+    """Return the share; each is tried with the shift that suits it best."""
+    logits = popularity + SHARES[:, None] * added
+    logits = logits + _shifts(logits, labels, weights)[:, None]
+    losses = F.softplus((1 - 2 * labels) * logits)
+    sums = all_reduce(torch.cat([losses @ weights, weights.sum()[None]]))
+    if not sums[-1]:
+        return 1.0
+    means = sums[:-1] / sums[-1]
+    best = int(means.argmin())
+    excess = means - means[best]
+    deviations = (losses - losses[best] - excess[:, None]) * weights
+    errors = all_reduce(deviations.square().sum(1)).sqrt() / sums[-1]
+    return float(SHARES[int((excess <= errors).nonzero()[0])])
+
+
+def _shifts(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Return the likeliest shift of each row of ``logits`` [shares, B], within LARGEST_SHIFT."""
+    shift = torch.zeros(len(logits), dtype=torch.float64)
+    for _ in range(NEWTON_STEPS):
+        rate = torch.sigmoid(logits + shift[:, None])
+        slope, curve = (rate - labels) @ weights, (rate * (1 - rate)) @ weights
+        slope, curve = all_reduce(torch.stack([slope, curve]))
+        shift = (shift - slope / curve.clamp(min=1e-9)).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
+    return shift
+
+
+def _line(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Return (scale, shift) [2]: the likeliest, drawn towards (1, 0); scale is positive."""
     line = unchanged = torch.tensor([1.0, 0.0], dtype=torch.float64)
     of_label = all_reduce(torch.stack([labels.sum(), (1 - labels).sum()]))

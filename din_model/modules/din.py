@@ -65,10 +65,11 @@ class DIN(nn.Module):
 
     The logit is that of the item's smoothed click rate (modules.numeric), or of the base rate
     without counters, plus what the tower and the item bias add. Both add zero before training, so
-    an untrained model ranks by popularity. In evaluation, ``calibration`` (scale and shift,
-    evaluation.recalibration) then corrects the logit.
+    an untrained model ranks by popularity. In evaluation, what they add is multiplied by ``share``,
+    and ``calibration`` (scale and shift) then corrects the logit; see evaluation.recalibration.
     """
 
+    share: Tensor
     calibration: Tensor
 
     def __init__(
@@ -89,6 +90,7 @@ class DIN(nn.Module):
         self.numeric = NumericInputs(spec)
         inputs += self.numeric.size
         self.tower = MLP(inputs, config.tower, config.activation)
+        self.register_buffer("share", torch.tensor(1.0))
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
 
     def reset_parameters(self, seed: int) -> None:
@@ -106,6 +108,7 @@ class DIN(nn.Module):
                 elif isinstance(module, (Dice, nn.PReLU, NumericInputs, GivenVectors)):
                     module.reset_parameters()
             self.tower.zero_output()
+            self.share.fill_(1.0)
             self.calibration.copy_(torch.tensor([1.0, 0.0]))
 
     def hold_vectors(self, vectors: Mapping[str, NDArray[Any]]) -> None:
@@ -120,15 +123,16 @@ class DIN(nn.Module):
     def explain(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the logits [B], and the weight of each (row, behaviour) pair per kind [P]."""
         encoded = self._encode(batch)
-        logits = self._tower(encoded, encoded.interests)
-        for crosses, pairs in zip(encoded.crosses, encoded.pairs.values(), strict=False):
-            logits = logits + segment_reduce(crosses, pairs.offsets, "mean").squeeze(1)
-        if encoded.item_bias is not None:
-            logits = logits + encoded.item_bias
-        logits = logits + encoded.popularity
-        if not self.training:
-            logits = logits * self.calibration[0] + self.calibration[1]
-        return logits, encoded.weights
+        added = self._added(encoded)
+        if self.training:
+            return encoded.popularity + added, encoded.weights
+        logits = encoded.popularity + self.share * added
+        return logits * self.calibration[0] + self.calibration[1], encoded.weights
+
+    def parts(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the logit of the popularity [B], and what the model adds to it [B]."""
+        encoded = self._encode(batch)
+        return encoded.popularity, self._added(encoded)
 
     def contributions(self, batch: Batch) -> dict[str, Tensor]:
         """Return what each (row, behaviour) pair adds to the logit, signed, per kind [P].
@@ -158,7 +162,7 @@ class DIN(nn.Module):
             if encoded.crosses:
                 lengths = pairs.offsets.diff()[pairs.row]
                 contributions[kind] = contributions[kind] + encoded.crosses[n].squeeze(1) / lengths
-            contributions[kind] = contributions[kind] * self.calibration[0]
+            contributions[kind] = contributions[kind] * self.share * self.calibration[0]
         return contributions
 
     def _encode(self, batch: Batch) -> "_Encoded":
@@ -183,6 +187,13 @@ class DIN(nn.Module):
             if self.config.wide:
                 encoded.crosses.append(embedded[f"{WIDE}__{kind}"])
         return encoded
+
+    def _added(self, encoded: "_Encoded") -> Tensor:
+        """Return what tower, crosses and item bias add to the popularity [B]."""
+        added = self._tower(encoded, encoded.interests)
+        for crosses, pairs in zip(encoded.crosses, encoded.pairs.values(), strict=False):
+            added = added + segment_reduce(crosses, pairs.offsets, "mean").squeeze(1)
+        return added if encoded.item_bias is None else added + encoded.item_bias
 
     def _tower(self, encoded: "_Encoded", interests: dict[str, Tensor]) -> Tensor:
         """Return logits [B] for the given interests, without crosses and item bias."""

@@ -46,7 +46,8 @@ def scores(loader, model=None):
 def test_the_line_from_logits_to_the_true_ones_is_fitted(tmp_path, scale, shift):
     loader, model = rows_with(tmp_path, lambda logit: scale * logit + shift), spread_model()
     recalibrate(model, loader)
-    assert model.calibration.tolist() == pytest.approx([scale, shift], abs=0.25)
+    of_logit, constant = model.calibration.tolist()
+    assert [of_logit * float(model.share), constant] == pytest.approx([scale, shift], abs=0.25)
     after = np.concatenate(scores(loader, model))
     labels = np.concatenate([c["label"] for c in loader.chunks()])
     assert after.mean() == pytest.approx(labels.mean(), rel=1e-3)
@@ -54,10 +55,22 @@ def test_the_line_from_logits_to_the_true_ones_is_fitted(tmp_path, scale, shift)
     assert (np.argsort(before, kind="stable") == np.argsort(after, kind="stable")).mean() > 0.99
 
 
-def test_training_ignores_the_calibration(tmp_path):
+@pytest.mark.parametrize(
+    ("truth", "rows", "share"),
+    [(lambda logit: logit, ROWS, 1.0), (np.zeros_like, ROWS, 0.1), (lambda logit: logit, 100, 0.1)],
+    ids=["true", "noise", "true, but too few rows to tell"],
+)
+def test_a_model_adds_as_much_as_the_rows_support(tmp_path, truth, rows, share):
+    model = spread_model()
+    recalibrate(model, rows_with(tmp_path, truth, rows))
+    assert float(model.share) == pytest.approx(share, abs=0.15)
+
+
+def test_training_ignores_share_and_calibration(tmp_path):
     model = spread_model()
     batch = next(rows_with(tmp_path, np.abs, rows=64).epoch())[0]
     before = model.train()(batch)
+    model.share.fill_(0.3)
     model.calibration.copy_(torch.tensor([3.0, 1.0]))
     assert torch.equal(model.train()(batch), before)
 
