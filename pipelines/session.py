@@ -87,4 +87,8 @@ def spark_session(
         builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
     spark = builder.getOrCreate()
     spark.conf.set("spark.sql.session.timeZone", time_zone)
+    # A cast that fails gives null, in the queries of sources too: the row goes to quarantine.
+    spark.conf.set("spark.sql.ansi.enabled", "false")
+    # Spark has no type for the nanoseconds that pandas writes; pipelines.ingest converts them.
+    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     return spark

@@ -37,7 +37,8 @@ from pipelines.examples.state import STATE, advance, as_behaviours
 from pipelines.examples.vocabulary import encode, grow, keys_of, open_vocabulary
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.quarantine import good, quarantine, quarantined, reasons
-from pipelines.ingest.sources import days_between, fingerprint, start_of
+from pipelines.ingest.reading import files_of, fingerprint, naming_damaged
+from pipelines.ingest.sources import days_between, start_of
 from pipelines.store.store import Manifest, Store
 
 
@@ -191,6 +192,7 @@ def _read_logs(job: _Job, first: date | None) -> _RawDay:
         impressions = logs.impressions(job.split.since(day), day)
         behaviours = logs.behaviours(first, day)
         inputs = fingerprint(logs.spark, [impressions, behaviours])
+        files = files_of([impressions, behaviours])
         impressions.persist(), behaviours.persist()
         clicks = None
         if logs.sources.clicks:
@@ -199,9 +201,11 @@ def _read_logs(job: _Job, first: date | None) -> _RawDay:
                 store.read(logs.spark, [unsampled_examples(store, day - DAY)]) if built else None
             )
             clicks = logs.clicks_accounted(day, good(impressions), before)
-        counted, numbers = data_quality.of_impressions(impressions, job.spec, day)
-        funnel = {"impressions": counted, "behaviours": reasons(behaviours)}
-        funnel |= {"clicks": reasons(clicks)} if clicks is not None else {}
+        with naming_damaged(logs.spark, files):
+            counted, numbers = data_quality.of_impressions(impressions, job.spec, day)
+            funnel = {"impressions": counted, "behaviours": reasons(behaviours)}
+            funnel |= {"clicks": reasons(clicks)} if clicks is not None else {}
+        numbers |= data_quality.of_clicks(funnel.get("clicks"))
         report.rows, report.note = sum(counted.values()), quarantined(funnel)
     return _RawDay(impressions, behaviours, clicks, funnel, numbers, inputs)
 

@@ -5,9 +5,9 @@ columns get the names of the FeatureSpec. A *missing column*, or one whose type 
 an error. A *broken row* is marked and counted.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -15,11 +15,16 @@ from pyspark.sql import types as T
 
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
+from pipelines.ingest.expressions import quoted
+from pipelines.ingest.reading import Raw
 from pipelines.ingest.sources import CORRUPT, Source
-
-WHOLE_NUMBER = r"^[0-9]{1,18}$"
-
-UNITS = {"s": 10**6, "ms": 10**3, "us": 1}
+from pipelines.ingest.typed_columns import (
+    TypedColumn,
+    feature_column,
+    key_column,
+    number_column,
+    time_column,
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Wanted:
     Attributes:
         features: become strings (numbers: double, lists: array<string>) under their own names.
         keys: further columns that identify a row; become strings ``key_0`` ….
-        numbers: columns that become double, never null.
+        numbers: columns that become double, never null, each with what breaks it: FLAG or AMOUNT.
         span: [from, to) in microseconds: the rows to keep; None if the rows have no time.
         strays_are_broken: a row of a dated source outside the span is broken; false: it is skipped.
         keys_required: user, item and keys must not be null; false: the caller checks them.
@@ -37,26 +42,19 @@ class Wanted:
 
     features: Sequence[Feature]
     keys: Sequence[str] = ()
-    numbers: Sequence[str] = ()
+    numbers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     span: tuple[int | None, int] | None = None
     strays_are_broken: bool = True
     keys_required: bool = True
 
 
-class _Cast(NamedTuple):
-    """A typed column, and (reason, condition) of the rows that it breaks."""
-
-    column: Column
-    checks: list[tuple[str, Column]]
-
-
 def cast_rows(
-    raw: DataFrame, source: Source, name: str, spec: FeatureSpec, wanted: Wanted
+    raws: Sequence[Raw], source: Source, name: str, spec: FeatureSpec, wanted: Wanted
 ) -> DataFrame:
     """Select the wanted columns, typed, with ``reason`` and ``raw``.
 
     Args:
-        raw: rows of the source, its query applied.
+        raws: rows of the source, its query applied; their columns may differ in type and order.
         source: says how times are written.
         name: of the source, for error messages.
         spec: names user, item and time.
@@ -69,115 +67,68 @@ def cast_rows(
     Raises:
         InputError: a column is missing, or its type cannot be cast.
     """
+    parts = [_cast_part(raw, source, name, spec, wanted) for raw in raws]
+    return reduce(DataFrame.unionByName, parts)
+
+
+def with_reason(rows: DataFrame, why: Column) -> DataFrame:
+    """Give good rows the reason ``why`` (null: they stay good), and their columns as text."""
+    rows = rows.withColumn("_why", F.coalesce("reason", why))
+    own = [c for c in rows.columns if c not in ("reason", "raw") and not c.startswith("_")]
+    text = F.coalesce("raw", F.to_json(F.struct(*[quoted(c) for c in own])))
+    rows = rows.withColumn("raw", F.when(F.col("_why").isNotNull(), text))
+    return rows.withColumn("reason", F.col("_why")).drop("_why")
+
+
+def _cast_part(raw: Raw, source: Source, name: str, spec: FeatureSpec, wanted: Wanted) -> DataFrame:
+    rows, kinds = raw.rows, {column.name: column.dataType for column in raw.rows.schema}
     times = [spec.time] if wanted.span else []
-    _require_columns(
-        raw, name, [*(f.name for f in wanted.features), *wanted.keys, *wanted.numbers, *times]
-    )
+    if not kinds:  # a date without rows
+        kinds = _untyped(wanted, times)
+        rows = rows.select(*[F.lit(None).alias(column) for column in kinds])
+    _require_columns(raw, name, kinds, [*_untyped(wanted, times)])
     required = (spec.user, spec.item) if wanted.keys_required else ()
-    casts = [_cast_feature(raw, f, name, f.name in required) for f in wanted.features]
-    casts += [_cast_key(key, f"key_{i}", wanted.keys_required) for i, key in enumerate(wanted.keys)]
-    casts += [_cast_number(number) for number in wanted.numbers]
+    typed: dict[str, TypedColumn] = {}
+    for feature in wanted.features:
+        column = feature_column(kinds[feature.name], feature, name)
+        typed[feature.name] = column.required(feature.name) if feature.name in required else column
+    for i, key in enumerate(wanted.keys):
+        column = key_column(kinds[key], key)
+        typed[f"key_{i}"] = column.required(key) if wanted.keys_required else column
+    for number, rule in wanted.numbers.items():
+        typed[number] = number_column(kinds[number], number, name, rule)
     if wanted.span:
-        time = _time(raw, spec.time, source, name)
-        casts.append(_cast_time(time, spec.time))
+        typed["time"] = time_column(kinds[spec.time], spec.time, source, name)
+        time = typed["time"].column
         inside = _inside(time, wanted.span)
         if source.dated and wanted.strays_are_broken:
-            casts[-1].checks.append((f"{spec.time} lies outside of the date", ~inside))
+            typed["time"].checks.append((f"{spec.time} lies outside of the date", ~inside))
         else:
-            raw = raw.where(inside | time.isNull())
-    checks = [("malformed", F.col(CORRUPT).isNotNull())] if CORRUPT in raw.columns else []
-    checks += [check for cast in casts for check in cast.checks]
+            rows = rows.where(inside | time.isNull())
+    checks = [("malformed", F.col(CORRUPT).isNotNull())] if CORRUPT in kinds else []
+    checks += [check for column in typed.values() for check in column.checks]
     reason = F.coalesce(*[F.when(broken, F.lit(why)) for why, broken in checks], F.lit(None))
-    text = F.when(reason.isNotNull(), F.to_json(F.struct(*raw.columns)))
-    columns = [cast.column for cast in casts]
-    return raw.select(*columns, reason.cast("string").alias("reason"), text.alias("raw"))
+    text = F.when(reason.isNotNull(), F.to_json(F.struct(*[quoted(c) for c in kinds])))
+    columns = [column.alias(alias) for alias, (column, _) in typed.items()]
+    return rows.select(*columns, reason.cast("string").alias("reason"), text.alias("raw"))
 
 
-def _require_columns(raw: DataFrame, name: str, wanted: Sequence[str]) -> None:
-    if missing := [column for column in wanted if column not in raw.columns]:
-        present = ", ".join(c for c in raw.columns if c != CORRUPT)
+def _untyped(wanted: Wanted, times: Sequence[str]) -> dict[str, T.DataType]:
+    names = [*(f.name for f in wanted.features), *wanted.keys, *wanted.numbers, *times]
+    return {name: T.NullType() for name in names}
+
+
+def _require_columns(
+    raw: Raw, name: str, kinds: Mapping[str, T.DataType], wanted: Sequence[str]
+) -> None:
+    if missing := [column for column in wanted if column not in kinds]:
+        present = ", ".join(column for column in kinds if column != CORRUPT)
         raise InputError(
-            f"sources.{name}: no column {missing[0]!r} among {present}: name it in"
+            f"sources.{name}: no column {missing[0]!r} among {present} in {raw.place}: name it in"
             f" sources.{name}.query"
         )
-
-
-def _never_null(column: Column, label: str) -> tuple[str, Column]:
-    return f"{label} is missing or of the wrong type", column.isNull()
-
-
-def _cast_feature(raw: DataFrame, feature: Feature, name: str, required: bool) -> _Cast:
-    column = _feature(raw, feature, name)
-    checks = [_never_null(column, feature.name)] if required else []
-    return _Cast(column.alias(feature.name), checks)
-
-
-def _cast_key(key: str, alias: str, required: bool) -> _Cast:
-    column = F.col(key).cast("string")
-    return _Cast(column.alias(alias), [_never_null(column, key)] if required else [])
-
-
-def _cast_number(name: str) -> _Cast:
-    column = F.col(name).cast("double")
-    return _Cast(column.alias(name), [_never_null(column, name)])
-
-
-def _cast_time(time: Column, name: str) -> _Cast:
-    digits = time.isNull() & F.col(name).cast("string").rlike(WHOLE_NUMBER)
-    reason = f"{name} is a whole number, but no time_unit is set"
-    return _Cast(time.alias("time"), [(reason, digits), _never_null(time, name)])
 
 
 def _inside(time: Column, span: tuple[int | None, int]) -> Column:
     start, end = span
     return (time >= F.lit(start or -(2**62))) & (time < F.lit(end))
-
-
-def _feature(raw: DataFrame, feature: Feature, name: str) -> Column:
-    """Return the column as vocabulary or buckets read it; null if a value cannot be cast."""
-    kind, column = raw.schema[feature.name].dataType, F.col(feature.name)
-    element = kind.elementType if isinstance(kind, T.ArrayType) else kind
-    accepted: tuple[type[T.DataType], ...] = (T.StringType, T.IntegralType)
-    if feature.type == "number":
-        accepted = (T.NumericType, T.StringType)
-    if feature.type == "string":
-        accepted = (T.StringType,)
-    shape_matches = isinstance(kind, T.ArrayType) == feature.is_list
-    if not shape_matches or not isinstance(element, (*accepted, T.NullType)):
-        integer = feature.type == "string" and isinstance(element, T.IntegralType)
-        raise InputError(
-            f"sources.{name}: column {feature.name!r} is {kind.simpleString()}, but"
-            f" features.columns.{feature.name} says {feature.type}"
-            f"{' list' if feature.is_list else ''}:"
-            f" {'set type: int64 there' if integer else 'correct the type there'}, or cast the"
-            f" column in sources.{name}.query"
-        )
-    if feature.is_list:
-        return column.cast("array<string>")
-    if feature.type == "number":
-        return column.cast("double")
-    # Integers are cast through bigint, so that '007' and 7 are one key.
-    return column.cast("bigint").cast("string") if feature.type == "int64" else column
-
-
-def _time(raw: DataFrame, time_column: str, source: Source, name: str) -> Column:
-    """Return the time in microseconds; null if a value cannot be cast."""
-    kind, column = raw.schema[time_column].dataType, F.col(time_column)
-    if isinstance(kind, T.IntegralType):
-        if source.time_unit is None:
-            raise InputError(
-                f"sources.{name}: {time_column!r} is a whole number: set sources.{name}.time_unit"
-                " to s, ms or us"
-            )
-        return column.cast("bigint") * UNITS[source.time_unit]
-    if isinstance(kind, T.StringType):
-        if source.time_unit:  # whole numbers are text in CSV without a schema
-            number = F.when(column.rlike(WHOLE_NUMBER), column.cast("bigint"))
-            return number * UNITS[source.time_unit]
-        column = F.try_to_timestamp(column)
-    elif not isinstance(kind, (T.TimestampType, T.TimestampNTZType)):
-        raise InputError(
-            f"sources.{name}: {time_column!r} is {kind.simpleString()}, not a timestamp, text or"
-            f" whole number: cast it in sources.{name}.query"
-        )
-    return F.unix_micros(column.cast("timestamp"))

@@ -15,7 +15,9 @@ from pyspark.sql import functions as F
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
 from pipelines.ingest.casting import Wanted, cast_rows
-from pipelines.ingest.sources import SideTable, SourcesConfig, read
+from pipelines.ingest.expressions import quoted
+from pipelines.ingest.reading import Raw, read
+from pipelines.ingest.sources import SideTable, SourcesConfig
 
 ALWAYS = 2**62
 SPAN = ("_from", "_until")
@@ -29,9 +31,9 @@ class SideTables:
     sources: SourcesConfig
     spec: FeatureSpec
 
-    def own(self, raw: DataFrame, features: Sequence[Feature]) -> list[Feature]:
-        """Return the features that a log itself must have, because no side table has them."""
-        return [f for f in features if f.name in raw.columns or self._table_of(f) is None]
+    def own(self, columns: Sequence[str], features: Sequence[Feature]) -> list[Feature]:
+        """Return the features to read from a log with these columns, not from a side table."""
+        return [f for f in features if f.name in columns or self._table_of(f) is None]
 
     def join(self, rows: DataFrame, wanted: Sequence[Feature], day: date) -> DataFrame:
         """Add the features that ``rows`` lack, as of their ``_at`` (microseconds).
@@ -61,19 +63,13 @@ class SideTables:
         source, key = self._source(name), self._key(name)
         if source is None:
             raise InputError("build.negatives: sampled items need attributes: set sources.items")
-        raw = read(self.spark, source, name, [day])
-        assert raw is not None
+        raws = read(self.spark, source, name, [day])
         span = None
         if source.valid_from:
-            if source.valid_from not in raw.columns:
-                raise InputError(
-                    f"sources.{name}.valid_from: no column {source.valid_from!r} among"
-                    f" {', '.join(raw.columns)}"
-                )
-            raw = raw.withColumn(self.spec.time, F.col(source.valid_from))
+            raws = [self._valid_from(raw, source.valid_from, name) for raw in raws]
             span = (None, ALWAYS)
         wanted = Wanted([key, *features], span=span, strays_are_broken=False)
-        table = cast_rows(raw, source, name, self.spec, wanted)
+        table = cast_rows(raws, source, name, self.spec, wanted)
         # A row without a time is valid from the beginning.
         since = F.coalesce("time", F.lit(-ALWAYS)) if span else F.lit(-ALWAYS)
         table = table.withColumn("_from", since).where(F.col(key.name).isNotNull())
@@ -88,6 +84,17 @@ class SideTables:
         following = F.lead("_from").over(Window.partitionBy(key.name).orderBy("_from"))
         until = F.coalesce(following, F.lit(ALWAYS)) if span else F.lit(ALWAYS)
         return table.withColumn("_until", until)
+
+    def _valid_from(self, raw: Raw, column: str, name: str) -> Raw:
+        """Return the rows with their validity as the time."""
+        if raw.rows.columns and column not in raw.rows.columns:
+            raise InputError(
+                f"sources.{name}.valid_from: no column {column!r} among"
+                f" {', '.join(raw.rows.columns)} in {raw.place}"
+            )
+        if not raw.rows.columns:
+            return raw
+        return Raw(raw.rows.withColumn(self.spec.time, F.col(quoted(column))), raw.place)
 
     def _table_of(self, feature: Feature) -> str | None:
         """Return the side table of a feature that a log lacks."""

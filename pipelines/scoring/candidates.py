@@ -246,7 +246,7 @@ def _named(
 ) -> DataFrame:
     """Add the key of user or item, and the attributes that no side table has."""
     rows = _keyed(rows, ids, key.name, key, vocabulary)
-    own = [f for f in logs.side_tables.own(rows, logs.spec.side(key.side)) if f is not key]
+    own = [f for f in logs.side_tables.own(rows.columns, logs.spec.side(key.side)) if f is not key]
     if not own:
         return rows
     newest = []
