@@ -16,7 +16,7 @@ from din_model.console import console
 from din_model.errors import InputError
 from pipelines.hadoop import hadoop_path, matches
 from pipelines.ingest.logs import DAY
-from pipelines.ingest.sources import Source, SourcesConfig
+from pipelines.ingest.sources import Source, SourcesConfig, require_logs
 from pipelines.training.gate import NightlyConfig
 
 
@@ -37,9 +37,10 @@ def await_logs(
         built: the date is built, so its logs are not read again.
 
     Raises:
-        InputError: something is missing after ``nightly.wait``; a marker is configured for a path
-            that is a file.
+        InputError: the logs of the date are lost; something is missing after ``nightly.wait``; a
+            marker is configured for a path that is a file.
     """
+    require_logs(sources, day)
     expected = list(_read_by(sources, day, built))
     paths = [
         (name, date_read, path)

@@ -38,7 +38,7 @@ from pipelines.examples.vocabulary import encode, grow, keys_of, open_vocabulary
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.quarantine import good, quarantine, quarantined, reasons
 from pipelines.ingest.reading import files_of, fingerprint, naming_damaged
-from pipelines.ingest.sources import days_between, start_of
+from pipelines.ingest.sources import days_between, require_logs, start_of
 from pipelines.store.store import Manifest, Store
 
 
@@ -91,9 +91,10 @@ def build_day(
         log: called with the numbers of the day before they are validated.
 
     Raises:
-        InputError: the logs lack something, too many broken rows, numbers out of bounds, counts
-            that do not add up, or another job that is building in the store.
+        InputError: the logs are lost or lack something, too many broken rows, numbers out of
+            bounds, counts that do not add up, or another job that is building in the store.
     """
+    require_logs(logs.sources, day)
     with store.sole_writer():
         return _build_day(_Job(logs, store, config, split, day, log))
 

@@ -120,7 +120,7 @@ class Logs:
         window = duration(self.sources.attribution_window)
         if not (source.dated and window):
             return None
-        days = days_between(last + DAY, last + DAY + window)
+        days = self._kept(days_between(last + DAY, last + DAY + window))
         try:
             raws = read(self.spark, source, name, days, optional=True)
             rows = cast_rows(raws, source, name, self.spec, wanted)
@@ -217,7 +217,7 @@ class Logs:
                 "sources.candidates is not set: name the table to score, or configure the section"
                 " candidates"
             )
-        raws = self._read(source, "candidates", day, day)
+        raws = read(self.spark, source, "candidates", [day])
         columns = columns_of(raws)
         given = [f for f in spec.features if f.side != "context" or f.name in columns]
         wanted = Wanted(self.side_tables.own(columns, given))
@@ -247,8 +247,16 @@ class Logs:
                 f"sources.{name}: no state is built before {last}: build the day before, or set"
                 " history.since to the first date of the logs"
             )
+        if first is None and source.dated and self.since and self.since > last:
+            raise InputError(
+                f"sources.{name}: {last} is before history.since {self.since}: choose a later"
+                " --date, or set history.since to the first date of the logs"
+            )
         days = days_between(first or self.since or last, last) if source.dated else [last]
-        return read(self.spark, source, name, days)
+        return read(self.spark, source, name, self._kept(days) if source.dated else days)
+
+    def _kept(self, days: Sequence[date]) -> list[date]:
+        return [day for day in days if day not in self.sources.lost_dates]
 
     def _span(self, source: Source, first: date | None, last: date) -> tuple[int | None, int]:
         zone = self.spec.time_zone

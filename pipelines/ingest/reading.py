@@ -71,8 +71,12 @@ def read(
         if path and not found:
             if optional:
                 continue
-            problem = f"no data for {day}" if source.dated else "no such file"
-            raise InputError(f"sources.{name}: {problem}: {path} does not exist")
+            if source.dated:
+                raise InputError(
+                    f"sources.{name}: no data for {day}: {path} does not exist: wait for it, or, if"
+                    " the logs of that date are lost, add it to sources.lost_dates"
+                )
+            raise InputError(f"sources.{name}: no such file: {path} does not exist")
         place = _Place(spark, source, name, pattern, tuple(s.getPath() for s in found), optional)
         try:
             raws += [_queried(raw, source, name, day) for raw in place.parts() if raw.rows.columns]

@@ -7,7 +7,7 @@ past.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -63,6 +63,8 @@ class SideTables:
         source, key = self._source(name), self._key(name)
         if source is None:
             raise InputError("build.negatives: sampled items need attributes: set sources.items")
+        while source.dated and day in self.sources.lost_dates:
+            day -= timedelta(days=1)
         raws = read(self.spark, source, name, [day])
         span = None
         if source.valid_from:

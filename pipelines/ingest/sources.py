@@ -6,6 +6,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from din_model.config import Section, expand, microseconds
+from din_model.errors import InputError
 
 CORRUPT = "_corrupt_record"
 
@@ -84,6 +85,8 @@ class SourcesConfig(Section):
         users: attributes of users.
         candidates: (user, item) pairs to score for each date; null: see the section candidates.
         attribution_window: how long after an impression, or after the end of a day, a click counts.
+        lost_dates: dates without logs, for example because the site was down. No log is read for
+            them, nothing is built or trained on, and side tables keep the snapshot before them.
     """
 
     impressions: Source
@@ -93,6 +96,7 @@ class SourcesConfig(Section):
     users: SideTable | None = None
     candidates: Source | None = None
     attribution_window: str = "30m"
+    lost_dates: tuple[date, ...] = ()
 
     def __post_init__(self) -> None:
         for source in self.behaviours:
@@ -108,6 +112,15 @@ class SourcesConfig(Section):
         if self.clicks:
             return microseconds(self.attribution_window)
         return max((microseconds(s.label_delay or "0s") for s in self.behaviours), default=0)
+
+
+def require_logs(sources: SourcesConfig, day: date) -> None:
+    """Raise InputError if the logs of a date are lost."""
+    if day in sources.lost_dates:
+        raise InputError(
+            f"{day} is in sources.lost_dates, so nothing can be built for it: run the next date, or"
+            " remove it there if its logs have come"
+        )
 
 
 def days_between(first: date, last: date) -> list[date]:

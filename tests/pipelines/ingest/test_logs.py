@@ -85,6 +85,12 @@ def test_a_column_that_is_missing_or_of_a_wrong_type_is_named(spark, tmp_path, q
         logs.impressions(DAY, DAY)
 
 
+def test_a_date_before_the_first_of_the_logs_names_it(spark, tmp_path):
+    logs = with_source(logs_of(spark, tmp_path, impressions(2)), path=f"{tmp_path}/{{date}}")
+    with pytest.raises(InputError, match=f"{DAY} is before history.since {NEXT}: choose"):
+        replace(logs, since=NEXT).behaviours(None, DAY)
+
+
 def test_behaviours_are_the_clicked_impressions_after_their_delay(spark, tmp_path):
     logs = logs_of(spark, tmp_path, impressions(10))
     delayed = replace(logs.sources.behaviours[0], label_delay="1m")
