@@ -21,9 +21,9 @@ NAMELESS = re.compile(r"corrupted file: .*|can not read class org\.apache\.parqu
 """Its messages that do not name the file."""
 
 CUT_OFF = re.compile(
-    r"EOFException: Unexpected end of input stream|ZipException: [^\n]*"
-    r"|incorrect (?:data|header) check"
-    r"|invalid (?:block type|stored block lengths|distance[^\n]*|code[^\n]*)"
+    r"java\.util\.zip\.(?:Zip|DataFormat)Exception: [^\n]*|java\.io\.(?:IO|EOF)Exception: "
+    r"(?:Unexpected end of input stream|unexpected end of stream|incorrect (?:data|header) check"
+    r"|invalid (?:block|stored|distance|code|bit)[^\n]*|stored gzip [^\n]*|crc error)"
 )
 """What codecs say of a compressed file that is cut off or damaged."""
 

@@ -11,12 +11,11 @@ from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
 from pipelines.ingest.expressions import quoted
-from pipelines.ingest.reading import Raw
+from pipelines.ingest.raw_rows import Raw
 from pipelines.ingest.sources import CORRUPT, Source
 from pipelines.ingest.typed_columns import (
     TypedColumn,
@@ -81,48 +80,42 @@ def with_reason(rows: DataFrame, why: Column) -> DataFrame:
 
 
 def _cast_part(raw: Raw, source: Source, name: str, spec: FeatureSpec, wanted: Wanted) -> DataFrame:
-    rows, kinds = raw.rows, {column.name: column.dataType for column in raw.rows.schema}
     times = [spec.time] if wanted.span else []
-    if not kinds:  # a date without rows
-        kinds = _untyped(wanted, times)
-        rows = rows.select(*[F.lit(None).alias(column) for column in kinds])
-    _require_columns(raw, name, kinds, [*_untyped(wanted, times)])
+    read = [*(f.name for f in wanted.features), *wanted.keys, *wanted.numbers, *times]
+    if not raw.rows.columns:  # a date without rows
+        empty = raw.rows.select(*[F.lit(None).alias(column) for column in dict.fromkeys(read)])
+        raw = Raw(empty, raw.place)
+    _require_columns(raw, name, read)
+    rows = raw.rows
     required = (spec.user, spec.item) if wanted.keys_required else ()
     typed: dict[str, TypedColumn] = {}
     for feature in wanted.features:
-        column = feature_column(kinds[feature.name], feature, name)
+        column = feature_column(raw, feature, name)
         typed[feature.name] = column.required(feature.name) if feature.name in required else column
     for i, key in enumerate(wanted.keys):
-        column = key_column(kinds[key], key)
+        column = key_column(raw, key)
         typed[f"key_{i}"] = column.required(key) if wanted.keys_required else column
     for number, rule in wanted.numbers.items():
-        typed[number] = number_column(kinds[number], number, name, rule)
+        typed[number] = number_column(raw, number, name, rule)
     if wanted.span:
-        typed["time"] = time_column(kinds[spec.time], spec.time, source, name)
+        typed["time"] = time_column(raw, spec.time, source, name)
         time = typed["time"].column
         inside = _inside(time, wanted.span)
         if source.dated and wanted.strays_are_broken:
             typed["time"].checks.append((f"{spec.time} lies outside of the date", ~inside))
         else:
             rows = rows.where(inside | time.isNull())
-    checks = [("malformed", F.col(CORRUPT).isNotNull())] if CORRUPT in kinds else []
+    checks = [("malformed", F.col(CORRUPT).isNotNull())] if CORRUPT in rows.columns else []
     checks += [check for column in typed.values() for check in column.checks]
     reason = F.coalesce(*[F.when(broken, F.lit(why)) for why, broken in checks], F.lit(None))
-    text = F.when(reason.isNotNull(), F.to_json(F.struct(*[quoted(c) for c in kinds])))
+    text = F.when(reason.isNotNull(), F.to_json(F.struct(*[quoted(c) for c in rows.columns])))
     columns = [column.alias(alias) for alias, (column, _) in typed.items()]
     return rows.select(*columns, reason.cast("string").alias("reason"), text.alias("raw"))
 
 
-def _untyped(wanted: Wanted, times: Sequence[str]) -> dict[str, T.DataType]:
-    names = [*(f.name for f in wanted.features), *wanted.keys, *wanted.numbers, *times]
-    return {name: T.NullType() for name in names}
-
-
-def _require_columns(
-    raw: Raw, name: str, kinds: Mapping[str, T.DataType], wanted: Sequence[str]
-) -> None:
-    if missing := [column for column in wanted if column not in kinds]:
-        present = ", ".join(column for column in kinds if column != CORRUPT)
+def _require_columns(raw: Raw, name: str, wanted: Sequence[str]) -> None:
+    if missing := [column for column in wanted if column not in raw.rows.columns]:
+        present = ", ".join(column for column in raw.rows.columns if column != CORRUPT)
         raise InputError(
             f"sources.{name}: no column {missing[0]!r} among {present} in {raw.place}: name it in"
             f" sources.{name}.query"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from din_model.config import duration, microseconds
@@ -19,7 +19,9 @@ from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
 from pipelines.ingest.attribution import account, attribute
 from pipelines.ingest.casting import Wanted, cast_rows, with_reason
-from pipelines.ingest.reading import Raw, columns_of, read
+from pipelines.ingest.raw_rows import Raw, columns_of
+from pipelines.ingest.reading import read
+from pipelines.ingest.repeats import mark_conflicts, mark_repeats
 from pipelines.ingest.side_tables import SideTables
 from pipelines.ingest.sources import (
     BehaviourSource,
@@ -65,7 +67,7 @@ class Logs:
         for canonical, column in (("weight", spec.weight), ("reference", spec.reference)):
             rows = rows.withColumnRenamed(column, canonical) if column else rows
         if keys:
-            rows = _mark_repeats(_mark_conflicts(rows, keys), keys, "impression")
+            rows = mark_repeats(mark_conflicts(rows, keys), keys, "impression")
         rows = rows.drop(*keys).withColumn("_at", self._cutoff())
         return self.side_tables.join(rows, spec.features, last).drop("_at")
 
@@ -184,7 +186,7 @@ class Logs:
             union = union.unionByName(frame, allowMissingColumns=True)
         mirrored_names = dict.fromkeys(f for h in self.spec.histories for f in h.fields.values())
         keys = [self.spec.user, "kind", "time", *[f for f in mirrored_names if f in union.columns]]
-        return _mark_repeats(union, keys, "behaviour")
+        return mark_repeats(union, keys, "behaviour")
 
     def _clicked_impressions(
         self, source: BehaviourSource, first: date | None, last: date
@@ -222,7 +224,7 @@ class Logs:
         given = [f for f in spec.features if f.side != "context" or f.name in columns]
         wanted = Wanted(self.side_tables.own(columns, given))
         rows = cast_rows(raws, source, "candidates", spec, wanted)
-        return self.known(_mark_repeats(rows, [spec.user, spec.item], "candidate"), day)
+        return self.known(mark_repeats(rows, [spec.user, spec.item], "candidate"), day)
 
     def known(self, rows: DataFrame, day: date) -> DataFrame:
         """Add to rows of users and items the attributes known as ``day`` begins."""
@@ -276,18 +278,3 @@ def with_serving_defaults(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
 
 def _all_known(names: Iterable[str]) -> Column:
     return reduce(lambda a, b: a & b, [F.col(name).isNotNull() for name in names])
-
-
-def _mark_repeats(rows: DataFrame, keys: Sequence[str], what: str) -> DataFrame:
-    """Mark all but one of the good rows with equal keys; the choice is deterministic."""
-    others = [c for c in rows.columns if c not in (*keys, "reason", "raw")]
-    window = Window.partitionBy(*keys).orderBy(F.col("reason").isNotNull(), *others)
-    return with_reason(rows, F.when(F.row_number().over(window) > 1, f"repeated {what}"))
-
-
-def _mark_conflicts(rows: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """Mark all good rows of a key that has both labels: nothing tells which one is right."""
-    label = F.when(F.col("reason").isNull(), F.col("label"))
-    of_key = Window.partitionBy(*keys)
-    differ = F.min(label).over(of_key) < F.max(label).over(of_key)
-    return with_reason(rows, F.when(differ, "one key with different labels"))

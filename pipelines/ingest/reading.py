@@ -5,12 +5,11 @@ are read together, and each such part is cast by itself.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -23,27 +22,13 @@ from pipelines.failures import CUT_OFF
 from pipelines.hadoop import escaped, matches, of_uri, reason
 from pipelines.ingest.expressions import quoted
 from pipelines.ingest.parquet_files import layouts, readable_schema, typed
+from pipelines.ingest.raw_rows import Raw, queried
 from pipelines.ingest.source_checks import check_source
 from pipelines.ingest.sources import CORRUPT, Source
 from pipelines.ingest.text_files import first_lines, read_to_the_end
 
 NO_SCHEMA = "unknown int"
 """Any schema keeps Spark from inferring one where only the names of files are wanted."""
-
-
-class Raw(NamedTuple):
-    """Raw rows that are written alike, and where they lie, for messages.
-
-    A date without rows has no columns either.
-    """
-
-    rows: DataFrame
-    place: str
-
-
-def columns_of(raws: Sequence[Raw]) -> list[str]:
-    """Return the columns that any of the parts has."""
-    return list(dict.fromkeys(column for raw in raws for column in raw.rows.columns))
 
 
 def read(
@@ -79,7 +64,8 @@ def read(
             raise InputError(f"sources.{name}: no such file: {path} does not exist")
         place = _Place(spark, source, name, pattern, tuple(s.getPath() for s in found), optional)
         try:
-            raws += [_queried(raw, source, name, day) for raw in place.parts() if raw.rows.columns]
+            parts = [raw for raw in place.parts() if raw.rows.columns]
+            raws += queried(parts, source, name, day) if source.query else parts
         except (PySparkException, Py4JJavaError) as error:
             raise InputError(f"sources.{name}: {reason(error)}") from None
     return raws or [Raw(spark.createDataFrame([], T.StructType([])), f"sources.{name}")]
@@ -158,7 +144,11 @@ class _Place:
         else:
             files = self.reader(NO_SCHEMA).load(self.pattern).inputFiles()
             if not files:
-                raise InputError(f"sources.{self.name}: {self.pattern} holds no file")
+                raise InputError(
+                    f"sources.{self.name}: {self.pattern} holds no file that Spark reads: a folder"
+                    " in it must be called COLUMN=VALUE, or set options:"
+                    ' {recursiveFileLookup: "true"}'
+                )
             yield from self._parquet(files) if kind == "parquet" else self._text(kind, files)
 
     def _parquet(self, files: list[str]) -> Iterator[Raw]:
@@ -179,7 +169,8 @@ class _Place:
                 declared = self.spark.createDataFrame([], self.source.schema).schema
                 schema = self._by_name(group[0], declared) if header else declared
                 schema = schema.add(CORRUPT, "string")
-            yield from self._load(schema, group, files)
+            for rows, place in self._load(schema, group, files):
+                yield Raw(_parsed(rows), place)
 
     def _by_name(self, file: str, declared: T.StructType) -> T.StructType:
         """Return the columns of a CSV file in the order of its header.
@@ -212,27 +203,10 @@ class _Place:
         return of_uri(self.spark, file)[1]
 
 
+def _parsed(rows: DataFrame) -> DataFrame:
+    """Have Spark parse all columns, not only those in use: a line is corrupt by any of them."""
+    return rows.where(F.size(F.array(*[F.isnull(quoted(c)) for c in rows.columns])) > 0)
+
+
 def _is_below(path: Any, root: Any) -> bool:
     return f"{path.toUri().getPath()}/".startswith(root.toUri().getPath().rstrip("/") + "/")
-
-
-def _queried(raw: Raw, source: Source, name: str, day: date) -> Raw:
-    """Apply the source's query to rows that their format could read."""
-    if source.query is None:
-        return raw
-    rows, query = raw.rows, source.query.replace("{date}", str(day))
-    good = rows.where(F.col(CORRUPT).isNull()).drop(CORRUPT) if CORRUPT in rows.columns else rows
-    good.createOrReplaceTempView("raw")
-    result = good.sparkSession.sql(query)
-    twice = [c for c, n in Counter(c.lower() for c in result.columns).items() if n > 1]
-    if twice:
-        raise InputError(
-            f"sources.{name}.query: two columns are called {twice[0]!r}: name each column that the"
-            " query selects, instead of *"
-        )
-    if CORRUPT not in rows.columns:
-        return Raw(result, raw.place)
-    # Spark cannot read the corrupt record column alone, so the text is that of the whole row.
-    text = F.to_json(F.struct(*[quoted(c) for c in rows.columns])).alias(CORRUPT)
-    bad = rows.where(F.col(CORRUPT).isNotNull()).select(text)
-    return Raw(result.unionByName(bad, allowMissingColumns=True), raw.place)

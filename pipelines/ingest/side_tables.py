@@ -16,7 +16,8 @@ from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
 from pipelines.ingest.casting import Wanted, cast_rows
 from pipelines.ingest.expressions import quoted
-from pipelines.ingest.reading import Raw, read
+from pipelines.ingest.raw_rows import Raw
+from pipelines.ingest.reading import read
 from pipelines.ingest.sources import SideTable, SourcesConfig
 
 ALWAYS = 2**62

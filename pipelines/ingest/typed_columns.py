@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 from din_model.errors import InputError
 from din_model.features import Feature
 from pipelines.ingest.expressions import given, quoted, whole
+from pipelines.ingest.raw_rows import Raw
 from pipelines.ingest.sources import Source
 
 WHOLE_NUMBER = r"^[0-9]{1,18}$"
@@ -39,47 +40,48 @@ class TypedColumn(NamedTuple):
         return TypedColumn(self.column, [*self.checks, missing])
 
 
-def key_column(kind: T.DataType, key: str) -> TypedColumn:
+def key_column(raw: Raw, key: str) -> TypedColumn:
     """Return a key as text. Whole numbers are one key, however they are written."""
-    value = quoted(key)
+    value, kind = quoted(key), raw.rows.schema[key].dataType
     if isinstance(kind, T.NumericType):
         return _whole(value, kind, key)
     text = f"CAST({value} AS STRING)"
     return TypedColumn(F.expr(f"regexp_replace({text}, '^([+-]?[0-9]+)[.]0+$', '$1')"), [])
 
 
-def number_column(kind: T.DataType, number: str, name: str, rule: tuple[str, str]) -> TypedColumn:
+def number_column(raw: Raw, number: str, name: str, rule: tuple[str, str]) -> TypedColumn:
     """Return a number as double, never null.
 
     Args:
-        kind: type of the raw column.
+        raw: rows of the source.
         number: its name.
         name: of the source, for error messages.
         rule: FLAG or AMOUNT.
     """
+    kind = raw.rows.schema[number].dataType
     if not isinstance(kind, (T.NumericType, T.StringType, T.BooleanType, T.NullType)):
         raise InputError(
             f"sources.{name}: column {number!r} is {kind.simpleString()}, not a number: cast it in"
-            f" sources.{name}.query"
+            f" sources.{name}.query ({raw.place})"
         )
     value, (why, condition) = f"TRY_CAST({quoted(number)} AS DOUBLE)", rule
     broken = F.expr(condition.format(value))
     return TypedColumn(F.expr(value), [(f"{number} {why}", broken)]).required(number)
 
 
-def feature_column(kind: T.DataType, feature: Feature, name: str) -> TypedColumn:
+def feature_column(raw: Raw, feature: Feature, name: str) -> TypedColumn:
     """Return a feature as vocabulary or buckets read it.
 
     Null stands for a value that is missing and, among numbers, for one that cannot be cast.
 
     Args:
-        kind: type of the raw column.
+        raw: rows of the source.
         feature: says which type it becomes.
         name: of the source, for error messages.
     """
-    value = quoted(feature.name)
+    value, kind = quoted(feature.name), raw.rows.schema[feature.name].dataType
     element = kind.elementType if isinstance(kind, T.ArrayType) else kind
-    _require_type(kind, element, feature, name)
+    _require_type(kind, element, feature, f"sources.{name}", raw.place)
     if isinstance(kind, T.NullType):
         return TypedColumn(F.lit(None).cast(_spark_type(feature)), [])
     if feature.type == "int64":
@@ -95,7 +97,9 @@ def _spark_type(feature: Feature) -> str:
     return "double" if feature.type == "number" else "string"
 
 
-def _require_type(kind: T.DataType, element: T.DataType, feature: Feature, name: str) -> None:
+def _require_type(
+    kind: T.DataType, element: T.DataType, feature: Feature, source: str, place: str
+) -> None:
     accepted: tuple[type[T.DataType], ...] = (T.StringType, T.NullType)
     accepted += () if feature.type == "string" else (T.NumericType,)
     shape_matches = isinstance(kind, T.ArrayType) == feature.is_list
@@ -103,11 +107,11 @@ def _require_type(kind: T.DataType, element: T.DataType, feature: Feature, name:
         return
     number = feature.type == "string" and isinstance(element, T.NumericType)
     raise InputError(
-        f"sources.{name}: column {feature.name!r} is {kind.simpleString()}, but"
+        f"{source}: column {feature.name!r} is {kind.simpleString()}, but"
         f" features.columns.{feature.name} says {feature.type}"
         f"{' list' if feature.is_list else ''}:"
         f" {'set type: int64 there' if number else 'correct the type there'}, or cast the"
-        f" column in sources.{name}.query"
+        f" column in {source}.query ({place})"
     )
 
 
@@ -124,31 +128,31 @@ def _whole_list(value: str, kind: T.DataType, label: str) -> TypedColumn:
     return TypedColumn(column, [(f"{label} is not an exact whole number", F.expr(broken))])
 
 
-def time_column(kind: T.DataType, time: str, source: Source, name: str) -> TypedColumn:
+def time_column(raw: Raw, time: str, source: Source, name: str) -> TypedColumn:
     """Return a time in microseconds, never null.
 
     Args:
-        kind: type of the raw column.
+        raw: rows of the source.
         time: its name.
         source: says how times are written.
         name: of the source, for error messages.
     """
-    column = _time(kind, time, source, name)
+    column = _time(raw, time, source, name)
     digits = column.isNull() & F.col(quoted(time)).cast("string").rlike(WHOLE_NUMBER)
     why = f"{time} is a whole number, but no time_unit is set"
     return TypedColumn(column, [(why, digits)]).required(time)
 
 
-def _time(kind: T.DataType, time: str, source: Source, name: str) -> Column:
+def _time(raw: Raw, time: str, source: Source, name: str) -> Column:
     """Return the time in microseconds; null if a value cannot be cast."""
-    value = quoted(time)
+    value, kind = quoted(time), raw.rows.schema[time].dataType
     if isinstance(kind, T.NullType):
         return F.lit(None).cast("bigint")
     if isinstance(kind, T.IntegralType):
         if source.time_unit is None:
             raise InputError(
                 f"sources.{name}: {time!r} is a whole number: set sources.{name}.time_unit"
-                " to s, ms, us or ns"
+                f" to s, ms, us or ns ({raw.place})"
             )
         return _microseconds(f"CAST({value} AS BIGINT)", source.time_unit)
     if isinstance(kind, T.StringType):
@@ -159,7 +163,7 @@ def _time(kind: T.DataType, time: str, source: Source, name: str) -> Column:
     if not isinstance(kind, (T.TimestampType, T.TimestampNTZType)):
         raise InputError(
             f"sources.{name}: {time!r} is {kind.simpleString()}, not a timestamp, text or"
-            f" whole number: cast it in sources.{name}.query"
+            f" whole number: cast it in sources.{name}.query ({raw.place})"
         )
     return F.unix_micros(F.col(value).cast("timestamp"))
 

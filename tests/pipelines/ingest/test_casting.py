@@ -8,7 +8,7 @@ import pytest
 from din_model.errors import InputError
 from din_model.features import Feature
 from pipelines.ingest.casting import Wanted, cast_rows
-from pipelines.ingest.reading import Raw
+from pipelines.ingest.raw_rows import Raw
 from pipelines.ingest.sources import Source
 from pipelines.ingest.typed_columns import AMOUNT, FLAG
 from tests.pipelines.ingest.test_attribution import SPEC

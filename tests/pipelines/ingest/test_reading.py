@@ -2,6 +2,7 @@
 
 import gzip
 from datetime import date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,8 @@ import pytest
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
-from pipelines.ingest.reading import Raw, columns_of, fingerprint, read
+from pipelines.ingest.raw_rows import Raw, columns_of
+from pipelines.ingest.reading import fingerprint, read
 from pipelines.ingest.sources import Source
 
 DAY, NEXT = date(2026, 11, 20), date(2026, 11, 21)
@@ -189,3 +191,23 @@ def test_a_folder_without_a_file_is_no_day(spark, tmp_path):
     (tmp_path / str(DAY)).mkdir()
     with pytest.raises(InputError, match=f"impressions: {tmp_path}/{DAY} holds no file"):
         read(spark, source(tmp_path), "impressions", [DAY])
+
+
+def test_a_query_sees_all_files_of_a_date_at_once(spark, tmp_path):
+    put_table(tmp_path / f"{DAY}/a.parquet", id=[2**53 + 1, 2], name=["x", "y"], list=[[1], [2]])
+    put_table(tmp_path / f"{DAY}/b.parquet", id=[2.0, 7.5], name=[5, 6], list=["q", "r"])
+    count = "select id, count(*) n, min(name) name from raw group by id"
+    log = source(tmp_path, format="parquet", query=count)
+    assert rows(read(spark, log, "items", [DAY]), "id", "n", "name") == [
+        (2, 2, "5"), (Decimal("7.5"), 1, "6"), (2**53 + 1, 1, "x")
+    ]  # fmt: skip
+    log = source(tmp_path, format="parquet", query="select * from raw")
+    assert rows(read(spark, log, "items", [DAY]), "list") == [("[1]",), ("[2]",), ("q",), ("r",)]
+
+
+def test_a_broken_line_is_no_row_of_a_query_that_selects_other_columns(spark, tmp_path):
+    put(tmp_path / f"{DAY}/a.csv", "user,place\nu1,7\nu2,far\nu3\n")
+    log = source(tmp_path, schema="user string, place int", query="select user from raw")
+    (raw,) = read(spark, log, "impressions", [DAY])
+    found = [tuple(row) for row in raw.rows.select("user").orderBy("user").collect()]
+    assert found == [(None,), (None,), ("u1",)]
