@@ -20,6 +20,7 @@ TRANSFORM = "SELECT TRANSFORM(user) USING 'touch {folder}/x' AS user FROM raw"
         "SELECT user, i FROM raw LATERAL VIEW posexplode(items) t AS n, i UNION ALL TABLE raw",
         "FROM raw SELECT /*+ BROADCAST(raw) */ user, count(*) GROUP BY ALL HAVING count(*) > 1",
         "SELECT * FROM raw PIVOT (sum(n) FOR kind IN ('a', 'b')) ORDER BY 1 -- '; DROP TABLE x'",
+        "SELECT * FROM raw WHERE day BETWEEN DATE '{date}' - 7 AND DATE '{date}'",
         "SELECT 'INSERT INTO x; TRANSFORM(a) USING ''sh''' AS item FROM raw",
         "SELECT * FROM raw, LATERAL (SELECT raw.user AS u) EXCEPT SELECT * FROM VALUES (1, 2)",
     ],
