@@ -126,6 +126,6 @@ def _metadata(spark: SparkSession, file: str) -> tuple[Any, int]:
             reader.close()
     except (PySparkException, Py4JError) as error:
         raise InputError(
-            f"{path.toString()}: not a Parquet file ({reason(error)}): replace the file, or set the"
-            " source's format"
+            f"{path.toString()}: cannot be read as Parquet ({reason(error)}): replace the file, or"
+            " set the source's format"
         ) from None

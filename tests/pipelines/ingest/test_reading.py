@@ -183,7 +183,7 @@ def test_a_file_that_is_not_what_its_name_says_is_named(spark, tmp_path, name, c
 def test_a_file_that_is_not_parquet_is_named(spark, tmp_path):
     put_table(tmp_path / f"{DAY}/a.parquet", id=[1])
     put(tmp_path / f"{DAY}/b.parquet", "user,item\nu1,i1\n")
-    with pytest.raises(InputError, match=r"b\.parquet: not a Parquet file"):
+    with pytest.raises(InputError, match=r"b\.parquet: cannot be read as Parquet"):
         read(spark, source(tmp_path, format="parquet"), "impressions", [DAY])
 
 
