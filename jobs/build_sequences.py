@@ -27,6 +27,9 @@ def run(settings: Settings, day: date) -> None:
     if not days:
         raise InputError(f"build.first: {settings.build.first} is after --date {day}")
     for each in days:
+        if len(days) > 1 and each in settings.sources.lost_dates:
+            console.print(f"  {each} is lost (sources.lost_dates)")
+            continue
         if len(days) > 1 and is_current(logs, store, settings.build, settings.split, each):
             console.print(f"  {each} is built from the same logs already")
             continue

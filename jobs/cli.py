@@ -29,6 +29,7 @@ from pipelines.examples.tracked_build import tracked_build
 from pipelines.failures import one_line
 from pipelines.ingest.logs import Logs
 from pipelines.ingest.simulation import GenerateConfig
+from pipelines.ingest.source_checks import check_sources
 from pipelines.ingest.sources import SourcesConfig
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.score_date import ScoreConfig
@@ -97,6 +98,7 @@ class Settings(Section):
     def open(self, name: str, day: datetime.date) -> tuple[Logs, Store]:
         """Start Spark, and return the logs and the store for a date."""
         spark: SparkSession = spark_session(name, self.spec.time_zone)
+        check_sources(spark, self.sources)
         logs = Logs(spark, self.sources, self.spec, self.history.since)
         store = Store(self.store.path)
         return with_measures(logs, store, day), store

@@ -23,7 +23,9 @@ from pipelines.training.training_set import open_training_set, training_days
 def run(settings: Settings, day: date) -> None:
     store, grid, train = Store(settings.store.path), settings.compare, settings.train
     look = tracking.connect(settings.tracking, store.url)
-    days = training_days(train, settings.split, day, settings.history.since)
+    days = training_days(
+        train, settings.split, day, settings.history.since, settings.sources.lost_dates
+    )
     with tracking.run(f"compare {day}", {"job": "compare"}, to_dict(settings)):
         settings.build_missing(store, [*days, day])
         training_set = open_training_set(store, days, settings.split, day, train.patience)

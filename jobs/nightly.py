@@ -48,7 +48,9 @@ def _night(settings: Settings, day: date) -> None:
     console.print(f"Night of {day}", style="bold")
     await_logs(logs.spark, logs.sources, settings.nightly, day, is_built(store, day))
     look = tracking.connect(settings.tracking, store.url)
-    days = training_days(settings.train, settings.split, day, settings.history.since)
+    days = training_days(
+        settings.train, settings.split, day, settings.history.since, settings.sources.lost_dates
+    )
     sections = NightSections(
         settings.nightly, settings.train, settings.split, settings.launch, settings.tracking
     )

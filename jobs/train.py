@@ -29,7 +29,9 @@ def run(settings: Settings, day: date) -> None:
         if first:
             look = tracking.connect(settings.tracking, store.url)
         collectives.barrier()
-        days = training_days(settings.train, settings.split, day, settings.history.since)
+        days = training_days(
+            settings.train, settings.split, day, settings.history.since, settings.sources.lost_dates
+        )
         training_set = open_training_set(store, days, settings.split, day, settings.train.patience)
         tracked = tracking.run(f"train {day}", {"job": "train"}, to_dict(settings))
         with tracked if first else nullcontext():

@@ -21,6 +21,13 @@ UNREADABLE = (
 NAMELESS = re.compile(r"corrupted file: .*|can not read class org\.apache\.parquet.*")
 """Its messages that do not name the file."""
 
+CUT_OFF = re.compile(
+    r"java\.util\.zip\.(?:Zip|DataFormat)Exception: [^\n]*|java\.io\.(?:IO|EOF)Exception: "
+    r"(?:Unexpected end of input stream|unexpected end of stream|incorrect (?:data|header) check"
+    r"|invalid (?:block|stored|distance|code|bit)[^\n]*|stored gzip [^\n]*|crc error)"
+)
+"""What codecs say of a compressed file that is cut off or damaged."""
+
 
 def one_line(error: Exception) -> str | None:
     """Return the message for a person, also from an executor or a rank; None for a bug."""
@@ -47,6 +54,11 @@ def machine_failure(error: Exception) -> InputError | None:
         )
     if match := LOST.search(text):
         return InputError(f"a Spark task was lost ({match[0]}): run the job again")
+    if match := CUT_OFF.search(text):
+        return InputError(
+            f"a compressed log cannot be read ({match[0]}); Spark does not name it: find it with"
+            " gzip -t, and replace it"
+        )
     for pattern in UNREADABLE:
         if match := pattern.search(text):
             return InputError(

@@ -14,9 +14,9 @@ from pyspark.sql import SparkSession
 from din_model.config import duration
 from din_model.console import console
 from din_model.errors import InputError
-from pipelines.hadoop import hadoop_path
+from pipelines.hadoop import hadoop_path, matches
 from pipelines.ingest.logs import DAY
-from pipelines.ingest.sources import Source, SourcesConfig
+from pipelines.ingest.sources import Source, SourcesConfig, require_logs
 from pipelines.training.gate import NightlyConfig
 
 
@@ -37,9 +37,10 @@ def await_logs(
         built: the date is built, so its logs are not read again.
 
     Raises:
-        InputError: something is missing after ``nightly.wait``; a marker is configured for a path
-            that is a file.
+        InputError: the logs of the date are lost; something is missing after ``nightly.wait``; a
+            marker is configured for a path that is a file.
     """
+    require_logs(sources, day)
     expected = list(_read_by(sources, day, built))
     paths = [
         (name, date_read, path)
@@ -85,17 +86,16 @@ def _first_missing(
 
 def _lack_of(spark: SparkSession, path: str, marker: str | None, name: str) -> str | None:
     """Return what a path lacks; a pattern must be complete wherever it matches."""
-    files, pattern = hadoop_path(spark, path)
-    matches = files.globStatus(pattern)
-    if not matches:
+    _, found = matches(spark, path)
+    if not found:
         return "does not exist"
-    for status in matches:
+    for status in found:
         if marker and status.isFile():
             raise InputError(
                 f"nightly.marker: sources.{name} is one file per date, {path}, which cannot hold"
                 f" {marker}: remove nightly.marker, or use a folder per date"
             )
-        folder = status.getPath()
+        files, folder = hadoop_path(spark, status.getPath().toUri())
         if status.isDirectory() and not _holds_a_file(files, folder):
             return "holds no file"
         if marker and not files.exists(hadoop_path(spark, folder, marker)[1]):

@@ -89,4 +89,8 @@ def spark_session(
     spark.conf.set("spark.sql.session.timeZone", time_zone)
     # Frames partitioned by user join by user and item as they lie, without another shuffle.
     spark.conf.set("spark.sql.requireAllClusterKeysForCoPartition", "false")
+    # A cast that fails gives null, in the queries of sources too: the row goes to quarantine.
+    spark.conf.set("spark.sql.ansi.enabled", "false")
+    # Spark has no type for the nanoseconds that pandas writes; pipelines.ingest converts them.
+    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     return spark

@@ -45,7 +45,8 @@ from pipelines.examples.vocabulary import (
 )
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.quarantine import good, quarantine, quarantined, reasons
-from pipelines.ingest.sources import fingerprint, start_of
+from pipelines.ingest.reading import files_of, fingerprint, naming_damaged
+from pipelines.ingest.sources import require_logs, start_of
 from pipelines.store.store import Manifest, Store
 
 
@@ -98,9 +99,10 @@ def build_day(
         log: called with the numbers of the day before they are validated.
 
     Raises:
-        InputError: the logs lack something, too many broken rows, numbers out of bounds, counts
-            that do not add up, or another job that is building in the store.
+        InputError: the logs are lost or lack something, too many broken rows, numbers out of
+            bounds, counts that do not add up, or another job that is building in the store.
     """
+    require_logs(logs.sources, day)
     with store.sole_writer():
         return _build_day(_Job(logs, store, config, split, day, log))
 
@@ -199,6 +201,7 @@ def _read_logs(job: _Job, first: date | None) -> _RawDay:
         impressions = logs.impressions(job.split.since(day), day)
         behaviours = logs.behaviours(first, day)
         inputs = fingerprint(logs.spark, [impressions, behaviours])
+        files = files_of([impressions, behaviours])
         impressions.persist(), behaviours.persist()
         clicks = None
         if logs.sources.clicks:
@@ -207,9 +210,11 @@ def _read_logs(job: _Job, first: date | None) -> _RawDay:
                 store.read(logs.spark, [unsampled_examples(store, day - DAY)]) if built else None
             )
             clicks = logs.clicks_accounted(day, good(impressions), before)
-        counted, numbers = data_quality.of_impressions(impressions, job.spec, day)
-        funnel = {"impressions": counted, "behaviours": reasons(behaviours)}
-        funnel |= {"clicks": reasons(clicks)} if clicks is not None else {}
+        with naming_damaged(logs.spark, files):
+            counted, numbers = data_quality.of_impressions(impressions, job.spec, day)
+            funnel = {"impressions": counted, "behaviours": reasons(behaviours)}
+            funnel |= {"clicks": reasons(clicks)} if clicks is not None else {}
+        numbers |= data_quality.of_clicks(funnel.get("clicks"))
         report.rows, report.note = sum(counted.values()), quarantined(funnel)
     return _RawDay(impressions, behaviours, clicks, funnel, numbers, inputs)
 

@@ -1,8 +1,9 @@
 """The numbers of a day's logs and examples, and the limits that decide whether they are published.
 
 Broken joins and half-written logs rarely raise errors, but they change numbers. Every number has a
-flat name: ``rows``, ``label_rate``, ``repeated``, ``first_hour``, ``last_hour``, ``null.FEATURE``,
-``unknown.FEATURE``, ``history.KIND.p10`` (p50, p90, empty), ``vocabulary.NAME.new`` and ``.size``.
+flat name: ``rows``, ``label_rate``, ``repeated``, ``first_hour``, ``last_hour``,
+``unmatched_clicks`` (their share, if clicks are a log of their own), ``null.FEATURE``,
+``unknown.FEATURE``, ``history.KIND.p10`` (p50, p90, empty), ``vocabulary.NAME.new``, ``.size``.
 """
 
 import difflib
@@ -16,10 +17,15 @@ from pyspark.sql import functions as F
 from din_model.config import Section
 from din_model.errors import InputError
 from din_model.features import UNKNOWN, FeatureSpec
+from pipelines.ingest.attribution import ALONE, LATE, REPEATED
 from pipelines.ingest.sources import start_of
 from pipelines.store.store import Manifest
 
 Numbers = dict[str, float]
+
+LIMITS: dict[str, tuple[float | None, float | None]] = {"unmatched_clicks": (None, 0.5)}
+"""Limits that hold unless the configuration sets them. Keys that do not match give no error."""
+
 HOUR = 3600 * 10**6
 
 
@@ -28,7 +34,8 @@ class QualityConfig(Section):
     """Limits that stop a day from being published; examples/data_quality.py lists the numbers.
 
     Attributes:
-        limits: number -> [least, most], null for no limit: ``label_rate: [0.01, 0.5]``.
+        limits: number -> [least, most], null for no limit: ``label_rate: [0.01, 0.5]``. Unless set
+            here, ``unmatched_clicks``, the share of clicks without an impression, is at most 0.5.
         change: number -> factor by which it may differ, up or down, from the last published day;
             replaces both defaults.
     """
@@ -65,6 +72,14 @@ def of_impressions(
     numbers.pop("reason", None)
     repeated = reasons.get("repeated impression", 0)
     return reasons, numbers | {"repeated": repeated / max(1, sum(reasons.values()))}
+
+
+def of_clicks(reasons: dict[str, int] | None) -> Numbers:
+    """Return the share of clicks that belong to no impression, if there is a log of clicks."""
+    if reasons is None:
+        return {}
+    clicks = {why: reasons.get(why, 0) for why in ("good", REPEATED, LATE, ALONE)}
+    return {"unmatched_clicks": clicks[ALONE] / max(1, sum(clicks.values()))}
 
 
 def of_examples(examples: DataFrame, spec: FeatureSpec, first_new: dict[str, int]) -> Numbers:
@@ -116,7 +131,7 @@ def validate(
             near = difflib.get_close_matches(unknown[0], list(numbers), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(numbers)}"
             raise InputError(f"build.quality.{section}: no number {unknown[0]!r}; {hint}")
-    for name, (least, most) in config.limits.items():
+    for name, (least, most) in (LIMITS | config.limits).items():
         value = numbers.get(name)
         if value is not None and not _between(value, least, most):
             raise InputError(

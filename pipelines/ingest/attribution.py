@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from din_model.features import FeatureSpec
+from pipelines.ingest.casting import with_reason
 
 REPEATED = "repeated click"
 LATE = "late click"
@@ -90,4 +91,4 @@ def account(
         .when(F.col("_today").isNull(), ALONE)
         .when(F.row_number().over(first) > 1, REPEATED)
     )
-    return clicks.withColumn("reason", F.coalesce("reason", why))
+    return with_reason(clicks, why)

@@ -10,23 +10,27 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from din_model.config import duration, microseconds
+from din_model.console import console
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
 from pipelines.ingest.attribution import account, attribute
-from pipelines.ingest.casting import Wanted, cast_rows
+from pipelines.ingest.casting import Wanted, cast_rows, with_reason
+from pipelines.ingest.raw_rows import Raw, columns_of
+from pipelines.ingest.reading import read
+from pipelines.ingest.repeats import mark_conflicts, mark_repeats
 from pipelines.ingest.side_tables import SideTables
 from pipelines.ingest.sources import (
     BehaviourSource,
     Source,
     SourcesConfig,
     days_between,
-    read,
     start_of,
 )
+from pipelines.ingest.typed_columns import AMOUNT, FLAG
 
 DAY = timedelta(days=1)
 
@@ -49,20 +53,21 @@ class Logs:
         ``first`` None means from the beginning, in every method here.
         """
         source, spec = self.sources.impressions, self.spec
-        raw = self._read(source, "impressions", first, last)
-        flag = None if self.sources.clicks else spec.label
-        named = {"label": flag, "weight": spec.weight, "reference": spec.reference}
-        numbers = {name: column for name, column in named.items() if column}
-        own = self.side_tables.own(raw, spec.features)
+        raws = self._read(source, "impressions", first, last)
+        named = {"weight": (spec.weight, AMOUNT), "reference": (spec.reference, AMOUNT)}
+        if not self.sources.clicks:
+            named["label"] = (spec.label, FLAG)
+        numbers = {name: (column, rule) for name, (column, rule) in named.items() if column}
+        own = self.side_tables.own(columns_of(raws), spec.features)
         span = self._span(source, first, last)
         wanted = Wanted(own, spec.key, numbers, span)
-        rows = cast_rows(raw, source, "impressions", spec, wanted)
+        rows = cast_rows(raws, source, "impressions", spec, wanted)
         keys = [f"key_{i}" for i in range(len(spec.key))]
         identity = keys or [spec.user, spec.item, "time"]
         rows = rows.withColumn("example_id", F.xxhash64(*identity))
         rows = self._labelled(rows, first, last)
         if keys:
-            rows = _mark_repeats(rows, keys, "impression")
+            rows = mark_repeats(mark_conflicts(rows, keys), keys, "impression")
         rows = rows.drop(*keys).withColumn("_at", self._cutoff())
         return self.side_tables.join(rows, spec.features, last).drop("_at")
 
@@ -80,8 +85,7 @@ class Logs:
             clicked = clicks.where("reason is null").select("example_id").distinct()
             rows = rows.join(clicked.withColumn("label", F.lit(1.0)), "example_id", "left")
             return rows.fillna(0.0, ["label"])
-        invalid = F.when(~F.col("label").isin(0.0, 1.0), f"{self.spec.label} is neither 0 nor 1")
-        return rows.withColumn("reason", F.coalesce("reason", invalid))
+        return rows
 
     def clicks_accounted(
         self, day: date, impressions: DataFrame, before: DataFrame | None
@@ -106,23 +110,33 @@ class Logs:
         window = microseconds(self.sources.attribution_window)
         pair = [self.spec[spec.user], self.spec[spec.item]]
         shown = impressions.select(spec.user, spec.item, "time", "example_id")
-        if spec.item in clicks.columns and (later := self._later(source, "impressions", last)):
-            # A click just after midnight may belong to an impression just after midnight.
-            _, end = self._span(source, last, last)
-            wanted = Wanted(pair, span=(end, end + window))
-            after = cast_rows(later, source, "impressions", spec, wanted)
-            after = after.where("reason is null").select(spec.user, spec.item, "time")
+        # A click just after midnight may belong to an impression just after midnight.
+        _, end = self._span(source, last, last)
+        wanted = Wanted(pair, span=(end, end + window))
+        if spec.item in clicks.columns and (
+            after := self._later(source, "impressions", last, wanted)
+        ):
+            after = after.select(spec.user, spec.item, "time")
             # These impressions are no examples of the days, so any unused id will do.
             shown = shown.unionByName(after.withColumn("example_id", F.lit(0).cast("long")))
         return attribute(clicks, shown, spec, window)
 
-    def _later(self, source: Source, name: str, last: date) -> DataFrame | None:
-        """Return the rows of the following days within the attribution window, if any."""
+    def _later(self, source: Source, name: str, last: date, wanted: Wanted) -> DataFrame | None:
+        """Return the good rows of the following days within the attribution window, if any.
+
+        Those logs may be unfinished. Nothing about them can stop the build of ``last``.
+        """
         window = duration(self.sources.attribution_window)
         if not (source.dated and window):
             return None
-        days = days_between(last + DAY, last + DAY + window)
-        return read(self.spark, source, name, days, optional=True)
+        days = self._kept(days_between(last + DAY, last + DAY + window))
+        try:
+            raws = read(self.spark, source, name, days, optional=True)
+            rows = cast_rows(raws, source, name, self.spec, wanted)
+        except InputError as error:
+            console.print(f"  {name} after {last} are not read: {error}", markup=False)
+            return None
+        return rows.where("reason is null")
 
     def clicks(self, first: date | None, last: date) -> DataFrame:
         """Return the clicks that may label these days: time, key_0 …, user and item.
@@ -132,25 +146,26 @@ class Logs:
         """
         source, spec = self.sources.clicks, self.spec
         assert source is not None
-        raw = self._read(source, "clicks", first, last)
-        later = self._later(source, "clicks", last)
-        raw = raw if later is None else raw.unionByName(later)
+        raws = self._read(source, "clicks", first, last)
         start, end = self._span(source, first, last)
         span = (start, end + microseconds(self.sources.attribution_window))
-        keys = spec.key if all(key in raw.columns for key in spec.key) else ()
-        pair = [spec[name] for name in (spec.user, spec.item) if spec[name].log_name in raw.columns]
+        columns = columns_of(raws) or [*spec.key, *(f.log_name for f in spec.user_and_item)]
+        keys = spec.key if all(key in columns for key in spec.key) else ()
+        pair = [feature for feature in spec.user_and_item if feature.log_name in columns]
         if not keys and len(pair) < 2:
             raise InputError(
                 "sources.clicks: a click needs the columns of features.key, or user and item, but"
-                f" the log has {', '.join(raw.columns)}: name them in sources.clicks.query"
+                f" the log has {', '.join(columns)}: name them in sources.clicks.query"
             )
         pair = pair if len(pair) == 2 else []
         wanted = Wanted(pair, keys, span=span, strays_are_broken=False, keys_required=False)
-        rows = cast_rows(raw, source, "clicks", spec, wanted)
+        rows = cast_rows(raws, source, "clicks", spec, wanted)
+        if later := self._later(source, "clicks", last, wanted):
+            rows = rows.unionByName(later)
         identified = _all_known(f"key_{i}" for i in range(len(keys))) if keys else F.lit(False)
         identified = identified | (_all_known(f.name for f in pair) if pair else F.lit(False))
         unidentified = F.when(~identified, "neither the impression's key nor user and item")
-        return rows.withColumn("reason", F.coalesce("reason", unidentified))
+        return with_reason(rows, unidentified)
 
     def behaviours(self, first: date | None, last: date) -> DataFrame:
         """Return what users did: user, ``kind`` (index into spec.histories), time, item features.
@@ -178,7 +193,7 @@ class Logs:
             union = union.unionByName(frame, allowMissingColumns=True)
         mirrored_names = dict.fromkeys(f for h in self.spec.histories for f in h.fields.values())
         keys = [self.spec.user, "kind", "time", *[f for f in mirrored_names if f in union.columns]]
-        return _mark_repeats(union, keys, "behaviour")
+        return mark_repeats(union, keys, "behaviour")
 
     def _clicked_impressions(
         self, source: BehaviourSource, first: date | None, last: date
@@ -193,10 +208,10 @@ class Logs:
         self, source: BehaviourSource, name: str, mirrored: list[Feature],
         first: date | None, last: date,
     ) -> DataFrame:  # fmt: skip
-        raw = self._read(source, name, first, last)
-        own = self.side_tables.own(raw, [self.spec[self.spec.user], *mirrored])
+        raws = self._read(source, name, first, last)
+        own = self.side_tables.own(columns_of(raws), [self.spec[self.spec.user], *mirrored])
         wanted = Wanted(own, span=self._span(source, first, last))
-        rows = cast_rows(raw, source, name, self.spec, wanted)
+        rows = cast_rows(raws, source, name, self.spec, wanted)
         # A behaviour has the attributes of its own time, which precedes every cutoff that sees it.
         return self.side_tables.join(rows.withColumn("_at", F.col("time")), mirrored, last)
 
@@ -211,11 +226,12 @@ class Logs:
                 "sources.candidates is not set: name the table to score, or configure the section"
                 " candidates"
             )
-        raw = self._read(source, "candidates", day, day)
-        given = [f for f in spec.features if f.side != "context" or f.log_name in raw.columns]
-        wanted = Wanted(self.side_tables.own(raw, given))
-        rows = cast_rows(raw, source, "candidates", spec, wanted)
-        return self.known(_mark_repeats(rows, [spec.user, spec.item], "candidate"), day)
+        raws = read(self.spark, source, "candidates", [day])
+        columns = columns_of(raws)
+        given = [f for f in spec.features if f.side != "context" or f.log_name in columns]
+        wanted = Wanted(self.side_tables.own(columns, given))
+        rows = cast_rows(raws, source, "candidates", spec, wanted)
+        return self.known(mark_repeats(rows, [spec.user, spec.item], "candidate"), day)
 
     def known(self, rows: DataFrame, day: date) -> DataFrame:
         """Add to rows of users and items the attributes known as ``day`` begins."""
@@ -234,16 +250,22 @@ class Logs:
             return F.col("time")
         return F.unix_micros(F.date_trunc("day", F.timestamp_micros("time")))
 
-    def _read(self, source: Source, name: str, first: date | None, last: date) -> DataFrame:
+    def _read(self, source: Source, name: str, first: date | None, last: date) -> list[Raw]:
         if first is None and source.dated and self.since is None:
             raise InputError(
                 f"sources.{name}: no state is built before {last}: build the day before, or set"
                 " history.since to the first date of the logs"
             )
+        if first is None and source.dated and self.since and self.since > last:
+            raise InputError(
+                f"sources.{name}: {last} is before history.since {self.since}: choose a later"
+                " --date, or set history.since to the first date of the logs"
+            )
         days = days_between(first or self.since or last, last) if source.dated else [last]
-        rows = read(self.spark, source, name, days)
-        assert rows is not None
-        return rows
+        return read(self.spark, source, name, self._kept(days) if source.dated else days)
+
+    def _kept(self, days: Sequence[date]) -> list[date]:
+        return [day for day in days if day not in self.sources.lost_dates]
 
     def _span(self, source: Source, first: date | None, last: date) -> tuple[int | None, int]:
         zone = self.spec.time_zone
@@ -263,11 +285,3 @@ def with_serving_defaults(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
 
 def _all_known(names: Iterable[str]) -> Column:
     return reduce(lambda a, b: a & b, [F.col(name).isNotNull() for name in names])
-
-
-def _mark_repeats(rows: DataFrame, keys: Sequence[str], what: str) -> DataFrame:
-    """Mark all but one of the good rows with equal keys; the choice is deterministic."""
-    others = [c for c in rows.columns if c not in (*keys, "reason", "raw")]
-    window = Window.partitionBy(*keys).orderBy(F.col("reason").isNotNull(), *others)
-    again = F.when(F.row_number().over(window) > 1, f"repeated {what}")
-    return rows.withColumn("reason", F.coalesce("reason", again))

@@ -67,4 +67,7 @@ def quarantine(
                 f" {store.urls(manifest)[0] if manifest.files else store.url}"
             )
     if not funnel["impressions"].get("good"):
-        raise InputError(f"sources.impressions: no impressions on {day}")
+        raise InputError(
+            f"sources.impressions: no impressions on {day}: if it is before the first date of the"
+            " logs, set history.since; if its logs are lost, add it to sources.lost_dates"
+        )

@@ -7,16 +7,18 @@ past.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
-from pipelines.columns import column
 from pipelines.ingest.casting import Wanted, cast_rows
-from pipelines.ingest.sources import SideTable, SourcesConfig, read
+from pipelines.ingest.expressions import quoted
+from pipelines.ingest.raw_rows import Raw
+from pipelines.ingest.reading import read
+from pipelines.ingest.sources import SideTable, SourcesConfig
 
 ALWAYS = 2**62
 
@@ -34,10 +36,10 @@ class SideTables:
     sources: SourcesConfig
     spec: FeatureSpec
 
-    def own(self, raw: DataFrame, features: Sequence[Feature]) -> list[Feature]:
-        """Return the features that a log itself must have, because no side table has them."""
+    def own(self, columns: Sequence[str], features: Sequence[Feature]) -> list[Feature]:
+        """Return the features to read from a log with these columns, not from a side table."""
         own = [f for f in features if not f.is_vector]
-        return [f for f in own if f.log_name in raw.columns or self.table_of(f) is None]
+        return [f for f in own if f.log_name in columns or self.table_of(f) is None]
 
     def join(self, rows: DataFrame, wanted: Sequence[Feature], day: date) -> DataFrame:
         """Add the features that ``rows`` lack, as of their ``_at`` (microseconds).
@@ -99,19 +101,15 @@ class SideTables:
         source, key = self._source(name), self._key(name)
         if source is None:
             raise InputError("build.negatives: sampled items need attributes: set sources.items")
-        raw = read(self.spark, source, name, [day])
-        assert raw is not None
+        while source.dated and day in self.sources.lost_dates:
+            day -= timedelta(days=1)
+        raws = read(self.spark, source, name, [day])
         span = None
         if source.valid_from:
-            if source.valid_from not in raw.columns:
-                raise InputError(
-                    f"sources.{name}.valid_from: no column {source.valid_from!r} among"
-                    f" {', '.join(raw.columns)}"
-                )
-            raw = raw.withColumn(self.spec.time, column(source.valid_from))
+            raws = [self._valid_from(raw, source.valid_from, name) for raw in raws]
             span = (None, ALWAYS)
         wanted = Wanted([key, *features], span=span, strays_are_broken=False)
-        table = cast_rows(raw, source, name, self.spec, wanted)
+        table = cast_rows(raws, source, name, self.spec, wanted)
         # A row without a time is valid from the beginning.
         since = F.coalesce("time", F.lit(-ALWAYS)) if span else F.lit(-ALWAYS)
         table = table.withColumn("_from", since).where(F.col(key.name).isNotNull())
@@ -124,6 +122,17 @@ class SideTables:
                 f" rows{when}: select one row per key in sources.{name}.query"
             )
         return table
+
+    def _valid_from(self, raw: Raw, column: str, name: str) -> Raw:
+        """Return the rows with their validity as the time."""
+        if raw.rows.columns and column not in raw.rows.columns:
+            raise InputError(
+                f"sources.{name}.valid_from: no column {column!r} among"
+                f" {', '.join(raw.rows.columns)} in {raw.place}"
+            )
+        if not raw.rows.columns:
+            return raw
+        return Raw(raw.rows.withColumn(self.spec.time, F.col(quoted(column))), raw.place)
 
     def table_of(self, feature: Feature) -> str | None:
         """Return the side table of a feature that a log lacks."""

@@ -1,20 +1,12 @@
-"""Sources: where logs and tables outside the project are, and their raw rows."""
+"""Sources: where logs and tables outside the project are."""
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any, Literal
+from typing import Literal
 from zoneinfo import ZoneInfo
-
-from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from din_model.config import Section, expand, microseconds
 from din_model.errors import InputError
-from pipelines.columns import column
-from pipelines.hadoop import hadoop_path
 
 CORRUPT = "_corrupt_record"
 
@@ -29,8 +21,10 @@ class Source(Section):
         format: format of the files, as Spark names it: parquet, json, csv, …
         options: options of Spark's reader, such as ``{header: "true"}``; ``${VARIABLE}`` is
             replaced, and a password must be written so.
-        schema: columns as DDL; with it, broken JSON and CSV lines differ from empty ones.
-        query: Spark SQL over the table ``raw``, for logs of another shape; may contain ``{date}``.
+        schema: columns of JSON and CSV as DDL; with it, broken lines differ from empty ones. CSV
+            with a header is read by name, without one by position.
+        query: one SELECT of Spark SQL over the table ``raw``, for logs of another shape; may
+            contain ``{date}``.
         time_unit: unit of times that are whole numbers, or text of whole numbers as in CSV without
             ``schema``.
     """
@@ -41,7 +35,7 @@ class Source(Section):
     options: dict[str, str] | None = None
     schema: str | None = None
     query: str | None = None
-    time_unit: Literal["s", "ms", "us"] | None = None
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
 
     @property
     def dated(self) -> bool:
@@ -92,6 +86,8 @@ class SourcesConfig(Section):
         users: attributes of users.
         candidates: (user, item) pairs to score for each date; null: see the section candidates.
         attribution_window: how long after an impression, or after the end of a day, a click counts.
+        lost_dates: dates without logs, for example because the site was down. No log is read for
+            them, nothing is built or trained on, and side tables keep the snapshot before them.
     """
 
     impressions: Source
@@ -101,6 +97,7 @@ class SourcesConfig(Section):
     users: SideTable | None = None
     candidates: Source | None = None
     attribution_window: str = "30m"
+    lost_dates: tuple[date, ...] = ()
 
     def __post_init__(self) -> None:
         for source in self.behaviours:
@@ -118,6 +115,15 @@ class SourcesConfig(Section):
         return max((microseconds(s.label_delay or "0s") for s in self.behaviours), default=0)
 
 
+def require_logs(sources: SourcesConfig, day: date) -> None:
+    """Raise InputError if the logs of a date are lost."""
+    if day in sources.lost_dates:
+        raise InputError(
+            f"{day} is in sources.lost_dates, so nothing can be built for it: run the next date, or"
+            " remove it there if its logs have come"
+        )
+
+
 def days_between(first: date, last: date) -> list[date]:
     """Return every date from ``first`` to ``last``, both included."""
     return [first + timedelta(days=i) for i in range((last - first).days + 1)]
@@ -127,94 +133,3 @@ def start_of(day: date, time_zone: str) -> int:
     """Return the first microsecond (UTC) of a date in a time zone."""
     midnight = datetime.combine(day, time(), ZoneInfo(time_zone))
     return round(midnight.timestamp()) * 10**6
-
-
-def read(
-    spark: SparkSession, source: Source, name: str, days: Sequence[date], optional: bool = False
-) -> DataFrame | None:
-    """Return the raw rows of ``days`` (all rows of a source that is not dated), query applied.
-
-    Lines that the format could not read keep their text in ``_corrupt_record``.
-
-    Args:
-        spark: the session.
-        source: problem to read.
-        name: of the source, for error messages.
-        days: the dates.
-        optional: skip missing dates, and return None if all are missing.
-
-    Raises:
-        InputError: no such path or table, an invalid query, no data for a date.
-    """
-    frames = []
-    for day in days if source.dated else days[-1:]:
-        path = source.path_of(day)
-        if path and not _exists(spark, path):
-            if optional:
-                continue
-            problem = f"no data for {day}" if source.dated else "no such file"
-            raise InputError(f"sources.{name}: {problem}: {path} does not exist")
-        frames.append(_read_one(spark, source, name, path, day))
-    if not frames:
-        return None
-    union = frames[0]
-    for frame in frames[1:]:
-        union = union.unionByName(frame)
-    return union
-
-
-def fingerprint(spark: SparkSession, frames: Sequence[DataFrame]) -> dict[str, Any]:
-    """Return the number of files behind the frames, and a hash of names, sizes and times of change.
-
-    Call it before the frames are persisted: a cached frame does not list its files.
-    """
-    digest = hashlib.sha256()
-    files = sorted({file for frame in frames for file in frame.inputFiles()})
-    for file in files:
-        files_of, path = hadoop_path(spark, file)
-        status = files_of.getFileStatus(path)
-        digest.update(f"{file} {status.getLen()} {status.getModificationTime()}\n".encode())
-    return {"files": len(files), "fingerprint": digest.hexdigest()[:16]}
-
-
-def _read_one(
-    spark: SparkSession, source: Source, name: str, path: str | None, day: date
-) -> DataFrame:
-    try:
-        if source.table:
-            raw = spark.read.table(source.table)
-        elif path:
-            options = {name: expand(text) for name, text in (source.options or {}).items()}
-            reader = spark.read.format(source.format).options(**options)
-            if source.schema:
-                reader = reader.schema(f"{source.schema}, {CORRUPT} string")
-            raw = reader.load(path)
-        else:
-            raise InputError(f"sources.{name}: set path or table")
-        if source.query is None:
-            return raw
-        query = source.query.replace("{date}", str(day))
-        if CORRUPT not in raw.columns:
-            return _query(raw, query)
-        good = _query(raw.where(F.col(CORRUPT).isNull()).drop(CORRUPT), query)
-        # Spark cannot read the corrupt record column alone, so the text is that of the whole row.
-        text = F.to_json(F.struct(*map(column, raw.columns))).alias(CORRUPT)
-        bad = raw.where(F.col(CORRUPT).isNotNull()).select(text)
-        return good.unionByName(bad, allowMissingColumns=True)
-    except AnalysisException as error:
-        raise InputError(f"sources.{name}: {_first_line(error)}") from None
-
-
-def _query(raw: DataFrame, query: str) -> DataFrame:
-    raw.createOrReplaceTempView("raw")
-    return raw.sparkSession.sql(query)
-
-
-def _first_line(error: AnalysisException) -> str:
-    return str(error).strip().splitlines()[0]
-
-
-def _exists(spark: SparkSession, path: str) -> bool:
-    files, pattern = hadoop_path(spark, path)
-    matches = files.globStatus(pattern)
-    return matches is not None and len(matches) > 0

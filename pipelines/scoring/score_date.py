@@ -23,7 +23,8 @@ from pipelines.examples.state import STATE
 from pipelines.examples.vectors import VECTORS, load_vectors
 from pipelines.examples.vocabulary import decode, open_vocabulary
 from pipelines.ingest.logs import DAY, Logs
-from pipelines.ingest.sources import fingerprint, start_of
+from pipelines.ingest.reading import fingerprint
+from pipelines.ingest.sources import start_of
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.candidates import candidates as candidates_of
 from pipelines.scoring.guards import Breach, GuardsConfig, calibration, check, compare, measure

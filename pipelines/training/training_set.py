@@ -1,7 +1,7 @@
 """The training set of a model: published dates to train on, to stop by and to evaluate on."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from itertools import accumulate, islice
@@ -23,7 +23,6 @@ from pipelines.examples import counts, vocabulary
 from pipelines.examples.publish import EXAMPLES, HOLDOUT, unsampled_examples
 from pipelines.examples.split import SplitConfig
 from pipelines.examples.vectors import load_vectors
-from pipelines.ingest.sources import days_between
 from pipelines.store.store import Manifest, Store
 
 VALIDATED = 200_000
@@ -164,13 +163,26 @@ class TrainingSet:
 
 
 def training_days(
-    config: TrainConfig, split: SplitConfig, day: date, since: date | None
-) -> list[date]:
-    """Return the days to train on for an evaluation on ``day``."""
+    config: TrainConfig, split: SplitConfig, day: date, since: date | None,
+    lost: Collection[date] = (),
+) -> list[date]:  # fmt: skip
+    """Return the days to train on for an evaluation on ``day``.
+
+    Args:
+        config: how many.
+        split: by date or by position.
+        day: the evaluation date.
+        since: first date of the logs.
+        lost: dates without logs; earlier ones take their place.
+    """
     if split.by == "last_position":
         return [day]
-    first = day - timedelta(days=config.window)
-    return days_between(max(first, since) if since else first, day - timedelta(days=1))
+    days: list[date] = []
+    before = day - timedelta(days=1)
+    while len(days) < config.window and (since is None or before >= since):
+        days += [] if before in lost else [before]
+        before -= timedelta(days=1)
+    return days[::-1]
 
 
 def open_training_set(

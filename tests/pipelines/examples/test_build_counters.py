@@ -1,5 +1,6 @@
 """A build with counters: a chain of days, a cold build, a replay, and what each pins."""
 
+import json
 import shutil
 from dataclasses import replace
 from datetime import date, timedelta
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from din_model.errors import InputError
 from pipelines.erasure import erase
 from pipelines.examples.build import build_day, is_built, is_current
 from pipelines.examples.publish import BuildConfig
@@ -74,6 +76,28 @@ def test_a_cold_build_equals_the_chain(chain, tmp_path):
     build_day(logs, cold, CONFIG, BY_DATE, LAST)
     for name in ("counters", "examples"):
         assert rows_of(read(logs, cold, name, LAST)) == rows_of(read(logs, store, name, LAST))
+
+
+def test_a_chain_passes_over_a_lost_date_as_a_cold_build_does(spark, tmp_path):
+    for day in (DAY, LAST):
+        put = tmp_path / f"logs/{day}"
+        put.mkdir(parents=True)
+        lines = [json.dumps(row) for row in ROWS if str(day) in row["at"]]
+        (put / "log.json").write_text("\n".join(lines))
+    logs = replace(counting(spark, tmp_path), since=DAY)
+    dated = replace(logs.sources.impressions, path=f"{tmp_path}/logs/{{date}}")
+    sources = replace(logs.sources, impressions=dated)
+    chain, cold = Store(str(tmp_path / "chain")), Store(str(tmp_path / "cold"))
+    build_day(replace(logs, sources=sources), chain, CONFIG, BY_DATE, DAY)
+    with pytest.raises(InputError, match=r"no data for 2026-11-21: .* sources\.lost_dates"):
+        build_day(replace(logs, sources=sources), chain, CONFIG, BY_DATE, LAST)
+    logs = replace(logs, sources=replace(sources, lost_dates=(NEXT,)))
+    with pytest.raises(InputError, match=r"2026-11-21 is in sources\.lost_dates"):
+        build_day(logs, chain, CONFIG, BY_DATE, NEXT)
+    for store in (chain, cold):
+        build_day(logs, store, CONFIG, BY_DATE, LAST)
+    for name in ("counters", "examples", "state"):
+        assert rows_of(read(logs, cold, name, LAST)) == rows_of(read(logs, chain, name, LAST))
 
 
 def test_a_replay_gives_the_counters_of_the_examples(chain):

@@ -7,6 +7,7 @@ import pytest
 from din_model.errors import InputError
 from pipelines.examples.data_quality import (
     QualityConfig,
+    of_clicks,
     of_examples,
     of_impressions,
     validate,
@@ -73,3 +74,16 @@ def test_a_number_may_change_by_its_factor_in_both_directions(rate, passes):
 def test_numbers_that_come_later_are_not_asked_for_yet():
     limits = {"history.clicks.p90": (1.0, None)}
     validate({"rows": 40.0}, QualityConfig(limits=limits), None, DAY, complete=False)
+
+
+def test_clicks_that_belong_to_no_impression_hold_a_day_back(spark):
+    clicks = {"good": 2, "late click": 1, "repeated click": 1, "malformed": 9}
+    numbers = of_clicks(clicks | {"click without an impression": 4})
+    assert numbers == {"unmatched_clicks": 0.5}
+    validate(numbers, QualityConfig(), None, DAY, complete=False)
+    numbers = of_clicks(clicks | {"click without an impression": 5})
+    with pytest.raises(InputError, match=r"unmatched_clicks is 0\.555556, outside .* \[-, 0\.5\]"):
+        validate(numbers, QualityConfig(), None, DAY, complete=False)
+    limits = {"unmatched_clicks": (None, None)}
+    validate(numbers, QualityConfig(limits=limits), None, DAY, complete=False)
+    assert (of_clicks({}), of_clicks(None)) == ({"unmatched_clicks": 0.0}, {})

@@ -136,3 +136,54 @@ def test_a_click_log_that_names_nothing_is_an_error(spark, tmp_path):
     logs = logs_of(spark, tmp_path, SHOWN, CLICKS, "user, at")
     with pytest.raises(InputError, match=r"sources\.clicks: .* the log has user, at"):
         logs.clicks(DAYS[0], DAYS[0])
+
+
+def test_every_click_that_labels_nothing_has_its_text(spark, tmp_path):
+    logs = logs_of(spark, tmp_path, SHOWN, CLICKS)
+    shown = good(logs.impressions(DAYS[0], DAYS[0])).persist()
+    aside = logs.clicks_accounted(DAYS[0], shown, None).where("reason is not null").collect()
+    assert len(aside) == 5
+    assert [row["reason"] for row in aside if not row["raw"]] == []
+
+
+@pytest.mark.parametrize(
+    ("tomorrow", "labelled"),
+    [
+        (b"\x1f\x8b\x08\x00cut off", 2),
+        (b'{"id": "d", "user": "v", "item": "y", "at": "2026-11-20 00:10:00"}\n{"id": "e", "us', 3),
+    ],
+    ids=["damaged", "unfinished"],
+)
+def test_a_bad_log_of_tomorrow_cannot_stop_today(spark, tmp_path, tomorrow, labelled):
+    logs = logs_of(spark, tmp_path, SHOWN, CLICKS)
+    for name in ("impressions", "clicks"):
+        (tmp_path / name / f"date={DAYS[1]}" / "log.json").write_bytes(tomorrow)
+    shown = good(logs.impressions(DAYS[0], DAYS[0])).persist()
+    assert shown.where("label = 1").count() == labelled
+    assert "malformed" not in reasons(logs.clicks_accounted(DAYS[0], shown, None))
+
+
+def test_a_log_of_tomorrow_with_other_columns_cannot_stop_today(spark, tmp_path, capsys):
+    logs = logs_of(spark, tmp_path, SHOWN, CLICKS)
+    source = replace(logs.sources.clicks, schema=None)
+    logs = replace(logs, sources=replace(logs.sources, clicks=source))
+    (tmp_path / "clicks" / f"date={DAYS[1]}" / "log.json").write_text('{"key": "d"}\n')
+    shown = good(logs.impressions(DAYS[0], DAYS[0])).persist()
+    assert reasons(logs.clicks_accounted(DAYS[0], shown, None))["good"] == 2
+    assert (
+        "clicks after 2026-11-19 are not read: sources.clicks: no column" in capsys.readouterr().out
+    )
+
+
+def test_a_click_log_whose_ids_are_decimals_meets_integers(spark, tmp_path):
+    shown = [(1, "u", "x", "10:00:00"), (2, "u", "y", "11:00:00")]
+    clicks = [(1.0, None, None, "10:01:00"), (2.5, None, None, "11:01:00")]
+    logs = logs_of(spark, tmp_path, shown, clicks)
+    rest = "user string, item string, at string"
+    impressions = replace(logs.sources.impressions, schema=f"id bigint, {rest}")
+    decimals = replace(logs.sources.clicks, schema=f"id double, {rest}")
+    logs = replace(logs, sources=replace(logs.sources, impressions=impressions, clicks=decimals))
+    rows = good(logs.impressions(DAYS[0], DAYS[0])).persist()
+    assert {row["item"] for row in rows.where("label = 1").collect()} == {"x"}
+    found = reasons(logs.clicks_accounted(DAYS[0], rows, None))
+    assert found == {"good": 1, "id is not an exact whole number": 1}

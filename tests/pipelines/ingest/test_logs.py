@@ -69,8 +69,8 @@ def test_a_time_of_digits_as_text_is_read_by_its_unit_and_asked_for_it(spark, tm
         ("select * from rows", r"sources\.impressions: .*rows"),
         ("select *, from raw", r"sources\.impressions: .*"),
         (
-            "select id, user, cast(item as double) item, at, clicked from raw",
-            "column 'item' is double, but features.columns.item says int64",
+            "select id, user, timestamp(at) item, at, clicked from raw",
+            "column 'item' is timestamp, but features.columns.item says int64",
         ),
         (
             "select id, 7 user, item, at, clicked from raw",
@@ -83,6 +83,12 @@ def test_a_column_that_is_missing_or_of_a_wrong_type_is_named(spark, tmp_path, q
     logs = with_source(logs_of(spark, tmp_path, impressions(2)), query=query)
     with pytest.raises(InputError, match=message):
         logs.impressions(DAY, DAY)
+
+
+def test_a_date_before_the_first_of_the_logs_names_it(spark, tmp_path):
+    logs = with_source(logs_of(spark, tmp_path, impressions(2)), path=f"{tmp_path}/{{date}}")
+    with pytest.raises(InputError, match=f"{DAY} is before history.since {NEXT}: choose"):
+        replace(logs, since=NEXT).behaviours(None, DAY)
 
 
 def test_behaviours_are_the_clicked_impressions_after_their_delay(spark, tmp_path):
@@ -100,3 +106,36 @@ def test_a_kind_that_no_history_has_is_named(spark, tmp_path):
     logs = replace(logs, sources=replace(logs.sources, behaviours=(other,)))
     with pytest.raises(InputError, match=r"behaviours\.0: kind 'carts' is not in history\.kinds"):
         logs.behaviours(DAY, DAY)
+
+
+def test_rows_of_one_key_with_different_labels_are_set_aside_as_a_conflict(spark, tmp_path):
+    good = impressions(6)
+    rows = [*good, good[0] | {"clicked": 0}, good[1], good[2] | {"clicked": 3}]
+    logs = logs_of(spark, tmp_path, rows)
+    assert reasons_of(logs) == {
+        "clicked is neither 0 nor 1": 1,
+        "good": 5,
+        "one key with different labels": 2,
+        "repeated impression": 1,
+    }
+
+
+def test_every_row_in_quarantine_has_its_text(spark, tmp_path):
+    good = impressions(6)
+    rows = [*good, good[0] | {"clicked": 0}, good[1], good[2] | {"clicked": 3}, "{"]
+    logs = logs_of(spark, tmp_path, rows)
+    broken = logs.impressions(DAY, DAY).where("reason is not null").collect()
+    assert len(broken) == 5
+    assert [row["reason"] for row in broken if not row["raw"]] == []
+    assert any('"id":"i1"' in row["raw"] or '"user":"u0"' in row["raw"] for row in broken)
+
+
+def test_a_weight_that_is_no_amount_is_set_aside(spark, tmp_path):
+    logs = logs_of(spark, tmp_path, impressions(4))
+    spec = replace(logs.spec, weight="w", reference="r")
+    weights = "element_at(array(1d, -1d, double('nan'), 0d), 1 + int(substr(id, 2)))"
+    query = f"select *, {weights} w, if(id = 'i3', double('infinity'), 0.5d) r from raw"
+    logs = replace(with_source(logs, query=query), spec=spec)
+    assert reasons_of(logs) == {
+        "good": 1, "r is negative or not finite": 1, "w is negative or not finite": 2
+    }  # fmt: skip

@@ -109,6 +109,29 @@ def test_a_drawn_item_has_the_price_of_the_moment_it_is_drawn_for(spark, tmp_pat
     assert found == {(2, 2): 2, (3, 2): 3}
 
 
+def test_a_lost_date_has_the_snapshot_before_it(spark, tmp_path):
+    logs = logs_of(spark, tmp_path, [("u", "i0", NOON)], [])
+    (tmp_path / f"{DAY}.json").write_text('{"item": "i0", "price": "kept"}\n')
+    items = SideTable(path=f"{tmp_path}/{{date}}.json", format="json")
+    after = DAY + timedelta(days=1)
+    sources = replace(logs.sources, items=items, lost_dates=(after,))
+    table = replace(logs, sources=sources).side_tables.latest("items", [logs.spec["price"]], after)
+    assert [tuple(row) for row in table.collect()] == [("i0", "kept")]
+
+
+def test_a_key_of_a_side_table_may_be_a_decimal_but_not_a_fraction(spark, tmp_path):
+    logs = logs_of(spark, tmp_path, [("u", "i0", NOON)], [])
+    (tmp_path / "items.json").write_text(
+        '{"item": 7.0, "price": "a"}\n{"item": 7.5, "price": "b"}\n'
+    )
+    sources = replace(logs.sources, items=SideTable(path=f"{tmp_path}/items.json", format="json"))
+    number = replace(logs.spec["item"], type="int64")
+    features = tuple(number if f.name == "item" else f for f in logs.spec.features)
+    logs = replace(logs, sources=sources, spec=replace(logs.spec, features=features))
+    table = logs.side_tables.latest("items", [logs.spec["price"]], DAY)
+    assert [tuple(row) for row in table.collect()] == [("7", "a")]
+
+
 def test_two_rows_of_one_moment_and_a_column_that_is_not_there_are_errors(spark, tmp_path):
     prices = [("i0", "a", NOON), ("i0", "b", NOON)]
     logs = logs_of(spark, tmp_path, [("u", "i0", NOON)], prices)

@@ -25,6 +25,13 @@ def test_the_window_begins_no_earlier_than_the_logs():
     assert days == [date(2026, 11, 21)]
 
 
+def test_earlier_days_take_the_place_of_lost_ones():
+    lost = (date(2026, 11, 21), date(2026, 11, 19))
+    days = training_days(TrainConfig(window=2), BY_DATE, DAY, None, lost)
+    assert days == [date(2026, 11, 18), date(2026, 11, 20)]
+    assert training_days(TrainConfig(window=2), BY_DATE, DAY, lost[0], lost) == []
+
+
 def test_a_split_within_users_trains_and_judges_on_one_date():
     assert training_days(TrainConfig(window=3), SplitConfig(by="last_position"), DAY, None) == [DAY]
 
