@@ -27,8 +27,8 @@ RESERVED = OF_MODEL | _words(
     cutoff date day events example_id expected explanations first first_hour good hash
     history_length id item_key key key_0 key_1 keys kind label label_rate last last_hour
     late model model_version overlap pair part partition parts pos rank rank_correlation raw reason
-    reference replayed rows run same_first score score_change shown source time unknown_item
-    unknown_user user_key vocabulary weight why wrong
+    reference replayed rows run same_first score score_change shown size source time
+    unknown_item unknown_user user_key values vocabulary weight why wrong
     """
 )
 """What a column of examples cannot be called: some step adds a column of that name."""

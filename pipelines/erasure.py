@@ -26,6 +26,7 @@ from pipelines.examples.vectors import VECTORS
 from pipelines.ingest.quarantine import QUARANTINE
 from pipelines.ingest.sources import CORRUPT
 from pipelines.scoring.score_date import REFUSED, SCORES
+from pipelines.scoring.shadow import SHADOW
 from pipelines.store.store import Manifest, Store
 
 Replace = Callable[[Manifest, DataFrame], None]
@@ -76,6 +77,7 @@ def erase(
         removed: dict[str, int] = {}
         steps: list[tuple[str, Column, Replace]] = [
             (SCORES, by_key, replace),
+            (SHADOW, by_key, replace),
             (REFUSED, in_raw, replace),
             (QUARANTINE, in_raw, replace),
             (EXAMPLES, by_id, replace_examples),

@@ -32,7 +32,8 @@ CUT_OFF = re.compile(
 def one_line(error: Exception) -> str | None:
     """Return the message for a person, also from an executor or a rank; None for a bug."""
     if isinstance(error, TrackingError):
-        return masked(f"tracking: {str(error).splitlines()[0]}")
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return masked(f"tracking: {first}")
     fixable = error if isinstance(error, InputError) else machine_failure(error)
     if fixable is None and (match := ON_AN_EXECUTOR.search(str(error))):
         return masked(match[1])

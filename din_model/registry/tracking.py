@@ -78,19 +78,25 @@ def connect(config: TrackingConfig, store_url: str, address: str | None = None) 
     if uri is None:
         if not store_url.startswith("file://"):
             raise InputError("tracking.uri: set a server; SQLite needs a store on local disk")
-        Path(store_url.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{store_url.removeprefix('file://')}/mlflow.db"
+        folder = store_url.removeprefix("file://")
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        uri = f"sqlite:///{_quoted(folder)}/mlflow.db"
     remember_passwords("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)
     client = MlflowClient()
     if client.get_experiment_by_name(config.experiment) is None:
         # With SQLite the artifacts lie beside it; a server has its own location.
-        place = f"{store_url}/mlartifacts" if uri.startswith("sqlite") else None
+        place = f"{_quoted(store_url)}/mlartifacts" if uri.startswith("sqlite") else None
         client.create_experiment(config.experiment, artifact_location=place, tags=KIND)
     mlflow.set_experiment(config.experiment)
     if uri.startswith("sqlite"):
         return f"mlflow ui --backend-store-uri {uri}"
     return masked(uri)
+
+
+def _quoted(path: str) -> str:
+    """Quote what would end the path of an address: ``?``, ``#`` and ``%``."""
+    return re.sub("[?#%]", lambda match: f"%{ord(match[0]):02X}", path)
 
 
 def address() -> str:

@@ -103,9 +103,9 @@ def _copy(rows: DataFrame, settings: dict[str, str], staging: sql.Identifier) ->
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return _copy_partition(batches, settings, statement)
 
-    return [
-        row["attempt"] for row in rows.withColumns(as_text).mapInArrow(run, COPIED_SCHEMA).collect()
-    ]
+    # mapInArrow reads a dot in a name as a part of a struct.
+    numbered = rows.withColumns(as_text).toDF(*[f"column_{i}" for i in range(len(rows.columns))])
+    return [row["attempt"] for row in numbered.mapInArrow(run, COPIED_SCHEMA).collect()]
 
 
 def _copy_partition(

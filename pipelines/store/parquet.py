@@ -43,13 +43,16 @@ def write(rows: DataFrame, folder: str, prepare: Prepare = iter) -> tuple[DataFi
         folder: address of a folder that does not exist yet.
         prepare: applied to the batches of a task before they are written.
     """
+    names = rows.columns
 
     def run(batches: Batches) -> Iterator[pa.RecordBatch]:
-        return _write_partition(prepare(batches), folder)
+        return _write_partition(prepare(_renamed(batches, names)), folder)
 
     fs, base = url_to_fs(folder)
     fs.makedirs(base, exist_ok=True)
-    reported = sorted(rows.mapInArrow(run, SCHEMA).collect())
+    # mapInArrow reads a dot in a name as a part of a struct.
+    numbered = rows.toDF(*[f"column_{i}" for i in range(len(names))])
+    reported = sorted(numbered.mapInArrow(run, SCHEMA).collect())
     files = tuple(DataFile(*row[1:]) for row in reported)
     if not files:
         empty = to_arrow_schema(rows.schema).empty_table()
@@ -61,6 +64,12 @@ def write(rows: DataFrame, folder: str, prepare: Prepare = iter) -> tuple[DataFi
         if (name := path.rpartition("/")[2]) not in reported_paths:
             fs.rm(f"{base}/{name}")  # written by an unfinished attempt
     return files
+
+
+def _renamed(batches: Batches, names: list[str]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        fields = [f.with_name(name) for f, name in zip(batch.schema, names, strict=True)]
+        yield pa.RecordBatch.from_arrays(batch.columns, schema=pa.schema(fields))
 
 
 def _write_partition(batches: Batches, folder: str) -> Iterator[pa.RecordBatch]:

@@ -70,6 +70,8 @@ def texts(store) -> str:
 def test_an_erased_user_is_nowhere_and_the_others_are_untouched(spark, copied):
     settings, store = copied
     key, number = someone(spark, store)
+    shadow = store.read(spark, store.manifests("scores")[-1:])
+    store.publish("shadow", NIGHTS[-1], shadow, {})
     before, ids = others(spark, store, key, number), [m.id for m in store.manifests("state")]
     sizes = {m.date: m.rows for m in store.manifests("examples")}
     assert key in texts(store)

@@ -100,7 +100,8 @@ def test_columns_of_any_name_go_from_log_to_score(spark, tmp_path):
     found = count_candidates(attach(rows, sums, spec, start_of(morrow, "UTC")), 1, None)
     night = Night(spec, ship(spark, tmp_path / "model"), Task(start_of(morrow, "UTC"), explain=1))
     scores = restore_keys(score(found.good, found.sizes, state, night), spec, vocabulary)
-    [scored] = scores.collect()
+    published = store.publish("scores", morrow, scores, {})
+    [scored] = store.read(spark, [published]).collect()
     assert (scored["the user"], scored["item.id"], scored["history_length"]) == ("u1", "i2", 3)
     assert [(why["kind"], why["item"][0]) for why in scored["explanations"]] == [("items", "i")]
     torch.testing.assert_close(scored["unknown_item"], False)

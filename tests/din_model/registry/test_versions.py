@@ -1,5 +1,7 @@
 """Versions, the champion's alias and its way back, on a real MLflow store."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,27 @@ def test_a_version_whose_files_are_gone_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(versions.mlflow.artifacts, "download_artifacts", lambda _: str(tmp_path))
     with pytest.raises(InputError, match="m version 3: its files are missing in MLflow"):
         versions.download("m", 3)
+
+
+def test_mlflow_reports_nothing_to_its_makers(monkeypatch):
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    code = "import din_model.registry.versions, os; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "true"
+
+
+@pytest.mark.parametrize("folder", ["a[b]{c}", "a#b", "a%20b", "a?b", "ü €"])
+def test_every_character_of_the_stores_path_stands_for_itself(tmp_path, monkeypatch, folder):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = tmp_path / folder
+    tracking.connect(TrackingConfig(), f"file://{store}")
+    with tracking.run("x", {}, {}):
+        tracking.log_text("text", "page.html")
+    # MLflow makes an empty folder of the quoted name, too.
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(path.is_relative_to(store) for path in files)
+    assert (store / "mlflow.db") in files
+    assert [path.read_text() for path in store.rglob("page.html")] == ["text"]
 
 
 @pytest.mark.parametrize("damage", [b"\x07" * 3000, b"SQLite format 3\x00" + b"\x07" * 3000])
