@@ -97,15 +97,17 @@ def test_a_key_written_as_a_decimal_meets_its_integer_and_other_texts_stay(spark
 
 def test_an_amount_is_finite_and_not_negative_and_a_flag_is_0_or_1(spark, ansi):
     given = ["1.5", "0", "-1", "NaN", "Infinity", "-Infinity", "much", None]
-    found = values(spark, "string", given, Wanted([], [], {"n": AMOUNT}))
+    found = values(spark, "string", given, Wanted([], [], {"n": ("n", AMOUNT)}))
     bad, none = "n is negative or not finite", "n is missing or of the wrong type"
     assert [why for _, why in found] == [None, None, bad, bad, bad, bad, none, none]
-    found = values(spark, "string", ["0", "1.0", "0.5", "NaN", "yes"], Wanted([], [], {"n": FLAG}))
+    found = values(
+        spark, "string", ["0", "1.0", "0.5", "NaN", "yes"], Wanted([], [], {"n": ("n", FLAG)})
+    )
     no_flag = "n is neither 0 nor 1"
     assert [why for _, why in found] == [None, None, no_flag, no_flag, none]
-    assert values(spark, "boolean", [True], Wanted([], [], {"n": FLAG})) == [(1.0, None)]
+    assert values(spark, "boolean", [True], Wanted([], [], {"n": ("n", FLAG)})) == [(1.0, None)]
     with pytest.raises(InputError, match=r"impressions: column 'n' is array<int>, not a number"):
-        values(spark, "array<int>", [[1]], Wanted([], [], {"n": FLAG}))
+        values(spark, "array<int>", [[1]], Wanted([], [], {"n": ("n", FLAG)}))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,9 @@ def test_parts_of_other_types_and_orders_become_one(spark):
 
 
 def test_a_date_without_rows_gives_typed_columns(spark):
-    wanted = Wanted([NUMBERS, Feature("x", "item", "number", "x", 0)], ["k"], {"w": AMOUNT}, (0, 1))
+    wanted = Wanted(
+        [NUMBERS, Feature("x", "item", "number", "x", 0)], ["k"], {"w": ("w", AMOUNT)}, (0, 1)
+    )
     found = cast(spark.createDataFrame([], "n string").select(), wanted)
     assert found.dtypes == [
         ("n", "array<string>"), ("x", "double"), ("key_0", "string"), ("w", "double"),
