@@ -26,7 +26,7 @@ from din_model.training.loop import Log, finish, fit
 from din_model.training.trainer import Trainer
 from din_model.training.warm_start import copy_into
 from pipelines.store.store import CHECKPOINTS, Store
-from pipelines.training.evaluate import EvalResult, Metrics, baselines, evaluate_model
+from pipelines.training.evaluate import EvalResult, Metrics, baselines, evaluate_model, uncalibrated
 from pipelines.training.training_set import TrainingSet
 
 Challenge = Callable[..., tuple[int, Metrics]]
@@ -104,9 +104,8 @@ def _evaluate(
 ) -> EvalResult:
     """Evaluate the model beside simple baselines, and beside configured encoders trained alike."""
     encoder = config.model.encoder
-    result = evaluate_model(
-        model, store, training_set, encoder, baselines(store, training_set, config.seed)
-    )
+    beside = baselines(store, training_set, config.seed) | uncalibrated(model)
+    result = evaluate_model(model, store, training_set, encoder, beside)
     for name in config.baselines:
         other = replace(config, model=replace(config.model, encoder=name))
         baseline, *_ = train(store, training_set, other, lambda *_: None)

@@ -118,6 +118,19 @@ def _scored_by(model: DIN) -> Score:
     return score
 
 
+def uncalibrated(model: DIN) -> dict[str, Score]:
+    """Return the model's scores as they were before its calibration, if it has one, by name."""
+    scale, shift = model.calibration.tolist()
+    if (scale, shift) == (1.0, 0.0):
+        return {}
+
+    def score(_: Columns, calibrated: NDArray[Any]) -> NDArray[Any]:
+        logits = torch.logit(torch.from_numpy(calibrated).double(), 1e-7)
+        return torch.sigmoid((logits - shift) / scale).numpy()
+
+    return {f"{model.config.encoder} before calibration": score}
+
+
 def baselines(store: Store, training_set: TrainingSet, seed: int) -> dict[str, Score]:
     """Return the simple scores and, if lightgbm is installed, boosted trees trained alike."""
     scores = simple_scores(training_set)
