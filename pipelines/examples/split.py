@@ -20,13 +20,15 @@ class SplitConfig(Section):
             all impressions up to the date form one data set. Impressions that were not clicked are
             trained on if they come before it, and left out after it. At equal times the impression
             with the larger example_id, which is a hash, counts as the later one.
-        skip_first: for ``last_position``: this many first positives of a user (which have no past)
-            serve as history only, as do impressions before them.
-        skip_last: for ``last_position``: this many last positives are left out; 1 tunes on the
-            second-to-last.
+            ``last_impression``: the same with every impression as a position, clicked or not, such
+            as ratings.
+        skip_first: this many first positions of a user (which have no past) serve as history only,
+            as do impressions before them; not by date.
+        skip_last: this many last positions are left out; 1 tunes on the second-to-last; not by
+            date.
     """
 
-    by: Literal["date", "last_position"] = "date"
+    by: Literal["date", "last_position", "last_impression"] = "date"
     skip_first: int = 1
     skip_last: int = 0
 
@@ -40,16 +42,17 @@ class SplitConfig(Section):
 
 
 def roles(rows: DataFrame, spec: FeatureSpec, split: SplitConfig) -> dict[str, DataFrame]:
-    """Return the rows of ``examples`` and, for last_position, of ``holdout``; see SplitConfig."""
+    """Return the rows of ``examples`` and, unless by date, of ``holdout``; see SplitConfig."""
     if split.by == "date":
         return {"examples": rows}
     by_user = Window.partitionBy(spec.user)
     until_here = by_user.orderBy("time", "example_id").rowsBetween(Window.unboundedPreceding, 0)
-    positive = (F.col("label") > 0).cast("int")
-    placed = rows.withColumn("_before", F.sum(positive).over(until_here) - positive)
-    after = F.sum(positive).over(by_user) - F.col("_before") - positive
+    is_position = F.col("label") > 0 if split.by == "last_position" else F.lit(True)
+    position = is_position.cast("int")
+    placed = rows.withColumn("_before", F.sum(position).over(until_here) - position)
+    after = F.sum(position).over(by_user) - F.col("_before") - position
     placed = placed.withColumn("_after", after).where(F.col("_before") >= split.skip_first)
-    is_holdout = (positive == 1) & (F.col("_after") == split.skip_last)
+    is_holdout = (position == 1) & (F.col("_after") == split.skip_last)
     return {
         "holdout": placed.where(is_holdout).drop("_before", "_after"),
         "examples": placed.where(F.col("_after") > split.skip_last).drop("_before", "_after"),

@@ -104,9 +104,9 @@ def _columns(rows: DataFrame, spec: FeatureSpec) -> dict[str, tuple[float, int, 
 def _labels(rows: DataFrame, spec: FeatureSpec) -> tuple[int, int, int]:
     """Return impressions, clicked ones, and users with clicked and unclicked ones."""
     clicked = F.sum((F.col("label") > 0).cast("long"))
-    by_user = rows.groupBy(spec.user).agg(F.count(F.lit(1)).alias("n"), clicked.alias("clicked"))
-    both = F.sum(((F.col("clicked") > 0) & (F.col("clicked") < F.col("n"))).cast("long"))
-    row = by_user.agg(F.sum("n"), F.sum("clicked"), both).first()
+    by_user = rows.groupBy(spec.user).agg(F.count(F.lit(1)).alias("rows"), clicked.alias("_clicks"))
+    both = F.sum(((F.col("_clicks") > 0) & (F.col("_clicks") < F.col("rows"))).cast("long"))
+    row = by_user.agg(F.sum("rows"), F.sum("_clicks"), both).first()
     assert row is not None
     return row[0] or 0, row[1] or 0, row[2] or 0
 
@@ -146,7 +146,9 @@ def _rows_table(rows: DataFrame, spec: FeatureSpec) -> Table:
 
 
 def _reasons_table(by_reason: dict[str, tuple[int, str | None]]) -> Table:
-    table = _table("Rows by reason", "reason", "rows")
+    table = Table(title="Rows by reason", title_justify="left")
+    table.add_column("reason")
+    table.add_column("rows", justify="right")
     table.add_column("such as", overflow="ellipsis", no_wrap=True, max_width=60)
     for reason, (count, raw) in sorted(by_reason.items(), key=lambda each: -each[1][0]):
         table.add_row(*map(printable, (reason, f"{count:,}", raw or "")))

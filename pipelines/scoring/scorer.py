@@ -95,16 +95,21 @@ def ship(
         model_folder: see registry.artifact.
         vectors: replace the given vectors of the model.
     """
-    name = f"model-{os.urandom(4).hex()}"
-    folder = tempfile.mkdtemp()
+    archive = archive_of(model_folder, vectors)
+    spark.sparkContext.addArchive(f"{archive}#{archive.stem}")
+    return archive.stem
+
+
+def archive_of(model_folder: Path, vectors: Mapping[str, NDArray[Any]] | None = None) -> Path:
+    """Return a model folder as an archive in a temporary folder, which goes when the job ends."""
+    folder = Path(tempfile.mkdtemp())
     # Spark reads the archive whenever an executor asks for it, as long as the job runs.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if vectors:
-        model_folder = Path(shutil.copytree(model_folder, Path(folder, "model")))
+        model_folder = Path(shutil.copytree(model_folder, folder / "model"))
         write_vectors(model_folder, vectors)
-    archive = shutil.make_archive(f"{folder}/{name}", "zip", model_folder)
-    spark.sparkContext.addArchive(f"{archive}#{name}")
-    return name
+    name = f"model-{os.urandom(4).hex()}"
+    return Path(shutil.make_archive(str(folder / name), "zip", model_folder))
 
 
 def encode_candidates(candidates: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) -> DataFrame:

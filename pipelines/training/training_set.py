@@ -175,7 +175,7 @@ def training_days(
         since: first date of the logs.
         lost: dates without logs; earlier ones take their place.
     """
-    if split.by == "last_position":
+    if split.by != "date":
         return [day]
     days: list[date] = []
     before = day - timedelta(days=1)
@@ -271,7 +271,7 @@ def _first_files(manifest: Manifest, rows: int) -> Manifest:
 
 
 def _evaluation_rows(store: Store, split: SplitConfig, day: date) -> Manifest:
-    if split.by == "last_position":
+    if split.by != "date":
         return store.require(HOLDOUT, day, "run jobs.build_sequences for it")
     return unsampled_examples(store, day)
 

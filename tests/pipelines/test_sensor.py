@@ -176,7 +176,8 @@ def test_a_path_may_hold_brackets_and_variables(spark, tmp_path, monkeypatch, ca
     await_logs(spark, config, NOW, DAY, built=False)
     with pytest.raises(InputError, match="does not exist"):
         await_logs(spark, config, NightlyConfig(wait="5ms", poll="1ms"), NEXT, built=False)
-    assert f"{tmp_path}/[a-b]/{NEXT}" in capsys.readouterr().out, "no markup of the terminal's"
+    printed = capsys.readouterr().out
+    assert f"${{DIN_TEST_LOGS}}/[a-b]/{NEXT}" in printed, "no markup, and no value of a variable"
 
 
 @pytest.mark.parametrize(

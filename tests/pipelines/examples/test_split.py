@@ -33,3 +33,15 @@ def split(spark, **config: int) -> dict[str, list[int]]:
 )
 def test_positions_are_those_of_positives(spark, config, holdout, examples):
     assert split(spark, **config) == {"holdout": holdout, "examples": examples}
+
+
+def test_the_last_impression_is_held_out_clicked_or_not(spark):
+    rows = spark.createDataFrame(
+        [(1, n, float(n % 2 == 0), n) for n in range(5)],
+        "user int, time long, label double, example_id long",
+    )
+    parts = roles(rows, small_spec(), SplitConfig(by="last_impression"))
+    held_out, kept = (
+        sorted(row["time"] for row in parts[name].collect()) for name in ("holdout", "examples")
+    )
+    assert (held_out, kept) == ([4], [1, 2, 3])

@@ -21,6 +21,7 @@ from pipelines.scoring import scorer as scoring
 from pipelines.scoring import sql_function as sql
 from pipelines.scoring.scorer import (
     Night,
+    archive_of,
     count_candidates,
     encode_candidates,
     restore_keys,
@@ -196,11 +197,11 @@ def test_candidates_that_a_join_doubles_are_refused_with_both_numbers(candidates
         count_candidates(rows, 240, None)
 
 
-def test_the_archive_of_a_model_is_removed_when_the_job_ends(spark, folder, tmp_path, monkeypatch):
+def test_the_archive_of_a_model_is_removed_when_the_job_ends(folder, tmp_path, monkeypatch):
     at_exit = []
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(atexit, "register", lambda f, *a, **k: at_exit.append(partial(f, *a, **k)))
-    ship(spark, folder)
+    archive_of(folder)
     assert list(tmp_path.rglob("*.zip"))
     for end in at_exit:
         end()
