@@ -27,6 +27,9 @@ SHOWN = 20
 HISTORY_DAYS = 7
 """Days of dated behaviours that are read."""
 
+RAW = 120
+"""Letters of a broken row that are printed."""
+
 LATEST = 5
 """Behaviours of the example user that are printed."""
 
@@ -67,7 +70,7 @@ def check_logs(logs: Logs, config: CheckConfig, day: date) -> list[str]:
     columns, labels = _columns(rows, spec), _labels(rows, spec)
     console.print(_columns_table(columns, spec))
     console.print(_rows_table(rows, spec))
-    console.print(_reasons_table(by_reason))
+    _print_reasons(by_reason)
     shown, clicked, users = labels
     rate = clicked / shown if shown else 0.0
     console.print(f"  {shown:,} good impressions, {clicked:,} clicked ({rate:.2%})")
@@ -145,14 +148,10 @@ def _rows_table(rows: DataFrame, spec: FeatureSpec) -> Table:
     return table
 
 
-def _reasons_table(by_reason: dict[str, tuple[int, str | None]]) -> Table:
-    table = Table(title="Rows by reason", title_justify="left")
-    table.add_column("reason")
-    table.add_column("rows", justify="right")
-    table.add_column("such as", overflow="ellipsis", no_wrap=True, max_width=60)
+def _print_reasons(by_reason: dict[str, tuple[int, str | None]]) -> None:
     for reason, (count, raw) in sorted(by_reason.items(), key=lambda each: -each[1][0]):
-        table.add_row(*map(printable, (reason, f"{count:,}", raw or "")))
-    return table
+        example = f", such as {raw[:RAW]}" if raw else ""
+        console.print(f"  {count:,} rows: {reason}{example}")
 
 
 def _of_impressions(
