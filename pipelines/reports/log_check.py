@@ -25,7 +25,7 @@ SHOWN = 20
 """Typed rows that are printed."""
 
 HISTORY_DAYS = 7
-"""Days of dated behaviours that are read."""
+"""Days of behaviours that are read of a long dated log."""
 
 RAW = 120
 """Letters of a broken row that are printed."""
@@ -203,7 +203,7 @@ def _of_labels(shown: int, clicked: int, users: int, config: CheckConfig) -> lis
 def _print_history(logs: Logs, rows: DataFrame, day: date) -> list[str]:
     """Print the history of the user with most behaviours, as the first impression sees it."""
     spec, start = logs.spec, start_of(day, logs.spec.time_zone)
-    first = max(logs.since or day - HISTORY_DAYS * DAY, day - HISTORY_DAYS * DAY)
+    first = _first_day(logs, day)
     with stage(f"{day} behaviours") as report:
         try:
             behaviours = good(logs.behaviours(first, day))
@@ -235,6 +235,17 @@ def _print_history(logs: Logs, rows: DataFrame, day: date) -> list[str]:
             " have the same keys in both logs, and history.since"
         ]
     return []
+
+
+def _first_day(logs: Logs, day: date) -> date | None:
+    """Return the first day of behaviours to read; None: all, if they are few or in one file."""
+    sources = logs.sources
+    dated = any(
+        (sources.impressions if each.origin == "impressions" else each).dated
+        for each in sources.behaviours
+    )
+    recent = day - HISTORY_DAYS * DAY
+    return recent if dated and (logs.since is None or logs.since < recent) else None
 
 
 def _print_candidates(logs: Logs, rows: DataFrame, day: date) -> list[str]:
