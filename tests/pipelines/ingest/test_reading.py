@@ -162,7 +162,7 @@ def test_what_is_no_path_is_one_line(spark, tmp_path, path):
     assert "\n" not in str(error.value)
 
 
-ZIPPED = gzip.compress(b"user,item\n" + b"u1,i1\n" * 5000)
+ZIPPED = gzip.compress(b"user,item\n" + b"u1,i1\n" * 5000, mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,7 @@ ZIPPED = gzip.compress(b"user,item\n" + b"u1,i1\n" * 5000)
         ("a.csv.gz", ZIPPED[:12], r"a.csv.gz: cannot be read \(.*end of"),
         ("a.csv", b"PAR1....PAR1", "a.csv: Parquet under the name of a text file"),
     ],
+    ids=["gzip as text", "text as gzip", "cut off", "Parquet as text"],
 )
 def test_a_file_that_is_not_what_its_name_says_is_named(spark, tmp_path, name, content, message):
     put(tmp_path / f"{DAY}/{name}", "").write_bytes(content)
