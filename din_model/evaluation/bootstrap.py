@@ -8,7 +8,7 @@ from din_model.evaluation.metrics import Sums
 
 
 class BootstrapInterval(NamedTuple):
-    """A gain and its confidence interval, from so many users."""
+    """A gain, its confidence interval, and the number of users that it was measured on."""
 
     point: float
     low: float

@@ -35,7 +35,7 @@ from pipelines.examples.publish import (
 )
 from pipelines.examples.split import SplitConfig, roles
 from pipelines.examples.state import STATE, advance, as_behaviours
-from pipelines.examples.vectors import keys_of_vectors, publish_vectors
+from pipelines.examples.vectors import publish_vectors, vectors_of
 from pipelines.examples.vocabulary import (
     encode,
     grow,
@@ -231,11 +231,13 @@ def _grow_vocabulary(job: _Job, raw: _RawDay, first: date | None) -> _Vocabulary
         if (older := logs.days_before(first, day)) and job.split.since(day):
             # A cold build assigns the ids that building day by day would have assigned.
             keys.append(keys_of(good(logs.impressions(*older)), features))
-        if job.spec.vectors:
-            keys.append(keys_of_vectors(logs, day))
+        vectors = vectors_of(logs, day).persist() if job.spec.vectors else None
+        if vectors:
+            keys.append(vectors.select("vocabulary", "key", F.lit(day).alias("day")))
         part = grow(store, day, reduce(DataFrame.unionByName, keys))
-        if job.spec.vectors:
-            publish_vectors(store, logs, day, part)
+        if vectors:
+            publish_vectors(store, logs, day, part, vectors)
+            vectors.unpersist()
         table, next_id = open_vocabulary(logs.spark, store)
         require_unique(table)
         report.rows, report.note = sum(part.facts["new"].values()), "new keys"

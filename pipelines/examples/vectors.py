@@ -23,20 +23,33 @@ from pipelines.store.store import Manifest, Store
 VECTORS = "vectors"
 
 
-def keys_of_vectors(logs: Logs, day: date) -> DataFrame:
-    """Return (vocabulary, key, day) of every vector in the side tables of a date."""
-    return _vectors(logs, day).select("vocabulary", "key", F.lit(day).alias("day"))
+def vectors_of(logs: Logs, day: date) -> DataFrame:
+    """Return (vocabulary, key, values) of every vector in the side tables of a date."""
+    frames = [
+        logs.side_tables.vectors(f, day).withColumn("vocabulary", F.lit(f.vocabulary))
+        for f in logs.spec.vectors
+    ]
+    return reduce(DataFrame.unionByName, frames)
 
 
-def publish_vectors(store: Store, logs: Logs, day: date, part: Manifest) -> Manifest:
+def publish_vectors(
+    store: Store, logs: Logs, day: date, part: Manifest, vectors: DataFrame
+) -> Manifest:
     """Publish the vectors of the keys in a day's part of the vocabulary.
+
+    Args:
+        store: where they are published.
+        logs: the session and the spec.
+        day: the date.
+        part: of the vocabulary.
+        vectors: ``vectors_of`` the date.
 
     Raises:
         InputError: a key has no vector, because the side table changed in the meantime.
     """
     names = [f.vocabulary for f in logs.spec.vectors]
     keys = store.read(logs.spark, [part]).where(F.col("vocabulary").isin(names)).persist()
-    rows = keys.join(_vectors(logs, day), ["vocabulary", "key"]).drop("key")
+    rows = keys.join(vectors, ["vocabulary", "key"]).drop("key")
     expected = keys.count()
 
     def check(manifest: Manifest) -> None:
@@ -80,12 +93,3 @@ def load_vectors(store: Store, spec: FeatureSpec, through: date) -> dict[str, ND
         for ids, values in read:
             vectors[feature.vocabulary][ids] = values
     return vectors
-
-
-def _vectors(logs: Logs, day: date) -> DataFrame:
-    """Return (vocabulary, key, values) of every vector in the side tables of a date."""
-    frames = [
-        logs.side_tables.vectors(f, day).withColumn("vocabulary", F.lit(f.vocabulary))
-        for f in logs.spec.vectors
-    ]
-    return reduce(DataFrame.unionByName, frames)
