@@ -4,6 +4,11 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 
+def quoted(name: str) -> str:
+    """Return a column name as SQL, whatever characters it holds."""
+    return "`" + name.replace("`", "``") + "`"
+
+
 def column(name: str) -> Column:
     """Return a column by its exact name; Spark's own functions read a dot as a part of a struct."""
-    return F.col(f"`{name.replace('`', '``')}`")
+    return F.col(quoted(name))

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
-from pipelines.ingest.expressions import quoted
+from pipelines.columns import quoted
 from pipelines.ingest.raw_rows import Raw
 from pipelines.ingest.sources import CORRUPT, Source
 from pipelines.ingest.typed_columns import (

@@ -9,11 +9,6 @@ EXACT: dict[type[T.DataType], int] = {T.FloatType: 2**24, T.DoubleType: 2**53}
 """Whole numbers from here on are not all different in the type."""
 
 
-def quoted(name: str) -> str:
-    """Return a column name as SQL, whatever characters it holds."""
-    return "`" + name.replace("`", "``") + "`"
-
-
 def whole(value: str, kind: T.DataType) -> str:
     """Return SQL for a whole number as text; null for anything else.
 

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from din_model.errors import InputError
-from pipelines.ingest.expressions import quoted
+from pipelines.columns import quoted
 from pipelines.ingest.sources import CORRUPT, Source
 
 

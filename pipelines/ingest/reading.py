@@ -19,9 +19,9 @@ from pyspark.sql import types as T
 
 from din_model.config import expand
 from din_model.errors import InputError
+from pipelines.columns import quoted
 from pipelines.failures import CUT_OFF
 from pipelines.hadoop import escaped, matches, of_uri, reason
-from pipelines.ingest.expressions import quoted
 from pipelines.ingest.parquet_files import layouts, readable_schema, typed
 from pipelines.ingest.raw_rows import Raw, queried
 from pipelines.ingest.source_checks import check_source

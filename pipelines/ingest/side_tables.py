@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
+from pipelines.columns import column as named
 from pipelines.ingest.casting import Wanted, cast_rows
-from pipelines.ingest.expressions import quoted
 from pipelines.ingest.raw_rows import Raw
 from pipelines.ingest.reading import read
 from pipelines.ingest.sources import SideTable, SourcesConfig
@@ -132,7 +132,7 @@ class SideTables:
             )
         if not raw.rows.columns:
             return raw
-        return Raw(raw.rows.withColumn(self.spec.time, F.col(quoted(column))), raw.place)
+        return Raw(raw.rows.withColumn(self.spec.time, named(column)), raw.place)
 
     def table_of(self, feature: Feature) -> str | None:
         """Return the side table of a feature that a log lacks."""

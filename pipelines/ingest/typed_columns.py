@@ -11,7 +11,8 @@ from pyspark.sql import types as T
 
 from din_model.errors import InputError
 from din_model.features import Feature
-from pipelines.ingest.expressions import given, quoted, whole
+from pipelines.columns import quoted
+from pipelines.ingest.expressions import given, whole
 from pipelines.ingest.raw_rows import Raw
 from pipelines.ingest.sources import Source
 
