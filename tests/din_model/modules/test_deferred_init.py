@@ -32,3 +32,13 @@ def test_a_deferred_model_holds_no_weights():
     model = build_deferred(lambda: nn.Linear(3, 2))
     assert isinstance(model.weight, nn.Parameter)
     assert model.weight.is_meta
+
+
+def test_what_was_replaced_before_materialise_is_not_allocated():
+    model = build_deferred(lambda: nn.Sequential(nn.Linear(2**20, 2**20), nn.Linear(3, 2)))
+    ready = torch.ones(2, 3)
+    model[0] = nn.Identity()  # for 4 TiB of weights
+    model[1].weight = nn.Parameter(ready)
+    model = materialise(model, torch.device("cpu"))
+    assert model[1].weight.data_ptr() == ready.data_ptr()
+    assert not model[1].bias.is_meta

@@ -6,10 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from din_model.training.config import TrainConfig
 from din_model.training.rowwise_optimizers import RowOptimizer, row_partition
-from din_model.training.trainer import Trainer
-from tests.din_model.conftest import ones, some_batch, some_model
+from tests.din_model.conftest import ones, some_model
 
 
 def test_adam_by_rows_is_torchs_adam_where_a_row_is_one_number():
@@ -96,17 +94,6 @@ def test_adagrad_and_sgd_by_rows_follow_their_formulas(rule):
             squares[j] += (g**2).mean()
             w[j] -= lr * g / (np.sqrt(squares[j]) + 1e-8 if rule == "adagrad" else 1)
     torch.testing.assert_close(model.tables.weight("item"), torch.from_numpy(w))
-
-
-def test_rows_that_a_batch_does_not_hold_stay_where_they_are():
-    model = some_model()
-    before = model.tables.weight("item").clone()
-    batch = some_batch(6)
-    Trainer(model, TrainConfig(), ones(model)).step(batch, batch.rows)
-    held = torch.cat([batch.features["item"], batch.histories["clicks"].fields["item"]]).unique()
-    moved = (model.tables.weight("item") != before).any(1).nonzero().squeeze(1)
-    assert 0 < len(moved) <= len(held) < 30
-    assert set(moved.tolist()) <= set(held.tolist())
 
 
 def test_regularisation_adds_lambda_times_w_over_n_to_the_gradient():
