@@ -1,1 +1,1 @@
-"""Measurements, each beside a public implementation of the same work."""
+"""Measurements of speed and quality, most beside a public implementation of the same work."""

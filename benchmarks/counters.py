@@ -1,10 +1,11 @@
-"""What the default counters add to a build and to a training step, with and without in turns.
+"""Measure the time that the default counters add to a build and to a training step.
 
     python -m benchmarks.counters [--impressions 400000] [--rounds 3]
 
-The build is that of the demo's second day, from raw logs to counts of ids; the first day, which the
-counters are taken from, is not timed. A step is one of ``benchmarks.training`` at 100,000 items.
-The last line is JSON: shares of the time without counters.
+The build is that of the demo's second day, from raw logs to counts of ids. The first day, whose
+events the counters sum, is built untimed. The step is that of ``benchmarks.training`` at 100,000
+items. Each round runs both without and with counters. The last line is JSON: the added time as a
+share of the time without counters.
 """
 
 import argparse
@@ -18,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.demo import demo_settings
 from benchmarks.training import CONFIG, SPEC, draw, trainer_of
-from din_model.config import load
 from din_model.data.batch import Batch, from_columns
 from din_model.features import ALL, IMPRESSIONS, Counter, FeatureSpec
 from jobs.cli import Settings
@@ -27,7 +28,6 @@ from pipelines.examples.build import build_day
 from pipelines.ingest.synthetic import generate
 from pipelines.session import spark_session
 
-DEMO = Path(__file__).parents[1] / "conf" / "demo.yaml"
 FIRST, SECOND = date(2026, 11, 19), date(2026, 11, 20)
 SIDES = {"without": ["features.counters={}"], "with": []}
 
@@ -41,17 +41,14 @@ COUNTED = replace(
 
 
 def settings_of(folder: Path, store: str, impressions: int, overrides: list[str]) -> Settings:
-    """The demo's configuration in a folder of its own, with another number of impressions."""
-    written = DEMO.read_text().replace("out/demo", str(folder))
-    path = folder / "demo.yaml"
-    path.write_text(written)
+    """Return the demo's configuration with two days of this many impressions each."""
     sizes = [f"generate.{name}={impressions // 20}" for name in ("users", "items")]
     sizes += [f"generate.impressions={impressions}", "generate.days=2"]
-    return load(Settings, [str(path)], [f"store.path={folder}/{store}", *sizes, *overrides])
+    return demo_settings(folder, [f"store.path={folder}/{store}", *sizes, *overrides])
 
 
 def build_seconds(folder: Path, impressions: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds that the second day takes, by side."""
+    """Build the second day once per side and round; return the seconds of each side."""
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     for number in range(rounds):
         for side, overrides in SIDES.items():
@@ -68,7 +65,7 @@ def build_seconds(folder: Path, impressions: int, rounds: int) -> dict[str, list
 
 
 def batches(spec: FeatureSpec, count: int) -> list[tuple[Batch, int]]:
-    """Batches of ``benchmarks.training``, with counts if the spec has counters."""
+    """Draw batches of ``benchmarks.training``, with counts if the spec has counters."""
     rows = CONFIG.batch_size
     columns = draw(rows * count, 100_000, zipf=True)
     rng = np.random.default_rng(1)
@@ -78,7 +75,7 @@ def batches(spec: FeatureSpec, count: int) -> list[tuple[Batch, int]]:
 
 
 def step_seconds(rounds: int, steps: int = 40) -> dict[str, list[float]]:
-    """Median seconds of a training step, by side."""
+    """Return the median seconds of a training step in each round, by side."""
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     trainers = {
         side: (trainer_of(100_000, spec), batches(spec, steps))
@@ -96,7 +93,7 @@ def step_seconds(rounds: int, steps: int = 40) -> dict[str, list[float]]:
 
 
 def added(seconds: dict[str, list[float]]) -> float:
-    """What the counters add, as a share of the time without them; medians over rounds."""
+    """Return the added time as a share of the time without counters; medians over rounds."""
     without, with_counters = (statistics.median(seconds[side]) for side in SIDES)
     return round(with_counters / without - 1, 3)
 

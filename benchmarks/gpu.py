@@ -1,13 +1,12 @@
-"""Measure the training step on a GPU: rows a second, and the share of the card that it uses.
+"""Measure the training step on a GPU: rows per second, and the share of the card that it uses.
 
     python -m benchmarks.gpu [--steps 50] [--batch-sizes 1024 8192 65536]
 
-The shapes are those of benchmarks.training, at 1,000,000 items drawn by Zipf's law. Batches lie in
+The shapes are those of benchmarks.training, at 1,000,000 items drawn by Zipf's law. Batches are in
 the card's memory before the clock starts, so reading is not measured. Each batch size runs in
-float32 and with ``train.bfloat16``. The table gives, beside rows a second, the rate of matrix
-products in the step over the rate of a large product on the same card, and the bytes of the step's
-tensors over its time. Before it, a step on the GPU is compared with the same step on the CPU. The
-last line is JSON.
+float32 and with ``train.bfloat16``. Prints the largest difference of a logit from training on the
+CPU, the rate of a large matrix product in both precisions, and per batch size: rows per second,
+milliseconds per step and in kernels, TFLOP/s of the step, and peak memory. The last line is JSON.
 """
 
 import argparse

@@ -1,17 +1,16 @@
-"""Build night after night: do ids stay, is the end right, and what do the days on record cost?
+"""Build many nights, and measure how the time of a night grows with the days before it.
 
     python -m benchmarks.nights [--nights 30] [--users 1000]
 
-The last line printed is JSON. A night reads its own day and the state before it. As a control, the
-night before the last is built cold in a store of its own, and the last night upon that: the same
-rows, the same users and the same vocabulary, but one day on record instead of all. What the chain's
-last night takes beyond that is the price of the days. It fails where an id moved, and where the
-last night is not what the cold store has.
+A night reads its own day and the state before it. The control is a second store, which builds the
+last two nights only: the same rows, users and vocabulary, but one earlier day instead of all. The
+difference in the time of the last night is the cost of the days on record. The benchmark fails if
+the id of a key changes, or if the last night's data differ between the stores. The last line is
+JSON.
 """
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -20,8 +19,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from din_model.config import load
-from jobs.cli import Settings
+from benchmarks.demo import demo_settings
 from pipelines.examples import counts
 from pipelines.examples.build import build_day
 from pipelines.examples.vocabulary import open_vocabulary
@@ -29,7 +27,6 @@ from pipelines.ingest.synthetic import generate
 from pipelines.store.store import Store
 
 FIRST = date(2026, 11, 1)
-DEMO = Path(__file__).parents[1] / "conf" / "demo.yaml"
 ROUNDS = 3
 
 
@@ -40,7 +37,7 @@ def day_of(number: int) -> date:
 def ids_after(
     spark: SparkSession, store: Store, before: dict[tuple[str, str], int]
 ) -> dict[tuple[str, str], int]:
-    """All ids of the store; fail where one is not what it was, or there twice."""
+    """Return all ids of the store; exit if one has changed or a key has two."""
     table = open_vocabulary(spark, store)[0].collect()
     now = {(row["vocabulary"], row["key"]): row["id"] for row in table}
     if len(now) != len(table) or not before.items() <= now.items():
@@ -52,11 +49,10 @@ def content(spark: SparkSession, store: Store, name: str, day: date) -> str:
     return counts.content(store.read(spark, [store.require(name, day, "")]))
 
 
-def measure(nights: int, users: int) -> dict[str, float]:
-    """Seconds of nights early and late, and of the last one upon a single day."""
-    settings = load(
-        Settings,
-        [str(DEMO)],
+def measure(folder: Path, nights: int, users: int) -> dict[str, float]:
+    """Return the seconds of an early and a late night, and of the last one after a single day."""
+    settings = demo_settings(
+        folder,
         [
             f"generate.first_date='{FIRST}'",
             f"history.since={FIRST}",
@@ -90,7 +86,7 @@ def measure(nights: int, users: int) -> dict[str, float]:
         mine, theirs = (content(logs.spark, s, name, day_of(nights)) for s in (store, alone))
         if mine != theirs:
             raise SystemExit(f"{name}: {mine} (hash, rows) after all nights, {theirs} cold")
-    # A build may be repeated, and gives the same: the median of some is steadier than one.
+    # Repeated builds of a night publish the same data, so the median of several is measured.
     third = statistics.median(build(store, 3) for _ in range(ROUNDS))
     last = statistics.median(build(store, nights) for _ in range(ROUNDS))
     control = statistics.median(build(alone, nights) for _ in range(ROUNDS))
@@ -113,5 +109,4 @@ if __name__ == "__main__":
     parser.add_argument("--users", type=int, default=1_000)
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        os.chdir(place)
-        print(json.dumps(measure(words.nights, words.users)))
+        print(json.dumps(measure(Path(place), words.nights, words.users)))

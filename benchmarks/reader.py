@@ -1,10 +1,10 @@
-"""Read examples: Petastorm beside bare pyarrow; train from Parquet beside training from memory.
+"""Compare reading by Petastorm with pyarrow, and training from Parquet with training from memory.
 
     python -m benchmarks.reader [--rows 65536]
 
-The shapes are those of benchmarks.training, at 100,000 items. Both pairs run in turn; a ratio is
-the median of the rounds' own, since a machine's speed drifts. ``waiting`` is the share of the time
-that training waited for data. The last line printed is JSON.
+The shapes are those of benchmarks.training, at 100,000 items. Every round runs all four, because a
+machine's speed drifts; a ratio is the median of the rounds' ratios. ``waiting`` is the share of the
+time that training waited for data. The last line is JSON.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def seconds_with_petastorm(reader: Loader, number: int) -> float:
 
 
 def seconds_with_pyarrow(files: list[File], columns: list[str]) -> float:
-    """The same columns as arrays, without the reader's shuffling and batching."""
+    """Read the same columns as arrays, without shuffling and batching."""
     start = time.perf_counter()
     for file in files:
         table = pq.read_table(file.url.removeprefix("file://"), columns=columns)

@@ -1,11 +1,11 @@
-"""Judge the default model on real impression logs, as a nightly job would be judged.
+"""Evaluate the default model on real impression logs, day by day, as a night does.
 
     DIN_REAL_DATA=… python -m benchmarks.real_logs [--logs ebnerd mind] [section.key=value …]
 
-Each day is scored by a model trained on the days before it, with histories and counters cut at the
-start of the day. Beside it, on the same rows: the item's smoothed click rate, and boosted trees
-(LightGBM) over the same counters. The configurations only say what the columns mean; overrides
-apply to all logs. One line per day, and the means of each log as JSON in the last line.
+Each day is evaluated with a model trained on the days before it; histories and counters end at the
+start of the day. The baselines on the same rows are the item's smoothed click rate and boosted
+trees (LightGBM) over the same counters. The configurations only declare the columns; overrides
+apply to all logs. Prints one line per day. The last line is JSON: the means of each log.
 """
 
 import argparse
@@ -28,10 +28,10 @@ CONFIGURATIONS = Path(__file__).parents[1] / "conf" / "datasets"
 
 
 class Log(NamedTuple):
-    """The first day of a log, and the days to judge."""
+    """The first day of a log, and the first and last evaluation date."""
 
     first: date
-    judged: tuple[date, date]
+    evaluated: tuple[date, date]
 
 
 LOGS = {
@@ -47,13 +47,13 @@ def settings_of(name: str, folder: str, overrides: list[str]) -> Settings:
 
 def build(settings: Settings, log: Log) -> Store:
     logs, store = settings.open("real_logs", log.first)
-    for day in days_between(log.first, log.judged[1]):
+    for day in days_between(log.first, log.evaluated[1]):
         build_day(logs, store, settings.build, settings.split, day)
     return store
 
 
-def judge(settings: Settings, store: Store, day: date) -> dict[str, Any]:
-    """Train on the days before, and return the metrics of the day by name."""
+def evaluate(settings: Settings, store: Store, day: date) -> dict[str, Any]:
+    """Train on the days before; return the metrics of the day by model or baseline."""
     days = training_days(settings.train, settings.split, day, settings.history.since)
     data = open_training_set(store, days, settings.split, day, settings.train.patience)
     model, *_ = train(store, data, settings.train, lambda *_: None)
@@ -84,8 +84,8 @@ def main() -> None:
             log, rows = LOGS[name], []
             settings = settings_of(name, folder, words.overrides)
             store = build(settings, log)
-            for day in days_between(*log.judged):
-                rows.append(summary(judge(settings, store, day)))
+            for day in days_between(*log.evaluated):
+                rows.append(summary(evaluate(settings, store, day)))
                 print(name, day, json.dumps(rows[-1]), flush=True)
             means[name] = {k: round(sum(r[k] for r in rows) / len(rows), 4) for k in rows[0]}
     print(json.dumps(means))

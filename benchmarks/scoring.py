@@ -1,17 +1,18 @@
-"""Score a night's candidates: the job, MLflow's own UDF on rows that carry their history, the roof.
+"""Measure scoring: the job, MLflow's UDF, and the scoring function alone as the upper limit.
 
     python -m benchmarks.scoring [--users 20000] [--candidates 100] [--rounds 3] [--grow]
 
-(a) The job: candidates and state from Parquet, encoded, scored, ranked, checked and published.
-(b) mlflow.pyfunc.spark_udf with the same registered model, on rows that are encoded already and
-carry their history: Parquet to Parquet.
-(c) The roof: the UDF's own function on Arrow batches in memory, in one process with all cores.
+(a) The job: read candidates and state from Parquet, encode, score, rank, check and publish.
+(b) mlflow.pyfunc.spark_udf with the same registered model, Parquet to Parquet, on rows that are
+encoded already and carry their history.
+(c) The upper limit: the function of the scoring UDF on Arrow batches in memory, in one process that
+uses all cores.
 
-All histories have 50 behaviours. Sessions and models are there before a clock starts; sides take
-turns. The last line is JSON, rows a second and ratios: medians over the rounds.
+All histories have 50 behaviours. Sessions and models are started before the clock. Every round runs
+all three. The last line is JSON: rows per second and ratios, medians over the rounds.
 
-With --grow: the job alone, on so many candidates and on ten times as many; seconds, and the most
-memory that a worker has held by then.
+--grow measures the job only, on the candidates and on ten times as many: seconds, and the peak
+memory of a worker.
 """
 
 import argparse
@@ -67,7 +68,7 @@ def draw(users: int, candidates: int) -> tuple[Arrays, Arrays]:
 
 
 def lists(values: NDArray[Any]) -> pa.Array:
-    """[rows, length] as lists."""
+    """Convert [rows, length] to lists."""
     offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1])
     return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))
 
@@ -84,7 +85,7 @@ def state_of(history: Arrays) -> pa.Table:
 
 
 def publish(spark: SparkSession, store: Store, history: Arrays, folder: Path) -> None:
-    """Put into a store what scoring reads from it: vocabulary and state."""
+    """Publish what scoring reads from the store: vocabulary and state."""
     sizes = {"user": len(history["item"]), "item": ITEMS, "category": CATEGORIES}
     keys = [
         spark.range(size).selectExpr(
@@ -103,7 +104,7 @@ def publish(spark: SparkSession, store: Store, history: Arrays, folder: Path) ->
 def write(
     of: Arrays, history: Arrays, folder: Path, users: int, carried: bool = True
 ) -> tuple[Path, Path]:
-    """The candidates of the first users by their keys, and encoded with their histories."""
+    """Write the candidates of the first users twice: by key, and encoded with their histories."""
     plain, whole = folder / f"candidates-{users}", folder / f"rows-{users}"
     for place in (plain, whole):
         place.mkdir()
@@ -146,7 +147,7 @@ def mlflows(spark: SparkSession, whole: Path, udf: object, out: Path) -> float:
 
 
 def stream(of: Arrays, history: Arrays) -> Iterator[pa.RecordBatch]:
-    """What a task of the job is given, were there only one: a user's state, then candidates."""
+    """Return what a single task of the job would receive: each user's state, then candidates."""
     state = state_of(history)
     users, rows = len(state), len(of["user"])
     state = state.append_column(GROUP, pa.array(np.arange(users) + FIRST_ID))
@@ -162,7 +163,7 @@ def stream(of: Arrays, history: Arrays) -> Iterator[pa.RecordBatch]:
         yield from both.take(order[start : start + BATCH]).combine_chunks().to_batches()
 
 
-def roof(batches: list[pa.RecordBatch], folder: Path) -> float:
+def function_alone(batches: list[pa.RecordBatch], folder: Path) -> float:
     keep_freed_blocks()  # as a worker does
     model, facts = artifact.load(folder)
     task = Task(start_of(DAY, "UTC"))
@@ -173,7 +174,7 @@ def roof(batches: list[pa.RecordBatch], folder: Path) -> float:
 
 
 def peak_mb_of_workers() -> float:
-    """The most memory that one of Spark's Python workers has held so far."""
+    """Return the peak memory of Spark's largest Python worker so far."""
     found = [0.0]
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
@@ -186,7 +187,7 @@ def peak_mb_of_workers() -> float:
 
 
 def prepare(users: int, candidates: int, folder: Path) -> tuple[SparkSession, Store, int]:
-    """A session, a store with all that scoring reads from it, and a registered version."""
+    """Return a session, a store with what scoring reads from it, and a registered version."""
     settings = {"spark.master": "local[2]", "spark.driver.memory": "6g"}
     spark = spark_session("scoring", "UTC", settings)
     store = Store(str(folder / "store"))
@@ -209,19 +210,19 @@ def measure(users: int, candidates: int, rounds: int, folder: Path) -> dict[str,
     mlflows(spark, few[1], udf, folder / "out")
     batches, rows = list(stream(of, history)), users * candidates
     torch.set_num_threads(2)
-    sides = "rows_per_s", "spark_udf_rows_per_s", "roof_rows_per_s"
+    sides = "rows_per_s", "spark_udf_rows_per_s", "function_rows_per_s"
     taken: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds):
         taken["rows_per_s"].append(rows / the_job(spark, store, all_[0], version))
         taken["spark_udf_rows_per_s"].append(rows / mlflows(spark, all_[1], udf, folder / "out"))
-        taken["roof_rows_per_s"].append(rows / roof(batches, folder / "model"))
+        taken["function_rows_per_s"].append(rows / function_alone(batches, folder / "model"))
         latest = {side: round(each[-1]) for side, each in taken.items()}
         print(f"round {number + 1}: {latest}", flush=True)
     spark.stop()
     found = {side: float(round(statistics.median(each))) for side, each in taken.items()}
     ours = found["rows_per_s"]
     found["ratio_spark_udf"] = round(ours / found["spark_udf_rows_per_s"], 2)
-    found["ratio_roof"] = round(ours / found["roof_rows_per_s"], 2)
+    found["ratio_function"] = round(ours / found["function_rows_per_s"], 2)
     return found
 
 

@@ -1,10 +1,10 @@
-"""Attach histories to impressions: ours beside DuckDB, Parquet to Parquet, on two threads each.
+"""Compare the point-in-time join with DuckDB, Parquet to Parquet, on two threads each.
 
-    python -m benchmarks.sequences            # the same rows, the same work, side by side
+    python -m benchmarks.sequences            # the same rows by both
     python -m benchmarks.sequences --growth   # ten times the rows; one user with half of them
 
-The last line printed is JSON. Starting a session, and warming it up on a fiftieth of the rows, is
-not timed. Both sides run in turn, and their medians are compared. Needs ``pip install duckdb``.
+Starting a session and warming it up on a fiftieth of the rows is not timed. Every round runs both,
+and the medians are compared. The last line is JSON. Needs ``pip install duckdb``.
 """
 
 import argparse
@@ -45,8 +45,8 @@ SPEC = FeatureSpec(
     histories=(History("clicks", LENGTH, 0, {"item": "item", "category": "category"}),),
 )  # fmt: skip
 
-# Of three ways tried (filtering a sorted list of structs, counting in a sorted list of times, and
-# this) the fastest: an ASOF join finds how many behaviours are visible.
+# An ASOF join counts the visible behaviours. It was faster than filtering a sorted list of structs
+# and than counting in a sorted list of times.
 DUCKDB = """
 copy (
     with numbered as (
@@ -74,7 +74,7 @@ from read_parquet('{files}')
 
 
 def write_logs(folder: Path, scale: float, giant: float = 0.0) -> None:
-    """Write both logs; ``giant``: the share of all behaviours that one user has."""
+    """Write both logs; ``giant``: one user's share of all behaviours."""
     rng = np.random.default_rng(2019)
     users = max(2, int(USERS * scale))
     activity = rng.lognormal(0, 1.3, users)
@@ -99,13 +99,13 @@ def write_logs(folder: Path, scale: float, giant: float = 0.0) -> None:
 
 
 def session() -> SparkSession:
-    """A session of two threads."""
+    """Start a session of two threads."""
     settings = {"spark.master": "local[2]", "spark.sql.shuffle.partitions": "32"}
     return spark_session("benchmark", "UTC", settings)
 
 
 def ours(spark: SparkSession, folder: Path) -> float:
-    """Attach and publish, as a build does; return seconds."""
+    """Attach histories and publish, as a build does; return seconds."""
     start = time.perf_counter()
     impressions = spark.read.parquet(str(folder / "impressions"))
     behaviours = spark.read.parquet(str(folder / "behaviours"))
@@ -119,7 +119,7 @@ def ours(spark: SparkSession, folder: Path) -> float:
 
 
 def theirs(folder: Path) -> float:
-    """The same by DuckDB; return seconds."""
+    """Do the same with DuckDB; return seconds."""
     connection = duckdb.connect()
     connection.execute("set threads = 2")
     connection.execute("set preserve_insertion_order = false")
@@ -130,7 +130,7 @@ def theirs(folder: Path) -> float:
 
 
 def row_sums(folder: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(rows, sum of the rows' hashes) of ours and theirs; padding is cut off ours."""
+    """Return (rows, sum of row hashes) of ours, without padding, and of theirs."""
     names = ("clicks__item", "clicks__category")
     cut = ", ".join(f"{name}[1:clicks__length]" for name in names)
     published = f"{folder}/store/examples/date={DAY}/run=*/*.parquet"
@@ -143,7 +143,7 @@ def row_sums(folder: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def peak_worker_rss() -> float:
-    """MB that the largest of Spark's Python workers of this machine ever held."""
+    """Return the peak memory in MB of Spark's largest Python worker on this machine."""
     peak = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -156,7 +156,7 @@ def peak_worker_rss() -> float:
 
 
 def measure(folder: Path, rounds: int) -> tuple[float, float]:
-    """(median seconds, peak MB) of ours, warmed up, in a process of its own."""
+    """Return (median seconds, peak MB) of ours after a warm-up; run it in a new process."""
     spark = session()
     ours(spark, folder.parent / "warm")
     seconds = statistics.median(ours(spark, folder) for _ in range(rounds))
@@ -164,7 +164,7 @@ def measure(folder: Path, rounds: int) -> tuple[float, float]:
 
 
 def side_by_side(root: Path) -> dict[str, float]:
-    """Compare with DuckDB; fail where a row differs."""
+    """Compare with DuckDB; exit if a row differs."""
     write_logs(root / "warm", 0.02)
     write_logs(root / "even", 1)
     spark, folder = session(), root / "even"
@@ -186,7 +186,7 @@ def side_by_side(root: Path) -> dict[str, float]:
 
 
 def growth(root: Path) -> dict[str, float]:
-    """Ten times the rows, and one user with half of all behaviours, against the even case."""
+    """Compare ten times the rows, and one user with half of all behaviours, with the even case."""
     write_logs(root / "warm", 0.02)
     found = {}
     for name, scale, giant in (("even", 1, 0.0), ("giant", 1, 0.5), ("tenfold", 10, 0.0)):

@@ -1,11 +1,11 @@
-"""Measure training with a table of 20 million x 16, partitioned over two ranks: memory and speed.
+"""Measure memory and speed of training a 20 million x 16 table that is sharded over two ranks.
 
     python -m benchmarks.sharded [--items 20000000] [--ranks 2] [--steps 50]
 
-Each rank is a process of its own. Its peak memory is compared with what it had when TorchRec was
-loaded and nothing built yet; ``half`` is the table and its optimizer's state (a sum of squares a
-row), divided by the ranks. Beside its rows a rank holds which row each id reads, four bytes an id.
-There is no item bias, so that the table is all there is of its size. The last line is JSON.
+Each rank is a process. Its peak memory is compared with its memory after TorchRec was loaded and
+before the model was built. ``half_mb`` is the table and its optimizer state (one sum of squares per
+row), divided by the number of ranks. A rank also holds the row of each id, four bytes per id. The
+item bias is off, because it would be another table of this length. The last line is JSON.
 """
 
 import argparse
@@ -36,14 +36,14 @@ TRAIN = TrainConfig(
 
 
 def peak_mb() -> float:
-    """The most memory that this process has held so far."""
+    """Return the peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def of_ranks(written: list[tuple[str, int]], items: int) -> dict[str, list[float]]:
-    """What each rank held, and rows a second of all together."""
+    """Return the memory of each rank, and the rows per second of all ranks."""
     with collectives.process_group():
-        import din_model.modules.sharded_embeddings  # noqa: F401  so that TorchRec counts as there before
+        import din_model.modules.sharded_embeddings  # noqa: F401  loads TorchRec before the measurement
 
         before = peak_mb()
         sizes = {"user": USERS, "item": items, "category": CATEGORIES}

@@ -1,16 +1,15 @@
-"""Train DIN from Parquet: ours beside DeepCTR-Torch's, the same shapes, the same run, two threads.
+"""Compare training DIN from Parquet with DeepCTR-Torch, on the same shapes and two threads.
 
     python -m benchmarks.training [--rows 65536] [--rounds 3] [--ranks 2]
 
-Tables of 100,000, 1,000,000 and 10,000,000 items, looked up uniformly and by Zipf's law. Ours reads
-through Petastorm; the peer gets its rows as arrays in memory and trains by its own ``fit``. Each
-side has a process of its own, and its second epoch is timed. Sides and sizes take turns, round
-after round, and medians are compared: a machine's speed drifts by a fifth within minutes. Ours has
-Dice in the tower too, where the peer has its cheaper ReLU. At ten million items the peer is not
-run: its optimizer passes over the whole table in every step. The last line is JSON.
+The tables have 100,000, 1,000,000 and 10,000,000 items, drawn uniformly and by Zipf's law. Ours
+reads through Petastorm. The peer gets its rows as arrays in memory and trains by its own ``fit``.
+Each side runs in a new process, and its second epoch is timed. Every round runs all sides and
+sizes, because a machine's speed drifts by a fifth within minutes; medians are compared. Ours has
+Dice in the tower too, where the peer has the cheaper ReLU. The peer does not run at ten million
+items, because its optimizer updates the whole table in every step. The last line is JSON.
 
-With ``--ranks`` so many ranks of one thread each are compared with one such rank instead, at
-100,000 items.
+``--ranks N`` compares N ranks of one thread each with one such rank instead, at 100,000 items.
 """
 
 import argparse
@@ -63,13 +62,13 @@ SPEC = FeatureSpec(
 
 
 def draw(rows: int, items: int, zipf: bool) -> Columns:
-    """Examples whose histories are 1 to 50 long, uniformly; ids from 2 on."""
+    """Draw examples whose histories are uniformly 1 to 50 long; ids start at 2."""
     rng = np.random.default_rng(7)
 
     def some(shape: tuple[int, ...]) -> NDArray[Any]:
         if not zipf:
             return rng.integers(0, items, shape)
-        # The inverse of the law's distribution function, for an exponent of 1.
+        # The inverse of Zipf's distribution function, for an exponent of 1.
         return (items ** rng.random(shape)).astype(np.int64) - 1
 
     length = rng.integers(1, LENGTH + 1, rows)
@@ -87,10 +86,10 @@ def draw(rows: int, items: int, zipf: bool) -> Columns:
 
 
 def write(columns: Columns, folder: Path) -> list[tuple[str, int]]:
-    """The columns as jobs.build_sequences writes them: equal files of one row group, ids of int32.
+    """Write the columns as jobs.build_sequences does: equal files of one row group, int32 ids.
 
     Returns:
-        Addresses and rows.
+        Address and rows of each file.
     """
     narrow = {n: v if n == "label" else v.astype(np.int32) for n, v in columns.items()}
     table = pa.table({n: list(v) if v.ndim == 2 else v for n, v in narrow.items()})
@@ -104,7 +103,7 @@ def write(columns: Columns, folder: Path) -> list[tuple[str, int]]:
 
 
 def trainer_of(items: int, spec: FeatureSpec = SPEC) -> Trainer:
-    """A new model with so many items."""
+    """Return the trainer of a new model with this many items."""
     sizes = {"user": USERS, "item": items, "category": CATEGORIES}
     seen = {name: np.ones(size + FIRST_ID, np.int64) for name, size in sizes.items()}
     id_to_row = {name: assign_rows(n, 1) for name, n in seen.items()}
@@ -121,7 +120,7 @@ def seconds_of_training(trainer: Trainer, batches: Iterable[tuple[Batch, int]]) 
 
 
 def ours(written: list[tuple[str, int]], items: int) -> float:
-    """Rows a second of the second epoch, from Parquet."""
+    """Return the rows per second of the second epoch, from Parquet."""
     files = [File(url, rows) for url, rows in written]
     trainer, reader = trainer_of(items), Loader(files, SPEC, CONFIG.batch_size, seed=1)
     for epoch in range(2):
@@ -130,8 +129,8 @@ def ours(written: list[tuple[str, int]], items: int) -> float:
 
 
 def peer(columns: Columns, items: int) -> float:
-    """Rows a second of the second epoch, from memory."""
-    from deepctr_torch.inputs import SparseFeat, VarLenSparseFeat  # not in our own process
+    """Return the rows per second of the peer's second epoch, from memory."""
+    from deepctr_torch.inputs import SparseFeat, VarLenSparseFeat  # only in the peer's process
     from deepctr_torch.models.din import DIN
 
     shared = {"item": items, "category": CATEGORIES}
@@ -156,7 +155,7 @@ def peer(columns: Columns, items: int) -> float:
 
 
 def apart(side: Callable[..., float], *arguments: Any) -> float:
-    """What a side takes in a process of its own: neither sees the other's allocator or caches."""
+    """Run a side in a new process, so that allocator and caches are not shared."""
     with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (THREADS,)) as pool:
         return pool.submit(side, *arguments).result()
 
@@ -183,7 +182,7 @@ def measure(rows: int, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def of_ranks(written: list[tuple[str, int]], items: int) -> float:
-    """Rows a second of the second epoch, of all ranks together, one thread each; on one of them."""
+    """Return the rows per second of the second epoch over all ranks, one thread each."""
     torch.set_num_threads(1)
     with collectives.process_group():
         files, mine = (

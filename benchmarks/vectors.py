@@ -1,11 +1,12 @@
-"""What vectors of items are worth where half of a day's impressions show new items.
+"""Measure how much item vectors gain where half of a day's impressions show new items.
 
     python -m benchmarks.vectors [--impressions 100000]
 
-Generated logs: half of a day's impressions show items that nobody has seen before, and a vector per
-item tells of its category, with noise. The category itself is no feature. The last day is judged by
-a model of the days before, with ids alone and with vectors. The last line is JSON: both AUCs, the
-best possible one, and which share of the way between them the vectors go.
+In the generated logs half of a day's impressions show items that no earlier day has shown. Each
+item has a vector: its category with noise. The category itself is not a feature. Two models are
+trained on the earlier days and evaluated on the last: one with ids only, one with ids and vectors.
+The last line is JSON: both AUCs, the best possible AUC, and the share of the gap between the ids
+and the best that the vectors close.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from din_model.config import load
+from benchmarks.demo import demo_settings
 from jobs.cli import Settings
 from pipelines.examples.build import build_day
 from pipelines.ingest.sources import days_between
@@ -24,30 +25,29 @@ from pipelines.training.challenger import train
 from pipelines.training.evaluate import evaluate_model, simple_scores
 from pipelines.training.training_set import open_training_set
 
-DEMO = Path(__file__).parents[1] / "conf" / "demo.yaml"
 FIRST, LAST = date(2026, 11, 19), date(2026, 11, 22)
 
 
 def settings_of(folder: Path, side: str, impressions: int) -> Settings:
-    """The demo's configuration in a folder of its own, without categories and segments."""
-    text = DEMO.read_text().replace("out/demo", str(folder))
-    columns = text[text.index("  columns:") : text.index("history:")]
+    """Return the demo's configuration without categories and segments."""
     vector = "    embedding: {side: item, type: vector}\n" if side == "vectors" else ""
-    text = text.replace(
-        columns,
-        "  columns:\n    user_id: {side: user, dimension: 8}\n"
-        f"    item_id: {{side: item, type: int64}}\n{vector}\n",
-    )
-    text = text.replace(", category: category", "")
-    path = folder / f"{side}.yaml"
-    path.write_text(text)
+
+    def edit(text: str) -> str:
+        columns = text[text.index("  columns:") : text.index("history:")]
+        text = text.replace(
+            columns,
+            "  columns:\n    user_id: {side: user, dimension: 8}\n"
+            f"    item_id: {{side: item, type: int64}}\n{vector}\n",
+        )
+        return text.replace(", category: category", "")
+
     sizes = [f"generate.impressions={impressions}", f"generate.users={impressions // 20}"]
     made = ["generate.new_items=0.3", "generate.fresh=0.5", "generate.vector_size=32"]
-    return load(Settings, [str(path)], [f"store.path={folder}/{side}", *sizes, *made])
+    return demo_settings(folder, [f"store.path={folder}/{side}", *sizes, *made], edit)
 
 
 def aucs(folder: Path, side: str, impressions: int) -> dict[str, float]:
-    """AUC of the model, of popularity and of the true probabilities on the last day."""
+    """Return the AUC on the last day of the model, of popularity and of the true probabilities."""
     settings = settings_of(folder, side, impressions)
     assert settings.generate
     generate(spark_session("benchmark", "UTC"), settings.generate)
