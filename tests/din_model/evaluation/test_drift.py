@@ -79,14 +79,6 @@ def test_scores_that_share_no_bucket_are_far_apart():
     assert drift.psi(high, low) == drift.psi(low, high) == pytest.approx(2 * 0.995 * np.log(200))
 
 
-@given(st.lists(st.integers(0, 9), min_size=drift.BINS, max_size=drift.BINS).map(np.array))
-def test_buckets_are_in_order_and_about_equal(counts):
-    bucket = drift.buckets_of(counts, 4)
-    rows = np.bincount(bucket, counts, 4)
-    assert (np.diff(bucket) >= 0).all()
-    assert np.abs(rows - counts.sum() / 4).max() <= counts.max() + 1
-
-
 def test_a_histogram_travels_with_its_model_and_an_older_model_has_none(tmp_path):
     counts = drift.histogram(some_scores(30, -3)).tolist()
     save(tmp_path, some_model(), ModelMetadata("2026-11-21", "f", scores=counts))
