@@ -3,10 +3,12 @@
 import time
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -98,6 +100,11 @@ class _Job:
     day: date
     state: Manifest  # at the end of the day before
     sums: Manifest | None  # of the counters, at the same time
+
+    @cached_property
+    def vectors(self) -> dict[str, NDArray[Any]]:
+        """The given vectors, loaded once for the model and its shadow."""
+        return load_vectors(self.store, self.logs.spec, self.day - DAY)
 
 
 def score_day(
@@ -213,8 +220,7 @@ def _score(job: _Job, candidates: Candidates, folder: Path, model: ModelVersion)
     """Return the scores with the keys of users and items, signed by model, version and date."""
     logs = job.logs
     task = Task(start_of(job.day, logs.spec.time_zone), job.config.explain, job.config.top)
-    vectors = load_vectors(job.store, logs.spec, job.day - DAY)
-    night = Night(logs.spec, ship(logs.spark, folder, vectors), task)
+    night = Night(logs.spec, ship(logs.spark, folder, job.vectors), task)
     state = job.store.read(logs.spark, [job.state])
     rows = score(candidates.good, candidates.sizes, state, night)
     vocabulary, _ = open_vocabulary(logs.spark, job.store)

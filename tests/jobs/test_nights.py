@@ -3,7 +3,6 @@
 import pickle
 import pickletools
 import re
-import shutil
 from dataclasses import replace
 from datetime import date, timedelta
 from itertools import pairwise
@@ -17,7 +16,7 @@ from pyspark.sql import functions as F
 from din_model.data.batch import from_columns
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, FeatureSpec
-from din_model.registry import artifact, tracking, versions
+from din_model.registry import artifact, versions
 from jobs import nightly
 from pipelines.examples import counters
 from pipelines.examples.build import build_day, is_built
@@ -26,9 +25,7 @@ from pipelines.examples.point_in_time_join import attach_history, unpacked
 from pipelines.examples.state import as_behaviours
 from pipelines.examples.vocabulary import encode, open_vocabulary
 from pipelines.ingest.sources import start_of
-from pipelines.scoring.score_date import ModelVersion, score_day
-from pipelines.scoring.skew_check import replay
-from pipelines.store.store import Manifest, Store
+from pipelines.store.store import Store
 from pipelines.training.training_set import open_training_set
 from tests.nights import NIGHTS, rows
 
@@ -49,7 +46,7 @@ def test_the_champion_moves_only_through_the_gate(nights):
         held = champion
 
 
-def test_a_version_has_its_card_and_its_run_the_dates_that_went_in(nights):
+def test_a_version_has_a_card_and_its_run_lists_its_input_dates(nights):
     settings, store, champions = nights
     client, name = versions.mlflow.MlflowClient(), settings.tracking.model
     version = client.get_model_version(name, str(champions[-1]))
@@ -65,7 +62,7 @@ def test_a_version_has_its_card_and_its_run_the_dates_that_went_in(nights):
     assert sum(use == "judging" for use, *_ in uses) == 1
 
 
-def test_states_chain_and_ids_never_move(nights):
+def test_each_state_continues_the_last_and_ids_do_not_change(nights):
     _, store, _ = nights
     for before, after in pairwise(NIGHTS):
         parent = store.manifest("state", before)
@@ -107,12 +104,6 @@ def test_a_cold_rebuild_equals_the_chain(spark, nights, tmp_path):
     assert rows(open_vocabulary(spark, store)[0]) == rows(open_vocabulary(spark, cold)[0])
 
 
-def test_replaying_a_day_gives_its_examples_histories(nights):
-    settings, store, _ = nights
-    logs, _ = settings.open("tests", NIGHTS[-1])
-    assert replay(logs, store, NIGHTS[-1]) == store.manifest("examples", NIGHTS[-1]).rows
-
-
 def test_scores_equal_the_model_called_directly(spark, nights):
     settings, store, champions = nights
     logs, _ = settings.open("tests", NIGHTS[-1])
@@ -147,7 +138,7 @@ def test_scores_equal_the_model_called_directly(spark, nights):
     assert np.abs(direct - columns["score"]).max() < 1e-6
 
 
-def test_the_window_tells_the_category_of_every_item_that_its_examples_hold(spark, nights):
+def test_the_training_set_has_the_category_of_every_item_in_its_examples(spark, nights):
     settings, store, _ = nights
     training_set = open_training_set(store, NIGHTS[:1], settings.split, NIGHTS[-1])
     found = training_set.values_of_items(store, "category")
@@ -201,30 +192,7 @@ def test_no_published_file_is_a_pickle_by_its_content(nights):
     assert [p for p in files if is_pickle(p.read_bytes())] == []
 
 
-def test_a_changed_table_of_candidates_is_scored_again(spark, nights, tmp_path):
-    settings, store, champions = nights
-    day, name = NIGHTS[-1] + timedelta(days=1), settings.tracking.model
-    shutil.copytree(store.base, tmp_path / "store")
-    copy, place = Store(str(tmp_path / "store")), f"{tmp_path}/candidates/date={day}"
-    logs, _ = settings.open("tests", NIGHTS[-1])
-    source = replace(logs.sources.candidates, path=place)
-    logs = replace(logs, sources=replace(logs.sources, candidates=source))
-    table = spark.read.parquet(f"{settings.generate.path}/candidates/date={day}")
-
-    def scored() -> Manifest:
-        tracking.connect(settings.tracking, store.url)
-        with tracking.run("score", {}, {}):
-            return score_day(logs, copy, ModelVersion(name, champions[-1]), settings.score, day)
-
-    table.write.parquet(place)
-    first = scored()
-    assert scored() == first, "published already"
-    table.limit(first.rows - 2).write.mode("overwrite").parquet(place)
-    again = scored()
-    assert (again.rows, copy.manifest("scores", day)) == (first.rows - 2, again)
-
-
-def test_rollback_gives_the_title_back(nights):
+def test_rollback_restores_the_previous_champion(nights):
     settings, _, champions = nights
     name, now = settings.tracking.model, versions.champion(settings.tracking.model)
     if len(set(champions)) == 1:
@@ -237,7 +205,7 @@ def test_rollback_gives_the_title_back(nights):
         versions.promote(name, now)
 
 
-def test_a_model_that_is_not_there_is_one_line(nights):
+def test_a_missing_model_version_is_reported_in_one_line(nights):
     settings, _, _ = nights
     with pytest.raises(InputError, match="no model 'din-demo' with version 99"):
         versions.resolve(settings.tracking.model, "99")

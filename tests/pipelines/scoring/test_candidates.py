@@ -195,13 +195,13 @@ def pairs_of(rows) -> list[tuple[str, int]]:
     ],
     ids=str,
 )
-def test_every_rule_gives_what_plain_python_picks_once_each(built, config):
+def test_every_rule_equals_plain_python_without_duplicates(built, config):
     found = pairs_of(generated(built.logs, built.store, SCORED, config))
     assert found == sorted(expected(config))
     assert len(set(found)) == len(found)
 
 
-def test_the_rows_hold_what_the_rules_are_about():
+def test_the_generated_rows_cover_every_rule():
     past, everybody = histories(), {u for u, _ in expected(CandidatesConfig(popular=1))}
     assert {"u6", "u7"} <= everybody, "with a history only, and shown something only"
     assert "u7" not in past
@@ -238,7 +238,7 @@ def test_attributes_that_come_with_impressions_are_the_newest_known(built):
     assert {len(row["tags"] or ()) for row in rows} == {0, 1, 2}
 
 
-def test_they_are_a_table_of_candidates_like_one_that_is_given(spark, built, tmp_path):
+def test_generated_candidates_equal_a_given_table(spark, built, tmp_path):
     """Also where the items' attributes lie in a side table."""
     table = [(i, f"c{i % 2}", 5.0 * i, [f"t{i}"]) for i in range(12)]
     columns = "item bigint, category string, price double, tags array<string>"
@@ -268,7 +268,7 @@ def test_they_are_a_table_of_candidates_like_one_that_is_given(spark, built, tmp
     assert any(i > 11 and price is None for i, price in prices)
 
 
-def test_the_rows_do_not_hang_on_partitions(spark, built):
+def test_generated_candidates_do_not_depend_on_partitions(spark, built):
     config = CandidatesConfig(popular=3, of_categories=3, new=2, new_days=2, exclude_seen=True)
     before = spark.conf.get("spark.sql.shuffle.partitions")
     spark.conf.set("spark.sql.shuffle.partitions", "7")
@@ -279,7 +279,7 @@ def test_the_rows_do_not_hang_on_partitions(spark, built):
     assert found == sorted(expected(config))
 
 
-def test_items_are_dealt_out_by_share_and_none_is_left_that_could_be_given(spark):
+def test_items_are_allocated_by_share_until_none_is_left(spark):
     rng = np.random.default_rng(1)
     lists = {v: list(range(100 * v, 100 * v + int(rng.integers(0, 6)))) for v in range(2, 9)}
     times = {u: Counter(map(int, rng.integers(2, 11, rng.integers(1, 9)))) for u in range(60)}
@@ -296,7 +296,7 @@ def test_items_are_dealt_out_by_share_and_none_is_left_that_could_be_given(spark
         assert all(len(items) == len(set(items)) <= count for items in found.values())
 
 
-def test_where_nobody_has_a_history_there_are_no_categories(spark, built, tmp_path):
+def test_without_any_history_no_category_is_used(spark, built, tmp_path):
     shutil.copytree(built.store.base, tmp_path / "store")
     store = Store(str(tmp_path / "store"))
     state = store.require("state", LAST, "")
@@ -315,7 +315,7 @@ def test_on_the_first_date_of_a_store_nothing_is_new(built):
         generated(built.logs, built.store, DAYS[1], CandidatesConfig(new=5))
 
 
-def test_what_cannot_be_generated_is_one_line(built):
+def test_impossible_rules_are_reported_in_one_line(built):
     logs, store = built.logs, built.store
     with pytest.raises(InputError, match=r"sources\.candidates is not set: .* section candidates"):
         candidates(logs, store, SCORED, None)
@@ -347,6 +347,6 @@ def test_what_cannot_be_generated_is_one_line(built):
         ({"new": 1, "new_days": 0}, "new_days at least 1"),
     ],
 )
-def test_a_section_that_asks_for_nothing_is_refused(section, message):
+def test_rules_without_any_item_are_refused(section, message):
     with pytest.raises(InputError, match=message):
         build(CandidatesConfig, section, "conf")

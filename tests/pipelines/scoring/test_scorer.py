@@ -5,20 +5,14 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import mlflow
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
-from din_model.registry import artifact, tracking, versions
-from din_model.registry.predict import probabilities
-from din_model.registry.tracking import TrackingConfig
+from din_model.registry import artifact
 from pipelines.scoring import scorer as scoring
-from pipelines.scoring import sql_function as sql
 from pipelines.scoring.scorer import (
     Night,
     archive_of,
@@ -29,7 +23,6 @@ from pipelines.scoring.scorer import (
     ship,
 )
 from pipelines.scoring.udf import GROUP, Task, loaded
-from tests.din_model.conftest import some_columns
 from tests.pipelines.scoring.test_udf import CUTOFF, FACTS, SPEC, model
 
 DAY = "2026-11-22"
@@ -111,7 +104,7 @@ def test_users_split_over_tasks_have_the_same_scores_and_ranks(
     assert len(best) == 40
 
 
-def test_a_split_user_lies_in_several_groups_and_none_is_large(
+def test_a_user_with_many_candidates_is_split_into_groups(
     candidates, state, vocabulary, folder, monkeypatch
 ):
     seen = []
@@ -130,9 +123,7 @@ def test_a_split_user_lies_in_several_groups_and_none_is_large(
     assert all(sum(r["user_key"] == f"u{n}" for r in split) > 2 for n in range(8))
 
 
-def test_candidates_of_users_nobody_knows_are_ranked_each_by_itself(
-    candidates, state, vocabulary, folder
-):
+def test_candidates_of_unknown_users_are_ranked_per_user(candidates, state, vocabulary, folder):
     rows, _ = scored(candidates, state, vocabulary, folder)
     for user in ("u6", "u7"):
         mine = [r for (u, _), r in rows.items() if u == user]
@@ -144,7 +135,7 @@ def test_candidates_of_users_nobody_knows_are_ranked_each_by_itself(
     assert {r[2] for (u, _), r in rows.items() if u == "u0"} != {0}
 
 
-def test_users_nobody_knows_are_no_one_group(candidates, vocabulary):
+def test_unknown_users_have_different_groups(candidates, vocabulary):
     groups = (
         encode_candidates(candidates, SPEC, vocabulary)
         .select("user_key", GROUP)
@@ -154,42 +145,12 @@ def test_users_nobody_knows_are_no_one_group(candidates, vocabulary):
     assert len(groups) == len({row[GROUP] for row in groups}) == 8
 
 
-def test_encoded_examples_are_scored_alike_by_sql_and_by_mlflows_udf(
-    spark, folder, tmp_path, monkeypatch
-):
-    rng = np.random.default_rng(1)
-    columns = some_columns(50) | {"clicks__age": rng.integers(0, 5, (50, 5))}
-    lengths = rng.integers(0, 4, 50)
-    columns |= {"carts__item": rng.integers(2, 40, (50, 3)), "carts__length": lengths}
-    columns |= {n: columns[n][:, :k] for n, k in (("clicks__item", 5), ("tags", 2))}
-    columns |= {
-        n: np.minimum(columns[n], k) for n, k in (("clicks__length", 5), ("tags__length", 2))
-    }
-    table = pa.table({n: list(v) if v.ndim == 2 else v for n, v in columns.items()})
-    want = dict(enumerate(probabilities(*artifact.load(folder), table.to_pandas())))
-    pq.write_table(table.append_column("n", pa.array(range(50))), tmp_path / "rows.parquet")
-    rows = spark.read.parquet(str(tmp_path / "rows.parquet"))
-    rows.repartition(2).createOrReplaceTempView("examples")
-    sql.register(spark, folder)
-    got = spark.sql("SELECT n, din_score(struct(*)) AS score FROM examples").collect()
-    assert len(got) == 50
-    assert all(abs(want[r["n"]] - r["score"]) < 1e-6 for r in got)
-
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracking.connect(TrackingConfig(model="m"), f"file://{tmp_path}")
-    with tracking.run("train", {}, {}):
-        version = versions.register("m", folder, "f", {})
-    udf = mlflow.pyfunc.spark_udf(spark, f"models:/m/{version}", "double", env_manager="local")
-    again = spark.table("examples").select("n", udf(F.struct("*")).alias("score")).collect()
-    assert all(abs(want[r["n"]] - r["score"]) < 1e-6 for r in again)
-
-
 def test_a_worker_loads_a_shipped_model_once(spark, folder):
     shipped = ship(spark, folder)
     assert loaded(shipped) is loaded(shipped)
 
 
-def test_candidates_that_a_join_doubles_are_refused_with_both_numbers(candidates, vocabulary):
+def test_candidates_duplicated_by_a_join_are_refused_with_both_numbers(candidates, vocabulary):
     doubled = vocabulary.union(vocabulary.where("key = 'u1'"))
     marked = candidates.withColumn("reason", F.lit(None).cast("string"))
     rows = encode_candidates(marked, SPEC, doubled)

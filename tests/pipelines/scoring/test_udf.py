@@ -153,7 +153,7 @@ def scored(batches: list[pa.RecordBatch], din: DIN, **task: int) -> Rows:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.lists(st.integers(1, 30), max_size=12))
-def test_scores_ranks_and_lengths_are_the_models_however_the_stream_is_cut(seed, cuts):
+def test_scores_ranks_and_lengths_do_not_depend_on_the_batches_of_the_stream(seed, cuts):
     state, candidates = drawn(seed)
     din = model()
     rows = scored(stream(state, candidates, cuts), din)
@@ -197,7 +197,7 @@ def test_one_user_with_many_candidates_and_every_encoder(encoder, rows):
     assert [r["rank"] for r in found] == [*range(1, rows + 1)]
 
 
-def test_users_lie_in_several_forward_passes_with_histories_of_their_own():
+def test_users_of_several_forward_passes_keep_their_own_histories():
     state, candidates = drawn(7, users=120)
     assert len(candidates) > ROWS_AT_ONCE
     direct, _ = directly(state, candidates, model())
@@ -206,7 +206,7 @@ def test_users_lie_in_several_forward_passes_with_histories_of_their_own():
         assert abs(got[candidate[USER], candidate[ITEM]] - score) < 1e-6
 
 
-def test_because_tells_the_behaviours_of_largest_weight_largest_first():
+def test_explanations_are_the_behaviours_of_largest_weight_in_order():
     state, candidates = drawn(11)
     din = model()
     rows = {
@@ -241,7 +241,7 @@ def test_top_keeps_each_users_best():
 @given(
     st.lists(st.integers(0, 4), min_size=1, max_size=60), st.lists(st.integers(1, 9), max_size=9)
 )
-def test_no_group_lies_in_two_tables_and_no_row_is_lost(groups, cuts):
+def test_groups_are_not_split_over_tables_and_no_row_is_lost(groups, cuts):
     groups = sorted(groups)
     table = pa.table({GROUP: pa.array(groups, pa.int64()), "n": range(len(groups))})
     batches, start = [], 0

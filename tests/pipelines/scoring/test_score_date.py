@@ -1,4 +1,4 @@
-"""A date scored once more, in other ways, in a copy of the store that three nights have left."""
+"""The last date of three nights, scored again with other settings in a copy of their store."""
 
 import shutil
 from dataclasses import replace
@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.registry import tracking
+from pipelines.scoring import score_date
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.guards import GuardsConfig
 from pipelines.scoring.score_date import ModelVersion, score_day
@@ -29,16 +30,28 @@ def copy(nights, tmp_path) -> Store:
 
 
 def scored(
-    nights: Any, copy: Store, rules: CandidatesConfig | None = None, **ways: Any
-) -> Manifest:
-    """Score the day with the last champion; the run is called ``again``."""
+    nights: Any, copy: Store, rules: CandidatesConfig | None = None, candidates: str = "",
+    **changes: Any,
+) -> Manifest:  # fmt: skip
+    """Score the day with the last champion and changed settings.
+
+    Args:
+        nights: the fixture.
+        copy: where scores are published.
+        rules: replace the table of candidates.
+        candidates: path of another table of candidates.
+        changes: of the section ``score``.
+    """
     settings, original, champions = nights
     logs, _ = settings.open("tests", NIGHTS[-1])
     if rules:
         logs = replace(logs, sources=replace(logs.sources, candidates=None))
+    if candidates:
+        source = replace(logs.sources.candidates, path=candidates)
+        logs = replace(logs, sources=replace(logs.sources, candidates=source))
     tracking.connect(settings.tracking, original.url)
     with tracking.run("again", {}, {}):
-        config = replace(settings.score, **ways)
+        config = replace(settings.score, **changes)
         name = settings.tracking.model
         return score_day(logs, copy, ModelVersion(name, champions[-1]), config, DAY, rules)
 
@@ -47,7 +60,7 @@ def last_run() -> Any:
     return mlflow.search_runs(max_results=1, output_format="list")[0]
 
 
-def test_a_night_logs_what_its_scores_are_measured_by(nights):
+def test_a_table_of_scores_records_its_measurements(nights):
     _, store, _ = nights
     first, *_, last = store.manifests("scores")
     numbers = ("mean_score", "coverage", "without_history", "unknown_users", "unknown_items")
@@ -59,7 +72,7 @@ def test_a_night_logs_what_its_scores_are_measured_by(nights):
     assert 0 < last.facts["clicks"] <= last.facts["shown"], "some candidates were shown"
 
 
-def test_a_breach_keeps_what_is_published_and_leaves_its_numbers_in_the_run(nights, copy):
+def test_a_breach_keeps_the_published_table_and_logs_the_numbers(nights, copy):
     before = copy.manifest("scores", DAY)
     found = sorted(Path(copy.base, "scores").rglob("*.parquet"))
     limits = GuardsConfig(max_without_history=-0.1)
@@ -70,7 +83,7 @@ def test_a_breach_keeps_what_is_published_and_leaves_its_numbers_in_the_run(nigh
     assert last_run().data.metrics["without_history"] == before.facts["without_history"]
 
 
-def test_top_keeps_each_users_best_and_counts_the_others(spark, nights, copy):
+def test_top_publishes_each_users_best_and_counts_the_others(spark, nights, copy):
     every = copy.read(spark, [copy.manifest("scores", DAY)])
     columns = ["user_id", "item_id", "rank"]
     best, below = rows(every.where("rank <= 3").select(columns)), every.where("rank > 3").count()
@@ -81,11 +94,18 @@ def test_top_keeps_each_users_best_and_counts_the_others(spark, nights, copy):
     assert manifest.rows + below + refused == candidates
 
 
-def test_a_shadow_scores_too_and_changes_nothing_of_what_is_published(spark, nights, copy):
+def test_a_shadow_scores_the_same_candidates_into_its_own_table(spark, nights, copy, monkeypatch):
+    loads = []
+    load = score_date.load_vectors
+    monkeypatch.setattr(
+        score_date, "load_vectors", lambda *inputs: loads.append(inputs) or load(*inputs)
+    )
     _, _, champions = nights
     plain = scored(nights, copy, explain=0)
     before = rows(copy.read(spark, [plain]))
+    loads.clear()
     manifest = scored(nights, copy, explain=0, top=50, shadow=str(champions[-1]))
+    assert len(loads) == 1, "the shadow uses the vectors of the model"
     assert rows(copy.read(spark, [manifest])) == before
     shadow = copy.manifest("shadow", DAY)
     assert shadow.rows == manifest.rows
@@ -96,9 +116,7 @@ def test_a_shadow_scores_too_and_changes_nothing_of_what_is_published(spark, nig
     assert last_run().data.params["version"] == str(champions[-1])
 
 
-def test_scores_also_go_to_the_catalog_and_again_when_they_are_published_already(
-    spark, nights, copy
-):
+def test_scores_are_delivered_to_the_catalog_also_when_already_published(spark, nights, copy):
     spark.sql("DROP TABLE IF EXISTS nightly_scores")
     manifest = scored(nights, copy, table="nightly_scores")
     want = rows(copy.read(spark, [manifest]))
@@ -111,8 +129,8 @@ def test_scores_also_go_to_the_catalog_and_again_when_they_are_published_already
 
 
 @pytest.mark.slow
-def test_candidates_made_by_rule_are_scored(spark, nights, copy):
-    rules = CandidatesConfig(popular=4, of_categories=3, by="category", new=2, seen=False)
+def test_candidates_generated_by_rules_are_scored(spark, nights, copy):
+    rules = CandidatesConfig(popular=4, of_categories=3, by="category", new=2, exclude_seen=True)
     manifest = scored(nights, copy, rules)
     table = copy.read(spark, [manifest])
     each = table.groupBy("user_id").agg(F.count("*").alias("n"), F.max("rank").alias("last"))
@@ -123,3 +141,15 @@ def test_candidates_made_by_rule_are_scored(spark, nights, copy):
     assert scored(nights, copy, rules) == manifest, "published already"
     other = replace(rules, popular=5)
     assert scored(nights, copy, other).rows > manifest.rows
+
+
+def test_a_changed_table_of_candidates_is_scored_again(spark, nights, copy, tmp_path):
+    settings, _, _ = nights
+    place = f"{tmp_path}/candidates/date={DAY}"
+    table = spark.read.parquet(f"{settings.generate.path}/candidates/date={DAY}")
+    table.write.parquet(place)
+    first = scored(nights, copy, candidates=place)
+    assert scored(nights, copy, candidates=place) == first, "published already"
+    table.limit(first.rows - 2).write.mode("overwrite").parquet(place)
+    again = scored(nights, copy, candidates=place)
+    assert (again.rows, copy.manifest("scores", DAY)) == (first.rows - 2, again)
