@@ -1,7 +1,6 @@
-"""Where a published table of scores also goes: a table of Spark's catalog, and PostgreSQL.
+"""Copies published scores into a table of Spark's catalog, for readers that use SQL.
 
-The store stays the answer; these are copies for those who ask by SQL. Only what is published is
-delivered, and a delivery that failed is made good by running the job again.
+Only published scores are copied. If a copy fails, run the job again.
 """
 
 from collections.abc import Iterator
@@ -25,12 +24,12 @@ def to_catalog(rows: DataFrame, table: str, day: date) -> None:
     """Replace the partition of ``day`` in a table of the catalog; other dates do not change.
 
     A missing table is created as Parquet, partitioned by date. An existing one may have any format
-    that Spark can overwrite by partition. Spark deletes the old rows after it wrote the new ones,
-    so a job that fails before leaves them. A reader of a Parquet table may see the moment between;
-    formats with transactions have none.
+    that Spark can overwrite by partition. Spark deletes the old rows after it has written the new
+    ones, so a job that fails earlier leaves them. While it deletes them, a reader of a Parquet
+    table may see neither; formats with transactions prevent that.
 
     Args:
-        rows: at least one, with ``date`` as string.
+        rows: not empty, with ``date`` as string.
         table: one to three names, ``catalog.database.table``.
         day: the date to replace.
 
@@ -76,7 +75,7 @@ def _require_same_columns(has: StructType, wanted: StructType, table: str) -> No
 
 @contextmanager
 def _by_partition(spark: SparkSession) -> Iterator[None]:
-    """Let an overwrite replace the partitions of its rows alone, once they are written."""
+    """Let an overwrite replace only the partitions that it writes."""
     before = spark.conf.get(MODE)
     spark.conf.set(MODE, "dynamic")
     try:

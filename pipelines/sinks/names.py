@@ -8,14 +8,19 @@ TABLE, POSTGRES = "score.table", "score.postgres"
 """Configuration keys of the sinks, for messages."""
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
-"""40 letters leave room for what a staging table's name adds; PostgreSQL cuts at 63."""
+"""At most 40 characters: PostgreSQL cuts names at 63, and staging tables add a suffix."""
 
 
 def identifiers(table: str, key: str, most: int) -> list[str]:
-    """Split ``a.b.c`` into its names, at most ``most``, each one that needs no escaping.
+    """Split the name of a table, such as ``a.b.c``, at its dots.
+
+    Args:
+        table: the name.
+        key: configuration key that sets it, for the message.
+        most: maximum number of parts.
 
     Raises:
-        InputError: anything else; ``key`` is where it stands in the configuration.
+        InputError: too many parts, or one that needs escaping.
     """
     names = table.split(".")
     if len(names) > most or not all(IDENTIFIER.fullmatch(name) for name in names):

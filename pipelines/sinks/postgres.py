@@ -22,9 +22,9 @@ class PostgresConfig(Section):
     PGPASSFILE, PGSERVICE); the password must be known on the executors too.
 
     Attributes:
-        url: ``postgresql://host:port/database``; ``${VARIABLE}`` is filled in.
+        url: ``postgresql://host:port/database``; ``${VARIABLE}`` is replaced.
         table: the target, as ``table`` or ``schema.table``.
-        connections: so many tasks at most write at once.
+        connections: maximum number of tasks that write at once.
     """
 
     url: str
@@ -39,19 +39,19 @@ class PostgresConfig(Section):
 def to_postgres(rows: DataFrame, config: PostgresConfig, day: date, expected: int) -> None:
     """Replace the rows of ``day`` in a table of PostgreSQL; other dates do not change.
 
-    A missing table is created with the primary key (date, user, item); lists become jsonb. Further
+    A missing table is created with the primary key (date, user, item); lists become jsonb. Other
     columns of an existing table get their defaults.
 
     Args:
-        rows: user and item first, with ``date`` as string; best read from the store, because few
-            tasks write.
+        rows: user and item first, with ``date`` as string. Read them from the store: few tasks
+            write, and would compute them too.
         config: the server and the table.
         day: the date to replace.
         expected: the number of rows of ``day``.
 
     Raises:
-        InputError: another count, a table that lacks columns, another run that writes the same
-            date, or a server that cannot be reached or refuses. The table does not change.
+        InputError: the count is not ``expected``, the table lacks columns, another run writes the
+            same date, or the server cannot be reached or refuses. The table does not change.
     """
     names = identifiers(config.table, f"{POSTGRES}.table", 2)
     url = expand(config.url)

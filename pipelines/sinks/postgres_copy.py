@@ -1,9 +1,9 @@
 """Replace one date's rows in a table of PostgreSQL, for pipelines.sinks.postgres.
 
-Executors copy their rows into a staging table, each task attempt in one transaction and with its
-own tag. Then the driver replaces the date in the target in one transaction, with the rows of the
-attempts that finished. Retried and speculative tasks therefore do no harm, and readers see the old
-rows or the new ones. Needs psycopg, so it is imported only if PostgreSQL is configured.
+Each task attempt copies its rows into a staging table, in one transaction and with its own tag.
+Then the driver replaces the date in the target in one transaction, with the rows of the attempts
+that finished. Retried and speculative tasks therefore add no rows, and readers see the old rows or
+the new ones. Needs psycopg, so it is imported only if PostgreSQL is configured.
 """
 
 import secrets
@@ -27,7 +27,7 @@ from din_model.errors import InputError
 from pipelines.sinks.names import POSTGRES
 
 TAG = "_attempt"
-"""The column of the staging table that names the task attempt which copied a row."""
+"""The column of the staging table with the task attempt that copied the row."""
 
 COPIED_SCHEMA = "partition int, attempt string, rows long"
 
@@ -41,7 +41,7 @@ TYPES = {
     "bigint": "bigint", "int": "integer", "double": "double precision", "float": "real",
     "boolean": "boolean", "string": "text", "date": "date", "timestamp": "timestamptz",
 }  # fmt: skip
-"""Spark's type -> PostgreSQL's; what is nested becomes jsonb."""
+"""Spark's type -> PostgreSQL's; nested types become jsonb."""
 
 
 def replace_day(rows: DataFrame, url: str, table: Sequence[str], day: date, expected: int) -> int:
@@ -72,7 +72,7 @@ def replace_day(rows: DataFrame, url: str, table: Sequence[str], day: date, expe
         exists = _require_columns(connection, target, name, columns)
         # The tasks use the same settings, without the password, which is never sent to a task.
         settings = connection.info.get_parameters()
-        with _connected(settings) as other:  # a commit of its own, for the tasks to see the table
+        with _connected(settings) as other:  # committed at once, so that the tasks see the table
             _create_staging(other, staging, columns)
         try:
             copied = _copy(rows, settings, staging)
@@ -148,15 +148,15 @@ def as_lines(batch: pa.RecordBatch, last: str) -> memoryview:
 def _create_staging(
     connection: Connection, staging: sql.Identifier, columns: dict[str, str]
 ) -> None:
-    """Create the staging table anew; an existing one was left by a killed run."""
+    """Create the staging table; drop one that a killed run has left."""
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(staging))
-    # It need not outlive a crash of the server, so it is not logged.
+    # Unlogged, because it need not survive a crash of the server.
     create = sql.SQL("CREATE UNLOGGED TABLE {} ({})")
     connection.execute(create.format(staging, _definitions(columns | {TAG: "text"})))
 
 
 def _create_target(connection: Connection, target: sql.Identifier, columns: dict[str, str]) -> None:
-    # Two first dates at once would both create it.
+    # Two jobs with the first dates of a table must not both create it.
     connection.execute(WAIT_FOR_LOCK, [target.as_string(connection)])
     create = sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({}))")
     key = _names(["date", *list(columns)[:2]])
@@ -222,21 +222,21 @@ def _url_settings(url: str) -> dict[str, Any]:
         if not url.startswith(("postgresql://", "postgres://")):
             raise psycopg.ProgrammingError
         return DEFAULTS | conninfo_to_dict(url)
-    except psycopg.ProgrammingError:  # its text may hold anything that the url does
+    except psycopg.ProgrammingError:  # its text may contain the password of the url
         raise InputError(f"{POSTGRES}.url is not postgresql://host:port/database") from None
 
 
 @contextmanager
 def _connected(settings: dict[str, Any]) -> Iterator[Connection]:
-    """One transaction; what the server, or the way to it, does not allow becomes one line."""
+    """Open a connection for one transaction; report errors of server and network in one line."""
     try:
         with psycopg.connect(**settings) as connection:
-            # What is in the way for longer is a task of a killed run, and that a person must see.
+            # Only a task of a killed run holds a lock for longer; a person must end it.
             connection.execute("SET LOCAL lock_timeout = '60s'")
             yield connection
     except psycopg.Error as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if error.sqlstate is None:  # no answer of a server that let us in
+        if error.sqlstate is None:  # not reached, or the login was refused
             way_out = (
                 f"look whether it runs, at {POSTGRES}.url, and at PGUSER and PGPASSWORD (on the"
                 " executors too)"
