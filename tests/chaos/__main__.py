@@ -1,12 +1,12 @@
-"""Breaks a night in every way that we know of, and looks what readers see and what a rerun gives.
+"""Run nights with injected faults; check what readers see meanwhile and what a rerun publishes.
 
     python -m tests.chaos --rounds 30 [--seed 2019] [--work out/chaos] [--only disk_full …]
 
-A round puts yesterday's store in its place, plays one fault (tests/chaos/faults.py) on tonight's
-night, and runs the night again without it. It has passed where the job ended as it should (well, or
-with one line and status 2), readers saw whole tables all the time, and the rerun published what an
-undisturbed night does. The work folder keeps the tally: a campaign that was cut goes on from it,
-and plays again what failed.
+A round restores yesterday's store, runs tonight's night with one fault (tests/chaos/faults.py), and
+runs it again without. It passes if the job ended as it should (with status 0, or with one line and
+status 2), readers always saw complete tables, and the rerun published the tables of a night without
+faults. The work folder keeps the tally. An interrupted campaign resumes from it, and repeats failed
+rounds.
 """
 
 import argparse
@@ -19,22 +19,22 @@ import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.chaos.faults import FAULTS, Fault, Round, plan
-from tests.chaos.harm import ImpossibleError
+from tests.chaos.faults import FAULTS, plan
+from tests.chaos.round import Fault, Round, UnavailableError
 from tests.chaos.services import Services
 from tests.chaos.stage import Stage
 
 
 def play(fault: Fault, at: Round) -> str:
-    """One round; return what the disturbed night ended with.
+    """Play one round; return how the disturbed night ended.
 
     Raises:
-        AssertionError: something is not as it should be.
-        ImpossibleError: this machine cannot do it.
+        AssertionError: a requirement is not met.
+        UnavailableError: this machine cannot produce the fault.
     """
     at.stage.restore()
     with fault(at) as (setting, said):
-        at.stage.require_whole()
+        at.stage.require_complete()
         with at.stage.night(setting) as job:
             job.must_end()
         at.stage.require_undisturbed()
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seed", type=int, default=2019)
     parser.add_argument("--work", type=Path, default=Path("out/chaos"))
-    parser.add_argument("--only", nargs="+", choices=names, help="these faults alone")
+    parser.add_argument("--only", nargs="+", choices=names, help="play only these faults")
     words = parser.parse_args()
     faults = [names[name] for name in words.only] if words.only else FAULTS
     tally = words.work / f"tally-{words.seed}.jsonl"
@@ -75,11 +75,11 @@ def main() -> None:
 
 
 def one_round(number: int, fault: Fault, at: Round) -> dict[str, object]:
-    """Play it, say in a line what came of it, and keep the store of one that failed."""
+    """Play a round, print one line about it, and keep the store if it failed."""
     name, began = fault.__name__, time.monotonic()
     try:
         result, said = "passed", play(fault, at)
-    except ImpossibleError as error:
+    except UnavailableError as error:
         result, said = "skipped", str(error)
     except Exception as error:
         result, said = "failed", str(error).strip().splitlines()[0] if str(error) else repr(error)

@@ -1,7 +1,7 @@
-"""An MLflow server and PostgreSQL as a night finds them, which can be killed and started again.
+"""An MLflow server and PostgreSQL that can be killed and started again.
 
-PostgreSQL holds the server's runs and models, and the table that scores are delivered to. Last
-night is played on them once; each round then gets a copy of that database.
+PostgreSQL holds the runs and models of the server, and the table that scores are delivered to. Last
+night runs once; each round gets a copy of the database after it.
 """
 
 import shutil
@@ -14,19 +14,20 @@ from pathlib import Path
 import psycopg
 
 from pipelines.store.store import Store
-from tests.chaos.stage import LAST_NIGHT, ORDINARY, Setting, Stage
+from tests.chaos.job import ORDINARY, Setting
+from tests.chaos.stage import LAST_NIGHT, Stage
 from tests.jobs.tracking_server import tracking_server
 from tests.postgres import Server, serving
 
 ROUND, YESTERDAY = "round", "yesterday"
-"""The database that rounds happen in, and the one that they begin with."""
+"""The database of the current round, and the one that it is copied from."""
 
 SENDING = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'din-pipeline'"
 
 
 @dataclass
 class Services:
-    """Both, started when they are first asked for; ``open`` ends them with the campaign."""
+    """Both services, started at first use; ``open`` stops them after the campaign."""
 
     stage: Stage
     open: ExitStack
@@ -47,13 +48,13 @@ class Services:
 
     @property
     def delivery(self) -> Setting:
-        """Scores go to PostgreSQL, and runs to SQLite in the store."""
+        """A night with scores to PostgreSQL, and runs to SQLite in the store."""
         words = [f"score.postgres.url={self.postgres.url(ROUND)}"]
         return replace(ORDINARY, words=words, env=self.secrets)
 
     @property
     def setting(self) -> Setting:
-        """Scores go to PostgreSQL, and runs to the server before it."""
+        """A night with scores to PostgreSQL, and runs to the MLflow server."""
         return replace(self.delivery, env=self.secrets | {"MLFLOW_TRACKING_URI": self.uri})
 
     def start_tracking(self) -> None:
@@ -61,14 +62,14 @@ class Services:
         self.uri = self.tracking.enter_context(tracking_server(self.folder, backend, self.secrets))
 
     def kill_tracking(self) -> None:
-        """SIGKILL, which is how the tests' server always ends."""
+        """Send SIGKILL, as the tests do at the end."""
         self.tracking.close()
 
     @contextmanager
     def begun(self) -> Iterator["Services"]:
-        """Both as they were yesterday, and running, for one round."""
+        """Start both with the data of yesterday, for one round."""
         self.made_ready  # noqa: B018
-        self.postgres.start()  # a round that failed may have left it dead
+        self.postgres.start()  # a failed round may have killed it
         self.postgres.create(ROUND, like=YESTERDAY)
         artifacts = self.folder / "artifacts"
         shutil.rmtree(artifacts, ignore_errors=True)
@@ -79,7 +80,7 @@ class Services:
 
     @cached_property
     def made_ready(self) -> None:
-        """Play last night, in a store that is then put away: the stage has its tables."""
+        """Run last night once for the database; its store is discarded."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         self.postgres.create(ROUND)
@@ -98,11 +99,11 @@ class Services:
             return connection.execute(query).fetchall()
 
     def delivering(self) -> bool:
-        """Whether a job is connected, with scores to deliver."""
+        """Whether a job is connected to deliver scores."""
         return bool(self.rows(SENDING))
 
     def require_delivered(self) -> None:
-        """Require that the table holds last night's scores and tonight's, each once."""
+        """Require the scores of last night and of tonight in the table, each once."""
         found = self.rows("SELECT date::text, count(*) FROM scores GROUP BY date ORDER BY date")
         wanted = [(m.date, m.rows) for m in Store(str(self.stage.undisturbed)).manifests("scores")]
         assert found == wanted, f"PostgreSQL has {found}, not {wanted}"

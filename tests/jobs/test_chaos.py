@@ -1,4 +1,4 @@
-"""The fault campaign (python -m tests.chaos): what it plans, and one of its rounds."""
+"""The plan of the fault campaign (python -m tests.chaos), and one of its rounds."""
 
 import subprocess
 import sys
@@ -12,14 +12,14 @@ from tests.nights import environment
 
 
 @pytest.mark.parametrize("seed", [1, 2019])
-def test_thirty_rounds_play_every_fault_twice_in_an_order_that_the_seed_gives(seed):
+def test_thirty_rounds_play_every_fault_twice_in_a_seeded_order(seed):
     drawn = plan(seed, 30, FAULTS)
     assert Counter(drawn) == dict.fromkeys(FAULTS, 2)
     assert drawn == plan(seed, 30, FAULTS) != plan(seed + 1, 30, FAULTS)
 
 
 def campaign(work: Path) -> list[str]:
-    """What a campaign of one round says, line by line."""
+    """Run a campaign of one round; return its output by line."""
     command = [sys.executable, "-m", "tests.chaos", "--rounds", "1", "--only", "driver_killed"]
     done = subprocess.run(
         [*command, "--work", str(work)], env=environment(), capture_output=True, text=True
@@ -29,8 +29,8 @@ def campaign(work: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_round_passes_and_a_campaign_goes_on_from_its_tally(tmp_path):
+def test_a_round_passes_and_a_campaign_resumes_from_its_tally(tmp_path):
     first, again = campaign(tmp_path), campaign(tmp_path)
     assert [line.split()[:3] for line in first[-2:-1]] == [["1", "driver_killed", "passed"]]
     assert first[-1] == "1 passed, 0 failed"
-    assert again == first[-1:], "what has passed is not played again"
+    assert again == first[-1:], "passed rounds are not repeated"
