@@ -1,6 +1,8 @@
 """Move the alias champion back to the previous champion.
 
-python -m jobs.rollback --config conf/demo.yaml
+    python -m jobs.rollback --config conf/demo.yaml
+
+Published scores do not change until jobs.score runs for their date.
 """
 
 from datetime import date

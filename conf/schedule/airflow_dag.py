@@ -1,16 +1,17 @@
-"""The night by Airflow 2.10: the DAG ``din_nightly``, one task a day. Copy it into the DAGs folder.
+"""Run the night by Airflow 2.10: the DAG ``din_nightly``, one task per day.
 
-No sensor: the job waits for late logs itself (``nightly.wait``). No second night runs at once, and
-no missed ones are made up for: an old date is ``airflow dags trigger din_nightly --exec-date D``.
+Copy the file into the DAGs folder. The DAG has no sensor, because the job waits for late logs
+itself (``nightly.wait``). One night runs at a time. Missed nights are not caught up; run an old
+date with ``airflow dags trigger din_nightly --exec-date D``.
 
-What it reads from the environment of the scheduler and the workers:
+Environment variables of the scheduler and the workers:
 
-- ``DIN_COMMAND``: what runs a job, as a JSON list, such as
+- ``DIN_COMMAND``: the command of the job, as a JSON list, such as
   ``["/opt/din/bin/spark-submit", "--master", "yarn", "/opt/din/jobs/nightly.py"]``;
-- ``DIN_CONFIG``: the configuration, a path; ``DIN_HOME``: the folder it is read from;
-- ``DIN_TIME_ZONE``: where a day begins, as in features.time_zone (UTC unless set).
+- ``DIN_CONFIG``: path of the configuration; ``DIN_HOME``: working directory of the job;
+- ``DIN_TIME_ZONE``: as in features.time_zone (UTC unless set).
 
-Secrets that the job reads belong into the environment of the workers, or of the command.
+Set the secrets that the job reads in the environment of the workers, or of the command.
 """
 
 import json
@@ -31,12 +32,12 @@ CONFIG = os.environ.get("DIN_CONFIG", f"{HOME}/conf/my.yaml")
 ZONE = os.environ.get("DIN_TIME_ZONE", "UTC")
 COMMAND = json.loads(os.environ.get("DIN_COMMAND", "null"))
 COMMAND = COMMAND or [f"{HOME}/.venv/bin/python", "-m", "jobs.nightly"]
-# The logical date is the start of the interval, hence the day that has just ended.
+# The logical date is the start of the interval: the day that has just ended.
 DATE = f"{{{{ logical_date.in_timezone('{ZONE}').to_date_string() }}}}"
 
 
 class Command(BaseOperator):
-    """Run a command, each word as it is: no shell reads it. A status other than 0 is a failure."""
+    """Run a command without a shell. A non-zero exit status fails the task."""
 
     template_fields = ("words",)
 
@@ -46,7 +47,7 @@ class Command(BaseOperator):
 
     @cached_property
     def hook(self) -> SubprocessHook:
-        """What starts the job and kills it."""
+        """Starts the job and kills it."""
         return SubprocessHook()
 
     def execute(self, context: Any) -> None:  # noqa: ARG002 (the signature of BaseOperator)
@@ -56,7 +57,7 @@ class Command(BaseOperator):
             raise AirflowException(f"exit status {result.exit_code}: {result.output}")
 
     def on_kill(self) -> None:
-        """End the job when its task is stopped."""
+        """Terminate the job when its task is stopped."""
         self.hook.send_sigterm()
 
 
