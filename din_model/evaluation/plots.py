@@ -71,7 +71,7 @@ def gain(point: float, low: float, high: float, least: float) -> Figure:
     figure, axes = _axes(5, 1.6)
     axes.errorbar([point], [0], xerr=[[point - low], [high - point]], marker="o", capsize=6)
     axes.axvline(0, color="grey", linewidth=1)
-    axes.axvline(least, color=COLOURS[1], linestyle="--", label=f"asked for: above {least:g}")
+    axes.axvline(least, color=COLOURS[1], linestyle="--", label=f"required: above {least:g}")
     axes.set(xlabel="gain", ylim=(-1, 1), yticks=[])
     axes.margins(x=0.15)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.35), frameon=False)

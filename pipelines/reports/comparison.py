@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML file that needs nothing beside it, and Markdown."""
+"""The report of a comparison: a self-contained HTML file, and Markdown."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def write_report(
 
 
 def findings(cells: list[Trial], grid: CompareConfig) -> list[str]:
-    """What the numbers say, in sentences."""
+    """Return the findings in sentences."""
     means, sentences = mean_of_seeds(cells, "auc"), []
     both = {"din", "mean"} <= set(grid.encoders)
     for dimension in grid.dimensions if both else ():
@@ -125,7 +125,7 @@ def _activation(model: DIN, sample: Sample, store: Store) -> Figure | None:
 
 
 def _keys(store: Store, name: str, ids: set[int]) -> dict[int, str]:
-    """What some ids of a vocabulary stand for."""
+    """Return the keys of some ids of a vocabulary."""
     found = {int(i): f"#{i}" for i in ids}
     for manifest in store.manifests(vocabulary.NAME):
         for url in store.urls(manifest):

@@ -1,4 +1,4 @@
-"""One user's best candidates, and the behaviours that weighed most in each: why, by an example."""
+"""One user's best candidates, and the behaviours of the largest weights in each score."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -26,7 +26,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Offer:
-    """A scored candidate of the user, with the behaviours that weigh most in its score."""
+    """A scored candidate of the user, with the behaviours of the largest weights."""
 
     rank: int
     item: str

@@ -1,4 +1,4 @@
-"""Pages that need nothing beside them: pictures stand in them, and every text is escaped."""
+"""Self-contained pages: pictures are inline SVG, and every text is escaped."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from din_model.evaluation import plots
 
 
 def render(template: str, **values: object) -> str:
-    """Fill in one of the templates beside this file."""
+    """Fill in a template of this folder."""
     loader = PackageLoader("pipelines.reports", "")
     page = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page.filters["number"] = number
@@ -20,7 +20,7 @@ def render(template: str, **values: object) -> str:
 
 
 def number(value: float | None) -> str:
-    """As a person reads it: 45,255, 0.2051, and a dash for what is not there."""
+    """Format a number for people: 45,255, 0.2051, and a dash for None."""
     if value is None or value != value:
         return "-"
     if value == int(value) or abs(value) >= 1000:
@@ -29,7 +29,7 @@ def number(value: float | None) -> str:
 
 
 def svg(figure: Figure, name: str) -> Markup:
-    """A figure to stand in a page: what is black takes the page's colour, and nothing is behind.
+    """Return a figure as inline SVG: black takes the page's text colour, without a background.
 
     ``name``: one for each figure of a page, since what is drawn refers to its parts by name.
     """

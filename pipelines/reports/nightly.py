@@ -44,10 +44,10 @@ SIZE = 120, 32
 
 @dataclass(frozen=True)
 class NightSummary:
-    """What a night leaves.
+    """The results of a night.
 
-    ``scores``: published, or held back because of a ``breach``; None: the gate stopped the night.
-    ``explained``: None if not asked.
+    ``scores``: published, or held back because of a ``breach``; None if the gate stopped the night.
+    ``explained``: None if explanations are off.
     """
 
     model: str
@@ -96,7 +96,7 @@ def publish_report(store: Store, night: NightSummary, day: date) -> str:
 
 
 def page(store: Store, night: NightSummary, day: date) -> str:
-    """The report of ``day``'s night as HTML."""
+    """Return the report of ``day``'s night as HTML."""
     examples, scores, decision = unsampled_examples(store, day), night.scores, night.decision
     before = store.before("scores", date.fromisoformat(scores.date)) if scores else None
     drawn = _figures(night, before)
@@ -115,7 +115,7 @@ def page(store: Store, night: NightSummary, day: date) -> str:
 
 
 def advice(night: NightSummary, examples: Manifest) -> list[str]:
-    """What is to be done, in sentences; one that says so if it is nothing."""
+    """Return what to do, in sentences; one sentence if there is nothing to do."""
     facts, notes = night.facts, []
     if night.scores is None:
         notes.append(
@@ -126,8 +126,8 @@ def advice(night: NightSummary, examples: Manifest) -> list[str]:
         notes.append(night.baseline)
     if night.breach:
         notes.append(
-            "Readers still see the table that was published before. Look at the numbers below, then"
-            " mend the cause and run the night again, give the title back (jobs.rollback), or raise"
+            "Readers still see the table that was published before. Check the numbers below."
+            " Then correct the cause and run the night again, roll back (jobs.rollback), or raise"
             " the limit (score.guards)."
         )
     if facts.get("drift", 0) > MOVED:
@@ -135,13 +135,13 @@ def advice(night: NightSummary, examples: Manifest) -> list[str]:
     if facts.get("clicks", 0) >= night.guards.min_clicks:
         ratio = facts["expected"] / facts["clicks"]
         if not 1 / OFF <= ratio <= OFF:
-            notes.append(f"The last scores expected {ratio:.2f} times the clicks that came.")
+            notes.append(f"The last scores predicted {ratio:.2f} times the clicks that occurred.")
     for source, reasons in examples.facts["funnel"].items():
         if broken := sum(n for why, n in reasons.items() if why not in UNBROKEN):
             share = broken / sum(reasons.values())
-            notes.append(f"{broken:,} broken rows in {source} ({share:.2%}) lie in quarantine.")
+            notes.append(f"{broken:,} broken rows in {source} ({share:.2%}) are in quarantine.")
     if night.decision.why.startswith("promoted") and not night.breach:
-        notes.append("A new champion scores. To take that back: python -m jobs.rollback.")
+        notes.append("A new champion scored. To undo that: python -m jobs.rollback.")
     return notes or ["Nothing needs to be done."]
 
 
@@ -165,7 +165,7 @@ def trends(store: Store, day: date) -> list[Trend]:
 
 
 def _figures(night: NightSummary, before: Manifest | None) -> dict[str, Figure]:
-    """What can be drawn; what was not measured is not here, and the page says so."""
+    """Return the figures of what was measured; the page names what is missing."""
     decision, facts, drawn = night.decision, night.facts, dict[str, Figure]()
     if losses := versions.losses(night.model, decision.version):
         drawn["training"] = plots.training_curve(losses, decision.base_rate)
@@ -188,7 +188,7 @@ def _calibration(buckets: list[list[float]], title: str) -> Figure:
 
 
 def _limits(night: NightSummary) -> list[tuple[str, float | None, str]]:
-    """What guards ask of a table: name, number (None: not measured), limit in words."""
+    """Return (name, number or None if not measured, limit as text) of each guard."""
     rows: list[tuple[str, Any, str]] = []
     for name, side, limit in night.guards.of_numbers():
         words = "none" if limit is None else f"{'≥' if side == 'min' else '≤'} {limit:g}"
@@ -200,6 +200,6 @@ def _limits(night: NightSummary) -> list[tuple[str, float | None, str]]:
 
 
 def _took(stages: Sequence[Stage]) -> float:
-    """Seconds from the start of the first stage to the end of the last one."""
+    """Return the seconds from the start of the first stage to the end of the last."""
     ends = [(s.ended.timestamp() - s.seconds, s.ended.timestamp()) for s in stages if s.ended]
     return max(e for _, e in ends) - min(b for b, _ in ends) if ends else 0.0

@@ -59,7 +59,7 @@ def metrics_table(results: Metrics, day: str, by: str) -> Table:
 
 
 def share_of_possible(results: Metrics, encoder: str) -> str:
-    """How much of the reference's AUC above chance the model reaches."""
+    """Return the share of the reference's AUC above chance that the model reaches."""
     if "reference" not in results:
         return ""
     share = (results[encoder]["auc"] - 0.5) / (results["reference"]["auc"] - 0.5)
@@ -67,7 +67,7 @@ def share_of_possible(results: Metrics, encoder: str) -> str:
 
 
 def impressions_reconciled(examples: Manifest, per_positive: int) -> None:
-    """Print what a day's impressions, and the rows drawn for each good one, have become."""
+    """Print how a day's impressions and sampled negatives divide into examples and quarantine."""
     reasons = examples.facts["funnel"]["impressions"]
     shown, drawn = sum(reasons.values()), reasons["good"] * per_positive
     what = f"impressions of {examples.date}" + (f" and {drawn:,} drawn rows:" if drawn else "")
@@ -79,7 +79,7 @@ def impressions_reconciled(examples: Manifest, per_positive: int) -> None:
 
 
 def reconciled(what: str, total: int, **parts: int) -> None:
-    """Print a number and the parts that must add up to it; erased and cut ones if there are."""
+    """Print a number and the parts that must add up to it, with erased and cut rows if any."""
     seldom = ("erased", "below_top")
     parts = {name: count for name, count in parts.items() if count or name not in seldom}
     sign = "=" if total == sum(parts.values()) else "≠"

@@ -7,9 +7,8 @@ import mlflow
 import pytest
 
 from jobs import compare as job
-from pipelines.reports.comparison import findings
 from pipelines.store.store import Store
-from pipelines.training.grid import CompareConfig, Trial, matching_dimension, mean_of_seeds
+from pipelines.training.grid import CompareConfig
 from tests.nights import NIGHTS
 from tests.pages import stands_alone
 
@@ -61,7 +60,7 @@ def test_every_cell_is_a_run_nested_in_one_and_none_is_registered(compared):
     assert files == {"report.html", "report.md", "plots", "settings.json"}, "and nothing beside"
 
 
-def test_the_report_needs_nothing_beside_it(compared):
+def test_the_report_is_one_self_contained_file(compared):
     _, _, folder = compared
     page = (folder / "report.html").read_text()
     drawn = [a for tag, a in stands_alone(page).tags if a.get("role") == "img"]
@@ -70,22 +69,3 @@ def test_the_report_needs_nothing_beside_it(compared):
     assert text.count("\n| din |") == text.count("\n| mean |") == 2
     assert "relative improvement" in text
     assert "At dimension 8 din has AUC" in page
-
-
-def cell(encoder: str, dimension: int, seed: int, auc: float) -> Trial:
-    return Trial(encoder, dimension, seed, {"auc": auc})
-
-
-def test_the_dimension_that_matches_is_the_smallest_that_reaches_din():
-    cells = [
-        cell("din", 8, 1, 0.80), cell("din", 8, 2, 0.82), cell("mean", 8, 1, 0.70),
-        cell("mean", 16, 1, 0.81), cell("mean", 16, 2, 0.83), cell("mean", 32, 1, 0.9),
-        cell("din", 16, 1, 0.9), cell("din", 32, 1, 0.9),
-    ]  # fmt: skip
-    assert matching_dimension(cells, 8) == 16
-    assert matching_dimension(cells[:3], 8) is None
-    assert matching_dimension(cells, 4) is None
-    mean, spread = mean_of_seeds(cells, "auc")["din", 8]
-    assert (mean, spread) == (pytest.approx(0.81), pytest.approx(0.0141421, rel=1e-4))
-    said = findings(cells, CompareConfig(dimensions=(8, 16, 32)))
-    assert said[-1] == "mean matches din at dimension 8 from dimension 16 on."

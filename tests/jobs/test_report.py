@@ -23,7 +23,7 @@ def told(store: Store, night: object) -> Page:
     return stands_alone(Path(store.base, "reports", f"{night}.html").read_text())
 
 
-def test_every_night_tells_its_own_numbers(nights):
+def test_every_report_has_the_numbers_of_its_night(nights):
     _, store, _ = nights
     for number, night in enumerate(NIGHTS):
         found = told(store, night).sections
@@ -41,7 +41,7 @@ def test_every_night_tells_its_own_numbers(nights):
         for name, rows, clicks, auc in decision["slices"]:
             assert f"{name} {rows:,.0f} {clicks:,.0f}" in found["Slices"]
             assert all(f" {value:.4f}" in found["Slices"] for value in auc.values())
-        assert ("none before" in found["Scores"]) == (number == 0)
+        assert ("no earlier scores" in found["Scores"]) == (number == 0)
         assert ("drift not measured" in found["Scores"]) == (number == 0)
         assert ("Not measured" in found["Calibration"]) == (number == 0)
         assert f"Training of version {decision['version']}" in found
@@ -56,14 +56,16 @@ def test_every_night_tells_its_own_numbers(nights):
         (4, 44, "≠ examples 44 + quarantined 2"),
     ],
 )
-def test_impressions_and_drawn_rows_are_examples_or_in_quarantine(capsys, per_positive, rows, told):
+def test_impressions_and_sampled_negatives_are_examples_or_in_quarantine(
+    capsys, per_positive, rows, told
+):
     facts = {"funnel": {"impressions": {"good": 9, "malformed": 2}}}
     files = (DataFile("part", rows, 1, 1),)
     impressions_reconciled(Manifest("examples", "2026-11-20", "r", files, facts), per_positive)
     assert told in capsys.readouterr().out
 
 
-def test_what_judged_is_on_record(nights):
+def test_the_evaluation_of_the_gate_is_recorded(nights):
     _, store, _ = nights
     for night in NIGHTS:
         decision, rows = (

@@ -49,4 +49,4 @@ def test_the_interval_of_a_gain_is_drawn_beside_the_required_gain():
     (axes,) = gain(0.02, low=0.01, high=0.05, least=0.004).axes
     (bar,) = axes.collections
     assert bar.get_segments()[0][:, 0].tolist() == pytest.approx([0.01, 0.05])
-    assert line(axes, "asked for: above 0.004")[0] == [0.004, 0.004]
+    assert line(axes, "required: above 0.004")[0] == [0.004, 0.004]

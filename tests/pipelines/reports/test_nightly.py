@@ -75,7 +75,7 @@ def store(tmp_path) -> Store:
     return store
 
 
-def test_the_page_says_what_the_manifests_say(version, store):
+def test_the_page_has_the_numbers_of_the_manifests(version, store):
     found = stands_alone(page(store, told(version), DAY)).sections
     assert "▲ promoted" in found[""]
     assert "scored 1,190 candidates for 2026-11-23" in found[""]
@@ -93,7 +93,7 @@ def test_the_page_says_what_the_manifests_say(version, store):
     assert "train din 4,321 12.5 in 3 epochs" in found["Time"]
 
 
-def test_what_was_not_measured_is_said(version, store):
+def test_missing_measurements_are_named(version, store):
     """A first night: no champion, no day and no scores before it; nothing else was asked for."""
     plain = Decision(version, "version 1 is the champion already", {}, 0.05)
     night = told(version, decision=plain, explained=None, stages=[])
@@ -101,7 +101,7 @@ def test_what_was_not_measured_is_said(version, store):
     found = stands_alone(page(store, night, DAY)).sections
     assert "no day before" in found["Quality of the day"]
     for heading, words in {
-        "Gate": "Not measured: nothing was compared",
+        "Gate": "Not measured: no two versions were compared",
         "Calibration": "Not measured: no scores were published for 2026-11-22",
         "Scores": "drift not measured ≤ 0.5",
         "Slices": "Not measured",
@@ -112,7 +112,7 @@ def test_what_was_not_measured_is_said(version, store):
     assert found["Calibration"].count("Not measured") == 2
 
 
-def test_names_out_of_logs_do_no_harm_and_nobody_is_named(version, store):
+def test_keys_are_escaped_and_no_user_is_named(version, store):
     text = page(store, told(version, breach=EVIL), DAY)
     found = stands_alone(text).sections
     assert found["An example"].count(EVIL) == 2
@@ -154,21 +154,21 @@ def test_a_baseline_that_beats_the_deciding_version_is_named(version, store):
     ("why", "mark"),
     [("kept champion 7: …", "● kept"), ("backfill: the version of 2026-11-20", "↺ backfill")],
 )
-def test_the_verdict_is_told_by_a_mark_and_a_word(version, store, why, mark):
+def test_the_verdict_is_a_mark_and_a_word(version, store, why, mark):
     night = told(version)
     night = replace(night, decision=replace(night.decision, why=why))
     assert mark in stands_alone(page(store, night, DAY)).sections[""]
 
 
-def test_scores_that_moved_or_expected_too_much_are_pointed_out(version, store):
+def test_drift_and_miscalibration_are_pointed_out(version, store):
     night = told(version)
     night.scores.facts.update(drift=0.31, expected=300.0, clicks=200.0)
     said = stands_alone(page(store, night, DAY)).sections[""]
     assert "drift 0.310" in said
-    assert "expected 1.50 times the clicks" in said
+    assert "predicted 1.50 times the clicks" in said
 
 
-def test_a_day_is_seen_beside_the_fourteen_published_before_it(store):
+def test_a_day_is_shown_with_the_fourteen_published_days_before(store):
     for back in range(1, 21):
         store.publish("examples", DAY - timedelta(days=back), None, facts(1000 + back))
     store.publish("examples", NEXT, None, facts(9999))
@@ -181,7 +181,7 @@ def test_a_day_is_seen_beside_the_fourteen_published_before_it(store):
     assert "null.item_id" not in found
 
 
-def test_the_curve_is_of_the_training_that_the_version_came_from(version):
+def test_the_training_curve_is_that_of_the_versions_own_training(version):
     assert versions.losses("din", version) == [
         (s, pytest.approx(0.7 - s / 10)) for s in range(1, 6)
     ]

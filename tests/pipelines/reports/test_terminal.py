@@ -7,7 +7,7 @@ from pipelines.reports import terminal
 from pipelines.reports.explanation import Explained, Offer, Reason
 
 
-def test_brackets_in_a_users_items_are_printed(monkeypatch):
+def test_brackets_in_item_keys_are_printed(monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr(progress.console, "_file", out)
     why = (Reason(0.25, "clicks", "[red]\x1b[31m boots"),)
