@@ -20,7 +20,7 @@ def test_later_files_win_and_overrides_win_over_files(tmp_path):
     )
 
 
-def test_text_stays_as_it_is_written():
+def test_text_values_are_not_converted():
     users = ["0000010", "1_000", "0x1F", "1:30", "yes"]
     words = [f"erase.users=[{', '.join(users)}]", "score.model=@champion", "date=2026-11-02"]
     settings = load(Settings, [str(DEMO)], words)
@@ -28,7 +28,7 @@ def test_text_stays_as_it_is_written():
     assert (settings.score.model, str(settings.date)) == ("@champion", "2026-11-02")
 
 
-def test_a_folder_and_a_file_that_is_no_text_are_one_line(tmp_path):
+def test_a_folder_or_binary_file_is_reported_in_one_line(tmp_path):
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path, tmp_path / "bytes.yaml"):
         with pytest.raises(InputError, match=f"^{path}: not a file that can be read"):
@@ -47,7 +47,7 @@ def test_a_folder_and_a_file_that_is_no_text_are_one_line(tmp_path):
     ("score.guards.min_clicks=0", "min_clicks must be at least 1"),
     ("build.shards=0", "shards and rows_per_file must be at least 1"),
 ])  # fmt: skip
-def test_a_wrong_word_of_any_section_is_one_clear_line(word, message):
+def test_a_wrong_override_of_any_section_is_one_line(word, message):
     with pytest.raises(InputError, match=message) as caught:
         load(Settings, [str(DEMO)], [word])
     assert "\n" not in str(caught.value)
@@ -58,7 +58,7 @@ def test_a_wrong_word_of_any_section_is_one_clear_line(word, message):
     ("epochs=many", r"'epochs': .*got 'many'"),
     ("epochs", "write an override as key.sub=value"),
 ])  # fmt: skip
-def test_a_wrong_word_is_one_clear_line(word, message):
+def test_a_wrong_override_is_one_line(word, message):
     with pytest.raises(InputError, match=message):
         load(TrainConfig, [], [word])
 

@@ -52,7 +52,7 @@ def work(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_stages_are_lines_of_json_and_people_read_the_other_stream():
+def test_stages_are_json_on_stdout_and_text_on_stderr():
     done = work(DIN_LOG="json")
     good, bad = (json.loads(line) for line in done.stdout.splitlines())
     assert (good["stage"], good["rows"], good["note"]) == ("good", 12_345, "a note")
@@ -67,7 +67,7 @@ def test_stages_are_lines_of_json_and_people_read_the_other_stream():
 
 
 @pytest.mark.parametrize("colours", [{}, {"FORCE_COLOR": "1"}])
-def test_a_log_file_gets_whole_lines_and_nothing_is_drawn_again(colours):
+def test_a_log_file_gets_complete_lines_only(colours):
     done = work(**colours)
     lines = [re.sub(r"\x1b\[\d*m", "", line) for line in done.stdout.split("\n")]
     assert re.fullmatch(r"  good +12,345 rows +[\d.]+ s  a note", lines[0])

@@ -112,7 +112,7 @@ def test_a_password_in_the_configuration_is_refused_and_not_repeated(word):
     assert "hunter2" not in str(caught.value)
 
 
-def test_sql_and_variables_are_no_passwords():
+def test_sql_and_variables_are_not_taken_for_passwords():
     words = ["sources.impressions.query=SELECT * FROM raw WHERE token = 'a'"]
     words += ["sources.impressions.options={password: '${PGPASSWORD}'}"]
     settings = load(Settings, [str(DEMO)], words)

@@ -34,7 +34,7 @@ def test_anchors_and_merge_keys_work():
         ("[u1", "expected"),
     ],
 )
-def test_what_is_no_configuration_is_refused_with_its_place(text, problem):
+def test_invalid_yaml_is_refused_with_its_position(text, problem):
     with pytest.raises(yaml.YAMLError, match=problem) as caught:
         parse(text)
     assert "line " in str(caught.value)

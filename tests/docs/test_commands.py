@@ -83,7 +83,7 @@ def whole(text: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_parses(page, tmp_path, monkeypatch):
+def test_every_command_in_the_docs_parses(page, tmp_path, monkeypatch):
     own = [text for text in yaml_blocks(page) if whole(text)]
     example = own or [text for text in yaml_blocks(ROOT / "docs" / "tutorial.md") if whole(text)]
     (tmp_path / "my.yaml").write_text(example[0])
@@ -107,7 +107,7 @@ def keys() -> re.Pattern[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_key_that_is_named_exists(page):
+def test_every_configuration_key_in_the_docs_exists(page):
     known, sections = keys(), {field.name for field in fields(Settings)}
     named = re.findall(r"`'?([a-z_]+(?:\.\w+)+)(?=[=:` ])", page.read_text())
     mine = [name for name in named if name.split(".")[0] in sections]
@@ -115,7 +115,7 @@ def test_every_key_that_is_named_exists(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_piece_of_configuration_loads(page, tmp_path):
+def test_every_configuration_in_the_docs_loads(page, tmp_path):
     for text in yaml_blocks(page):
         (tmp_path / "piece.yaml").write_text(text)
         base = [] if whole(text) else [str(ROOT / "conf" / "demo.yaml")]

@@ -36,7 +36,7 @@ class Outlived(Base):
     """
 
 
-def test_page_is_the_one_that_the_dataclasses_write():
+def test_the_page_is_generated_from_the_dataclasses():
     assert configuration.page() == configuration.PAGE.read_text(), "run: make docs"
 
 

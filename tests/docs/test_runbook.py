@@ -52,22 +52,22 @@ def all_messages() -> set[str]:
     return {message for path in files for message in messages(path.read_text())}
 
 
-def test_every_message_is_explained():
+def test_every_message_has_an_entry():
     assert sorted(all_messages() - set(entries(PAGE.read_text()))) == []
 
 
-def test_nothing_is_explained_that_no_code_says():
+def test_every_entry_has_a_message():
     assert sorted(set(entries(PAGE.read_text())) - all_messages()) == []
 
 
-def test_every_entry_says_what_to_do_and_stands_once():
+def test_every_entry_is_unique_and_has_an_action():
     page = PAGE.read_text()
     told = entries(page)
     assert [message for message, text in told.items() if "→ " not in text] == []
     assert len(told) == len(re.findall(r"^- `", page.split("\n## Errors\n")[1], re.MULTILINE))
 
 
-def test_a_message_is_told_by_its_constant_parts():
+def test_a_heading_is_the_constant_parts_of_a_message():
     source = """
 class TrainConfig(Section):
     def __post_init__(self):

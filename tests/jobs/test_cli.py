@@ -14,7 +14,7 @@ from jobs.cli import Settings, _print_trace, main
 from tests.nights import DEMO
 
 
-def test_options_and_words_stand_in_any_order(monkeypatch):
+def test_options_and_overrides_may_come_in_any_order(monkeypatch):
     words = f"--config {DEMO} train.epochs=7 --date 2026-11-20 train.window=2 --model 3"
     monkeypatch.setattr(sys, "argv", ["job", *words.split()])
     seen = []

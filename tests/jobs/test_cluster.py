@@ -120,7 +120,7 @@ def test_the_wheel_holds_every_file_of_the_packages(built):
 
 
 @pytest.mark.slow
-def test_a_date_scored_on_a_cluster_is_the_date_scored_here(spark, nights, place, tmp_path):
+def test_a_cluster_gives_the_scores_of_a_local_run(spark, nights, place, tmp_path):
     _, store, champions = nights
     shutil.copytree(store.base, tmp_path / "store", ignore=shutil.ignore_patterns("ml*", *SCORED))
     config, day = Path(store.base).parents[2] / "demo.yaml", NIGHTS[-1] + timedelta(days=1)
@@ -144,7 +144,7 @@ def champion(uri: str) -> tuple[int, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.slow
-def test_nights_on_a_cluster_publish_what_local_ones_do(spark, place, postgres, tmp_path):
+def test_nights_on_a_cluster_publish_the_tables_of_local_nights(spark, place, postgres, tmp_path):
     here, there = Store(f"{tmp_path}/here"), Store(f"{tmp_path}/there")
     config, python = demo(tmp_path), [sys.executable, "-m"]
     ran([*python, "jobs.generate_logs", "--config", config, *WORDS], environment(), tmp_path)

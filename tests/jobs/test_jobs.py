@@ -14,7 +14,7 @@ from tests.nights import NIGHTS
 LAST, SCORED = NIGHTS[-1], NIGHTS[-1] + timedelta(days=1)
 
 
-def test_score_leaves_a_table_of_the_same_inputs_alone(nights, capsys):
+def test_score_does_not_replace_a_table_of_the_same_inputs(nights, capsys):
     settings, store, champions = nights
     before = store.manifest("scores", SCORED)
     settings = replace(settings, score=replace(settings.score, model=str(champions[-1])))
@@ -49,7 +49,7 @@ def test_rollback_moves_the_alias_back_or_says_why_not(nights, capsys):
     versions.promote(name, now)
 
 
-def test_prune_keeps_what_is_younger_than_store_keep(nights, capsys):
+def test_prune_keeps_runs_younger_than_store_keep(nights, capsys):
     settings, store, _ = nights
     prune.run(settings, None)
     assert f"{store.url}: 0 superseded runs removed" in capsys.readouterr().out

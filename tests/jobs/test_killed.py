@@ -71,7 +71,7 @@ def kill_a_build(folder: Path, store: str, rng: random.Random) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_killed_build_leaves_yesterday_and_its_rerun_gives_the_same_rows(spark, undisturbed):
+def test_a_killed_build_leaves_published_data_and_its_rerun_gives_the_same_rows(spark, undisturbed):
     folder, yesterday, today = undisturbed
     rng = random.Random(2019)
     for number in range(ROUNDS):

@@ -43,7 +43,9 @@ def table(spark: SparkSession, store: Store) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_killed_scoring_leaves_a_whole_day_and_its_rerun_is_identical(spark, nights, tmp_path):
+def test_a_killed_scoring_leaves_the_published_table_and_its_rerun_is_identical(
+    spark, nights, tmp_path
+):
     settings, original, _ = nights
     before = table(spark, original)
 

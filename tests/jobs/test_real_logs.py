@@ -63,7 +63,7 @@ def ebnerd() -> tuple[pd.DataFrame, pd.DataFrame]:
     return shown, both.drop_duplicates()
 
 
-def test_ebnerd_loses_no_impression_and_sees_the_days_before_alone(spark, tmp_path, monkeypatch):
+def test_ebnerd_loses_no_impression_and_reads_only_earlier_days(spark, tmp_path, monkeypatch):
     of_every_sixth_user(tmp_path)
     monkeypatch.setenv("DIN_REAL_DATA", str(tmp_path))
     settings = settings_of("ebnerd.yaml", tmp_path)
@@ -114,7 +114,7 @@ def test_ebnerd_trains_gates_registers_and_scores(tmp_path):
 
 
 @pytest.mark.slow
-def test_globos_clicks_become_a_night(tmp_path):
+def test_a_night_runs_on_globos_clicks(tmp_path):
     settings = settings_of("globo.yaml", tmp_path, "train.epochs=1")
     nightly.run(settings, date(2017, 10, 5))
     files = Path(os.environ["DIN_REAL_DATA"], "globo").glob("*.csv")
@@ -132,7 +132,7 @@ def test_globos_clicks_become_a_night(tmp_path):
 
 
 @pytest.mark.slow
-def test_beauty_trains_and_is_judged_on_each_users_last_position(tmp_path):
+def test_beauty_trains_and_is_evaluated_on_each_users_last_position(tmp_path):
     settings = settings_of("beauty.yaml", tmp_path)
     assert settings.date is not None
     build_sequences.run(settings, settings.date)

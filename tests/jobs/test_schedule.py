@@ -53,7 +53,7 @@ def by_cron(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_line_of_cron_is_once_a_night_and_starts_a_job_of_ours():
+def test_the_crontab_starts_the_nightly_job_once_a_night():
     variables, fields, command = cron()
     minute, hour, *every = fields
     assert int(minute) in range(60)
@@ -107,7 +107,7 @@ def test_the_operator_runs_one_night_at_a_time_with_secrets_from_a_secret():
         assert not {"env", "envVars"} & set(application[pod]), "no value stands in the file"
 
 
-def test_the_operator_gives_words_that_the_night_understands(tmp_path):
+def test_the_operators_arguments_parse_as_a_night(tmp_path):
     template = yaml.safe_load((SCHEDULE / "kubernetes.yaml").read_text())["spec"]["template"]
     option, config, *words = template["arguments"]
     mounted = template["driver"]["configMaps"][0]["path"]
@@ -181,7 +181,7 @@ def test_airflow_parses_the_dag_and_its_task_publishes_a_night(spark, airflow):
 
 
 @pytest.mark.slow
-def test_a_night_that_fails_fails_its_task_with_the_line_that_says_why(airflow):
+def test_a_failed_night_fails_its_task_with_the_error_line(airflow):
     folder, env = airflow
     other = DAY + timedelta(days=1)  # a date that no night has been run for
     done = subprocess.run(

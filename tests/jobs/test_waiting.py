@@ -59,7 +59,7 @@ def waiting(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @pytest.mark.slow
-def test_a_night_waits_for_late_candidates_and_no_second_one_runs_meanwhile(spark, tmp_path):
+def test_a_night_waits_for_late_candidates_and_blocks_a_second_night(spark, tmp_path):
     settings = load(Settings, [demo(tmp_path)], TINY)
     assert settings.generate is not None
     generate(spark, settings.generate)
@@ -102,7 +102,7 @@ def test_a_killed_night_leaves_no_lock_and_a_missing_day_is_reported(tmp_path):
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
-def test_without_a_date_it_is_the_night_of_yesterday_where_the_logs_are(spark, tmp_path, zone):
+def test_without_a_date_a_night_is_yesterday_in_the_time_zone_of_the_logs(spark, tmp_path, zone):
     settings = load(Settings, [demo(tmp_path)], [f"features.time_zone={zone}"])
 
     def yesterday() -> date:

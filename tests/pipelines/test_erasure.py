@@ -67,7 +67,7 @@ def texts(store) -> str:
     )
 
 
-def test_an_erased_user_is_nowhere_and_the_others_are_untouched(spark, copied):
+def test_an_erased_user_is_in_no_data_set_and_others_are_unchanged(spark, copied):
     settings, store = copied
     key, number = someone(spark, store)
     shadow = store.read(spark, store.manifests("scores")[-1:])
@@ -101,7 +101,7 @@ def test_an_erased_user_is_nowhere_and_the_others_are_untouched(spark, copied):
 
 
 @pytest.mark.slow
-def test_an_erasure_that_was_killed_is_finished_by_the_next(spark, copied, tmp_path, monkeypatch):
+def test_the_next_erasure_finishes_a_killed_one(spark, copied, tmp_path, monkeypatch):
     settings, store = copied
     key, number = someone(spark, store)
     before = others(spark, store, key, number)
@@ -123,7 +123,7 @@ def test_an_erasure_that_was_killed_is_finished_by_the_next(spark, copied, tmp_p
     assert others(spark, store, key, number) == before
 
 
-def test_broken_rows_of_a_user_go_too_and_those_of_others_stay(spark, copied):
+def test_broken_rows_of_an_erased_user_are_removed(spark, copied):
     settings, store = copied
     day = NIGHTS[0]
     raws = [
@@ -142,7 +142,7 @@ def test_broken_rows_of_a_user_go_too_and_those_of_others_stay(spark, copied):
     assert sorted(row["raw"] for row in kept) == sorted(raws[2:])
 
 
-def test_erasing_from_an_empty_store_says_so(spark, nights, tmp_path):
+def test_erasing_from_an_empty_store_is_an_error(spark, nights, tmp_path):
     settings = nights[0]
     with pytest.raises(InputError, match="nothing is built here"):
         erase(spark, Store(str(tmp_path)), settings.build, ["u1"])

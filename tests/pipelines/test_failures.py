@@ -44,7 +44,7 @@ def told(action) -> str | None:
     pytest.fail("nothing was raised")
 
 
-def test_a_full_disk_is_told_wherever_it_was_met(spark):
+def test_a_full_disk_is_reported_from_every_process(spark):
     def on_an_executor():
         spark.range(3).mapInArrow(full_disk, "id long").collect()
 
@@ -61,7 +61,7 @@ def write_much() -> None:
 
 
 @pytest.mark.slow
-def test_a_rank_without_room_says_so_where_even_the_store_is_full(tmp_path):
+def test_a_rank_reports_a_full_disk_even_if_the_store_is_full(tmp_path):
     (tmp_path / "store").write_text("no folder can be made here")
     ranks = LaunchConfig("torchrun", ranks=2)
     for place in (tmp_path, tmp_path / "store"):
@@ -70,7 +70,7 @@ def test_a_rank_without_room_says_so_where_even_the_store_is_full(tmp_path):
         assert "No space left on device" in line, line
 
 
-def test_a_forbidden_file_is_told():
+def test_a_forbidden_file_is_reported():
     def refuse():
         raise PermissionError(13, "Permission denied", "/store/.writer.lock")
 
@@ -79,12 +79,12 @@ def test_a_forbidden_file_is_told():
     assert line.startswith("/store/.writer.lock: this user may not read or write it")
 
 
-def test_a_lost_python_worker_is_told(spark):
+def test_a_lost_python_worker_is_reported(spark):
     line = told(lambda: spark.range(3).mapInArrow(killed, "id long").collect())
     assert line == "a Spark task was lost (Python worker exited unexpectedly): run the job again"
 
 
-def test_a_lost_python_worker_whose_socket_is_reset_is_told(spark):
+def test_a_lost_python_worker_with_a_reset_socket_is_reported(spark):
     rows = spark.range(0, 5_000_000, 1, 1).mapInArrow(killed_with_much_to_read, "id long")
     line = told(rows.collect)
     resets = [f"SocketException: {why}" for why in ("Connection reset", "Broken pipe")]
@@ -95,7 +95,7 @@ def test_a_lost_python_worker_whose_socket_is_reset_is_told(spark):
 
 
 @pytest.mark.parametrize("whole", [3, 0.5, 0.99])
-def test_a_parquet_file_that_ends_too_early_is_named(spark, tmp_path, whole):
+def test_a_truncated_parquet_file_is_named(spark, tmp_path, whole):
     spark.range(1000).repartition(1).write.parquet(f"{tmp_path}/table")
     (file,) = (tmp_path / "table").glob("*.parquet")
     file.with_name(f".{file.name}.crc").unlink()
@@ -112,7 +112,7 @@ def test_a_parquet_file_that_ends_too_early_is_named(spark, tmp_path, whole):
         assert "\n" not in line
 
 
-def test_a_damaged_parquet_file_that_spark_3_does_not_name_is_told(spark, tmp_path):
+def test_a_damaged_parquet_file_that_spark_3_does_not_name_is_reported(spark, tmp_path):
     spark.range(1000).repartition(1).write.parquet(f"{tmp_path}/table")
     (file,) = (tmp_path / "table").glob("*.parquet")
     file.with_name(f".{file.name}.crc").unlink()
@@ -139,7 +139,7 @@ def test_damaged_counts_are_named(nights, tmp_path):
         file.write_bytes(data)
 
 
-def test_a_server_that_takes_no_files_is_told(tmp_path):
+def test_a_server_that_refuses_artifacts_is_reported(tmp_path):
     class Refusing(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -154,5 +154,5 @@ def test_a_server_that_takes_no_files_is_told(tmp_path):
     assert line.startswith("tracking: 403 Client Error"), line
 
 
-def test_a_bug_is_not_told_in_one_line():
+def test_a_bug_keeps_its_stack_trace():
     assert one_line(KeyError("score")) is None

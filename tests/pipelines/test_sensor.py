@@ -45,13 +45,13 @@ class Deliver(io.StringIO):
         return super().write(text)
 
 
-def test_what_is_there_is_not_waited_for(spark, tmp_path, capsys):
+def test_existing_logs_are_not_waited_for(spark, tmp_path, capsys):
     put(tmp_path / f"impressions/date={DAY}/part-0.json")
     await_logs(spark, sources(tmp_path), A_WHILE, DAY, built=False)
     assert capsys.readouterr().out == ""
 
 
-def test_a_late_day_is_waited_for_with_one_line(spark, tmp_path, monkeypatch):
+def test_waiting_for_a_late_day_prints_one_line(spark, tmp_path, monkeypatch):
     folder = tmp_path / f"impressions/date={DAY}"
     said = Deliver(lambda: put(folder / "part-0.json"))
     monkeypatch.setattr(sys, "stdout", said)
@@ -60,7 +60,7 @@ def test_a_late_day_is_waited_for_with_one_line(spark, tmp_path, monkeypatch):
     assert said.getvalue() == line
 
 
-def test_a_day_that_does_not_come_is_one_line_with_path_date_and_wait(spark, tmp_path, capsys):
+def test_a_day_that_never_arrives_is_reported_with_path_date_and_wait(spark, tmp_path, capsys):
     path = re.escape(f"{tmp_path}/impressions/date={DAY}")
     config = NightlyConfig(wait="30ms", poll="1ms")
     message = (
@@ -72,7 +72,7 @@ def test_a_day_that_does_not_come_is_one_line_with_path_date_and_wait(spark, tmp
     assert capsys.readouterr().out.count("\n") == 1, "one line, however often it looked"
 
 
-def test_without_a_wait_a_missing_day_fails_at_once_and_says_nothing_else(spark, tmp_path, capsys):
+def test_without_a_wait_a_missing_day_fails_at_once(spark, tmp_path, capsys):
     with pytest.raises(InputError, match=r"does not exist after nightly\.wait of 0s"):
         await_logs(spark, sources(tmp_path), NOW, DAY, built=False)
     assert capsys.readouterr().out == ""
@@ -86,7 +86,7 @@ def test_without_a_wait_a_missing_day_fails_at_once_and_says_nothing_else(spark,
         "_temporary/0/task_1/part-0.json", ".staging/part-0.json",
     ],
 )  # fmt: skip
-def test_a_day_is_there_when_spark_would_read_a_file_of_it(spark, tmp_path, file):
+def test_a_day_exists_once_spark_would_read_one_of_its_files(spark, tmp_path, file):
     folder = tmp_path / f"impressions/date={DAY}"
     folder.mkdir(parents=True)
     if file.endswith("/"):
@@ -106,7 +106,7 @@ def test_a_day_is_there_when_spark_would_read_a_file_of_it(spark, tmp_path, file
     assert refused is None or f"{folder} holds no file" in refused
 
 
-def test_with_a_marker_a_folder_is_complete_only_when_it_holds_it(spark, tmp_path, monkeypatch):
+def test_with_a_marker_a_folder_is_complete_once_it_holds_the_marker(spark, tmp_path, monkeypatch):
     folder = tmp_path / f"impressions/date={DAY}"
     put(folder / "part-0.json")
     with pytest.raises(InputError, match=f"date={DAY} has no _SUCCESS"):
@@ -118,7 +118,7 @@ def test_with_a_marker_a_folder_is_complete_only_when_it_holds_it(spark, tmp_pat
     assert "has no _SUCCESS" in said.getvalue()
 
 
-def test_a_day_in_one_file_needs_no_folder_and_knows_no_marker(spark, tmp_path):
+def test_a_day_in_one_file_needs_no_folder_and_allows_no_marker(spark, tmp_path):
     config = sources(tmp_path, impressions={"path": f"{tmp_path}/{{date}}.json", "format": "json"})
     put(tmp_path / f"{DAY}.json")
     await_logs(spark, config, NOW, DAY, built=False)
@@ -153,7 +153,7 @@ def test_each_dated_path_is_waited_for_on_its_own_date(spark, tmp_path, monkeypa
     await_logs(spark, config, NOW, DAY, built=False)
 
 
-def test_a_built_date_needs_its_logs_no_more_but_the_candidates_of_the_next(spark, tmp_path):
+def test_a_built_date_waits_only_for_the_candidates_of_the_next(spark, tmp_path):
     config = sources(tmp_path, candidates={"path": f"{tmp_path}/candidates/{{date}}"})
     with pytest.raises(InputError, match=f"sources.candidates: no data for {NEXT}"):
         await_logs(spark, config, NOW, DAY, built=True)
@@ -161,7 +161,7 @@ def test_a_built_date_needs_its_logs_no_more_but_the_candidates_of_the_next(spar
     await_logs(spark, config, NOW, DAY, built=True)
 
 
-def test_tables_are_not_waited_for_and_a_night_that_waits_says_so(spark, tmp_path, capsys):
+def test_catalog_tables_are_not_waited_for_and_the_night_says_so(spark, tmp_path, capsys):
     config = sources(tmp_path, impressions={"table": "db.shown", "query": "SELECT '{date}'"})
     await_logs(spark, config, A_WHILE, DAY, built=False)
     assert capsys.readouterr().out == "  not waiting for tables: sources.impressions\n"
@@ -188,6 +188,6 @@ def test_a_path_may_hold_brackets_and_variables(spark, tmp_path, monkeypatch, ca
         ({"poll": "0s"}, "poll must be longer than 0s"),
     ],
 )
-def test_a_wait_that_cannot_be_meant_is_refused_when_the_configuration_is_read(words, message):
+def test_an_invalid_wait_is_refused_with_the_configuration(words, message):
     with pytest.raises(InputError, match=message):
         build(NightlyConfig, words, "test")

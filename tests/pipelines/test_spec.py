@@ -29,7 +29,7 @@ def counters(declared: dict[str, CounterConfig] | None, delay: int = 0) -> dict[
     return {c.name: c for c in feature_spec(features, HISTORY, delay).counters}
 
 
-def test_a_log_that_declares_no_counter_counts_what_its_histories_mirror():
+def test_default_counters_count_the_mirrored_features():
     found = counters(None, delay=60)
     keys = {name: (c.events, c.keys) for name, c in found.items()}
     assert keys == {
@@ -57,7 +57,7 @@ def test_a_window_is_whole_days(window):
         counters({"x": CounterConfig(("item",), windows=(window,))})
 
 
-def test_columns_that_examples_cannot_have_get_names_that_they_can():
+def test_columns_with_odd_names_get_plain_ones_in_examples():
     odd = {
         "user id": ColumnConfig(side="user"),
         "item.id": ColumnConfig(side="item"),
@@ -84,7 +84,7 @@ def test_a_kind_of_history_has_a_plain_name(kind):
         feature_spec(FeaturesConfig(user="user", item="item", columns=COLUMNS), history)
 
 
-def test_default_counters_of_names_that_join_alike_are_all_there():
+def test_default_counters_whose_names_would_collide_all_exist():
     columns = COLUMNS | {"user_brand": ColumnConfig(side="item")}
     fields = {"brand": "brand", "user_brand": "user_brand"}
     features = FeaturesConfig(user="user", item="item", columns=columns)
@@ -99,7 +99,7 @@ def test_an_unknown_time_zone_is_one_line(zone):
         feature_spec(features, HISTORY)
 
 
-def test_a_number_without_buckets_enters_as_a_value():
+def test_a_number_without_buckets_is_read_as_a_value():
     price = ColumnConfig(side="item", type="number")
     features = FeaturesConfig(user="user", item="item", columns=COLUMNS | {"price": price})
     spec = feature_spec(features, HISTORY)

@@ -29,7 +29,7 @@ def rows_read(reader, epoch=0):
 
 
 @given(sizes=st.lists(st.integers(1, 1000), min_size=1, max_size=30), ranks=st.integers(1, 5))
-def test_no_rank_has_more_than_a_file_above_another(sizes, ranks):
+def test_ranks_differ_by_at_most_one_file(sizes, ranks):
     files = [File(f"file:///{i}.parquet", rows) for i, rows in enumerate(sizes)]
     row_partition = shard_files(files, ranks)
     assert sorted(f.url for mine in row_partition for f in mine) == sorted(f.url for f in files)
@@ -38,7 +38,7 @@ def test_no_rank_has_more_than_a_file_above_another(sizes, ranks):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
-def test_every_row_comes_once_an_epoch_and_ranks_take_equal_steps(files, ranks):
+def test_an_epoch_reads_every_row_once_and_ranks_take_equal_steps(files, ranks):
     readers = [
         Loader(files, small_spec(), 8, r, ranks, seed=1, extra=["row"]) for r in range(ranks)
     ]
@@ -54,7 +54,7 @@ def test_every_row_comes_once_an_epoch_and_ranks_take_equal_steps(files, ranks):
     "epochs", [3, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
-def test_every_epoch_has_every_row_once_and_another_order(files, ranks, epochs):
+def test_every_epoch_has_every_row_once_in_a_new_order(files, ranks, epochs):
     readers = [
         Loader(files, small_spec(), 8, r, ranks, seed=1, extra=["row"]) for r in range(ranks)
     ]
@@ -76,7 +76,7 @@ def test_lists_of_several_lengths_are_named(tmp_path):
         list(reader.chunks())
 
 
-def test_a_kept_unclicked_row_stands_for_those_that_were_left_out(files):
+def test_a_kept_unclicked_row_is_weighted_for_the_dropped_ones(files):
     sampled = [f._replace(sample_rate=0.25) if i == 0 else f for i, f in enumerate(files)]
     reader = Loader(sampled, small_spec(), 8, seed=1, extra=["row"])
     for columns in reader.chunks():
@@ -96,7 +96,7 @@ def test_order_depends_on_seed_and_epoch_alone(files):
     assert len({read(1, epoch)[0] // 1000 for epoch in range(8)}) > 2, "files keep one order"
 
 
-def test_a_share_of_a_days_new_ids_reads_as_unknown_in_training_alone(files):
+def test_oov_dropout_applies_only_in_training(files):
     first = 20
     dated = [File(f.url, f.rows, {"item": first} if i else {}) for i, f in enumerate(files)]
 
@@ -121,7 +121,7 @@ def test_a_share_of_a_days_new_ids_reads_as_unknown_in_training_alone(files):
         assert not new.any() or 0 < (half[new] == UNKNOWN).mean() < 1
 
 
-def test_rows_that_the_manifest_does_not_know_stop_the_epoch(files):
+def test_more_rows_than_in_the_manifest_are_an_error(files):
     wrong = [*files[:-1], File(files[-1].url, 19)]
     with pytest.raises(InputError, match="read 75 rows of 5 files, but their manifests say 74"):
         list(Loader(wrong, small_spec(), 8).epoch())

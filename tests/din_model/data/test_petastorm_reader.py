@@ -35,7 +35,7 @@ def bucket(monkeypatch):
         server.terminate()
 
 
-def test_rows_are_the_same_from_a_server_as_from_this_disk(bucket, tmp_path):
+def test_rows_read_from_a_server_equal_those_of_the_disk(bucket, tmp_path):
     here, there = [], []
     for number, size in enumerate(SIZES):
         arrays = {n: pa.array(v.tolist()) for n, v in some_columns(size, seed=number).items()}

@@ -12,13 +12,13 @@ def alive() -> bool:
     return any(thread.name == "read-ahead" for thread in threading.enumerate())
 
 
-def test_items_come_in_order_and_the_thread_ends():
+def test_prefetch_keeps_the_order_and_ends_its_thread():
     assert list(prefetch((n for n in range(100)), Throughput(), depth=3)) == list(range(100))
     assert list(prefetch((n for n in range(0)), Throughput())) == []
     assert not alive()
 
 
-def test_what_reading_raises_is_raised_where_the_items_are_used():
+def test_an_error_of_the_reader_is_raised_at_the_consumer():
     def broken():
         yield 1
         raise ValueError("a file is cut short")
@@ -30,7 +30,7 @@ def test_what_reading_raises_is_raised_where_the_items_are_used():
     assert not alive()
 
 
-def test_who_stops_early_closes_the_reader_and_reads_no_further():
+def test_stopping_early_closes_the_reader():
     closed, made = threading.Event(), []
 
     def endless():
@@ -49,7 +49,7 @@ def test_who_stops_early_closes_the_reader_and_reads_no_further():
     assert len(made) <= 3 + 2 + 1  # taken, in line, and in hand
 
 
-def test_waiting_is_what_the_reader_makes_the_step_wait(monkeypatch):
+def test_waiting_is_the_time_a_step_waits_for_the_reader(monkeypatch):
     clock, asked = [0.0], threading.Event()
 
     def now() -> float:

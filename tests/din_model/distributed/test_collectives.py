@@ -63,7 +63,7 @@ def train_and_exchange(rank, port, together, folder):
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_two_ranks_train_like_one_and_receive_what_the_other_sends(tmp_path, together):
+def test_two_ranks_train_like_one_and_exchange_messages_of_every_size(tmp_path, together):
     mp.spawn(train_and_exchange, (free_port(), together, str(tmp_path)), nprocs=2)
     for (name, config), cut, rank in product(CONFIGS.items(), (4, ROWS), range(2)):
         expected = trained(some_columns(ROWS), config)

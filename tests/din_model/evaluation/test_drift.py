@@ -28,7 +28,7 @@ def test_histograms_of_parts_add_up_to_that_of_the_whole(one, other):
     assert len(parts) == drift.BINS
 
 
-def test_a_score_counts_where_its_log_odds_lie_and_the_ends_take_the_rest():
+def test_scores_are_binned_by_log_odds_with_open_ends():
     found = drift.histogram(np.array([0.0, 1e-30, 0.5, 0.51, 1.0], np.float64))
     middle = drift.EDGES.searchsorted(0.0)
     assert found[[0, -1, middle]].tolist() == [2, 1, 2]
@@ -45,7 +45,7 @@ def test_a_shifted_histogram_is_that_of_the_published_scores():
     assert found.tolist() == drift.histogram(published.numpy()).tolist()
 
 
-def test_what_is_no_probability_is_refused():
+def test_a_score_outside_0_and_1_is_refused():
     with pytest.raises(InputError, match="2 of 3 scores are not probabilities"):
         drift.histogram(np.array([0.5, np.nan, 1.5]))
 
@@ -62,7 +62,7 @@ def test_the_index_is_that_of_the_definition_on_deciles():
     assert 0.05 < found < 0.15
 
 
-def test_scores_that_have_not_moved_are_apart_by_chance_alone():
+def test_two_samples_of_one_distribution_have_a_small_index():
     one, other = some_scores(20_000, -3), some_scores(20_000, -3, seed=1)
     assert drift.psi(drift.histogram(one), drift.histogram(one)) == 0
     assert 0 < drift.psi(drift.histogram(one), drift.histogram(other)) < 10 * 2 * 9 / 20_000

@@ -33,7 +33,7 @@ def metered(label, score, user, cuts=()) -> dict[str, float]:
 
 @settings(deadline=None, max_examples=60)
 @given(ROWS, st.lists(st.integers(1, 50), max_size=3))
-def test_metrics_equal_scikit_learn_ties_and_all(rows, cuts):
+def test_metrics_equal_scikit_learn_with_ties(rows, cuts):
     label, score, user = (np.array(column) for column in zip(*rows, strict=True))
     score = score / 7 + 0.1
     found = metered(label, score, user, sorted(cuts))
@@ -152,7 +152,7 @@ def test_a_model_gains_nothing_over_itself():
         assert gain(*[sums(label, one, user, metric)] * 2)[:3] == (0, 0, 0)
 
 
-def test_what_both_models_find_hard_cancels_out():
+def test_difficulty_shared_by_both_models_cancels_out():
     label, one, _, user = some_users(3, users=300)
     slightly = one + 0.02 * label
     found = gain(sums(label, slightly, user), sums(label, one, user))
@@ -189,7 +189,7 @@ def test_users_of_one_label_count_in_log_loss_alone():
 
 @settings(deadline=None, max_examples=10)
 @given(st.permutations(range(60)), st.lists(st.integers(1, 59), max_size=4).map(sorted))
-def test_what_users_are_worth_does_not_hang_on_the_order_of_rows_or_on_batches(order, cuts):
+def test_metrics_by_user_do_not_depend_on_row_order_or_batches(order, cuts):
     label, score, _, user = some_users(6, users=5)
     with Meter(bins=1 << 10) as meter:
         for part in np.split(np.array(order), cuts):
@@ -229,7 +229,7 @@ def meter_rank(rank, port, folder):
     collectives.disconnect()
 
 
-def test_two_ranks_find_together_what_one_finds_alone(tmp_path):
+def test_two_ranks_compute_the_metrics_of_one(tmp_path):
     label, score, _, user = some_users(8)
     alone = np.array([sums(label, score, user, metric) for metric in METRICS])
     mp.spawn(meter_rank, (free_port(), str(tmp_path)), nprocs=2)

@@ -53,7 +53,7 @@ def test_another_format_version_is_refused(folder):
 
 
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
-def test_a_missing_or_torn_file_is_refused_by_its_folder(folder, name):
+def test_a_missing_or_truncated_file_is_refused_with_its_folder(folder, name):
     whole = (folder / name).read_bytes()
     for damage in (lambda p: p.write_bytes(whole[: len(whole) // 2]), lambda p: p.unlink()):
         damage(folder / name)
@@ -84,14 +84,14 @@ def with_a_list(folder):
     "damage",
     [without_spec, with_a_weight_too_many, with_a_weight_of_another_shape, with_a_list],
 )
-def test_a_damaged_model_is_one_line(folder, damage):
+def test_a_damaged_model_is_reported_in_one_line(folder, damage):
     damage(folder)
     with pytest.raises(InputError, match=f"{folder.name}: not a DIN model") as caught:
         load(folder)
     assert "\n" not in str(caught.value)
 
 
-def test_published_scores_are_shifted_from_the_drawn_click_rate_to_the_one_that_is_meant():
+def test_scores_are_shifted_from_the_sampled_click_rate_to_the_configured_one():
     drawn = NegativesConfig(per_positive=4, base_rate=0.02)
     facts = ModelMetadata("2026-11-21", "f", logit_shift=drawn.logit_shift)
     # Among drawn rows one in five is a click; a model that says so means the base rate.

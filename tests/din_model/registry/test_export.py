@@ -162,7 +162,7 @@ def test_a_program_gives_the_published_probability_of_any_batch(written, rows, s
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-def test_batches_at_the_edge_come_out_of_a_program_like_all_others(written, batch):
+def test_edge_batches_equal_the_published_probability(written, batch):
     columns = some_columns(seed=5, **batch)
     found = written.program({name: torch.from_numpy(v) for name, v in columns.items()})
     wanted = published(written.model, columns)
@@ -186,7 +186,7 @@ def test_onnx_gives_the_same(written):
 
 
 @pytest.mark.parametrize("written", ["din"], indirect=True)
-def test_inputs_go_by_their_names_and_must_fit_each_other(written):
+def test_inputs_are_matched_by_name_and_checked_for_size(written):
     columns = {n: torch.from_numpy(v) for n, v in some_columns(4, seed=1).items()}
     wanted = written.program(columns)
     turned = {"item": columns["item"], "user": columns["user"]} | columns
@@ -221,7 +221,7 @@ print(json.dumps(program(inputs).tolist()))
 
 
 @pytest.mark.parametrize("written", ["din"], indirect=True)
-def test_a_program_needs_torch_and_its_description_alone(written):
+def test_a_program_needs_only_torch_and_its_description(written):
     # Without site (-S) no .pth file puts the repository on the path.
     command = [sys.executable, "-I", "-S", "-c", ELSEWHERE]
     command += [str(written.folder), sysconfig.get_path("purelib")]
@@ -232,7 +232,7 @@ def test_a_program_needs_torch_and_its_description_alone(written):
 
 
 @pytest.mark.parametrize("written", ["din"], indirect=True)
-def test_the_description_tells_inputs_in_order_output_and_origin(written):
+def test_the_description_lists_inputs_in_order_output_and_origin(written):
     about = json.loads((written.folder / "inputs.json").read_text())
     assert [(i["name"], i["dtype"], len(i["shape"])) for i in about["inputs"]] == [
         (name, str(values.dtype), values.ndim) for name, values in some_columns(2, seed=0).items()
@@ -259,7 +259,7 @@ def test_nothing_in_a_program_is_pickled(written):
     assert not [n for n, part in others.items() if part[:2] == b"PK" or part[:1] == b"\x80"]
 
 
-def test_an_earlier_export_is_replaced_whole(tmp_path, no_onnxscript):
+def test_an_earlier_export_is_replaced_completely(tmp_path, no_onnxscript):
     model, folder = some_model().eval().requires_grad_(False), tmp_path / "out"
     export(model, FACTS, "m", 1, folder)
     (folder / "model.onnx").write_text("of version 1")
@@ -270,7 +270,7 @@ def test_an_earlier_export_is_replaced_whole(tmp_path, no_onnxscript):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+def test_a_folder_with_other_files_is_not_replaced(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "inputs.json").write_text('{"my": "own"}')
     for _ in range(2):
@@ -302,7 +302,7 @@ def test_the_job_writes_the_version_that_is_asked_for(tmp_path, monkeypatch, cap
         assert "no model.onnx: onnxscript is not" in said
 
 
-def test_the_job_asks_for_the_folder(tmp_path):
+def test_the_job_requires_a_folder(tmp_path):
     settings = load_settings(Settings, [str(DEMO)], [f"store.path={tmp_path}"])
     with pytest.raises(InputError, match=r"export\.path is missing"):
         job.run(settings, None)

@@ -27,7 +27,7 @@ def tables(card: str) -> list[list[list[str]]]:
     return found
 
 
-def test_it_tells_the_data_the_metrics_and_how_to_score():
+def test_the_card_has_the_data_the_metrics_and_how_to_score():
     card = model_card("din", 7, some_model(), FACTS, "2026-11-22")
     for part in (
         "# din, version 7\n",
@@ -43,7 +43,7 @@ def test_it_tells_the_data_the_metrics_and_how_to_score():
     assert [row[0] for row in histories[2:]] == [h.kind for h in spec.histories]
 
 
-def test_a_version_that_nothing_has_judged_says_so():
+def test_the_card_of_a_version_without_evaluation_says_so():
     card = model_card("din", 7, some_model(), replace(FACTS, metrics={}), "")
     assert "evaluated on no date" in card
     assert "None: it was not evaluated." in card
@@ -51,6 +51,6 @@ def test_a_version_that_nothing_has_judged_says_so():
 
 
 @pytest.mark.parametrize(("shift", "told"), [(0.0, False), (-2.0, True)])
-def test_scores_moved_to_a_known_click_rate_are_said_to_be(shift, told):
+def test_the_card_says_that_scores_were_shifted(shift, told):
     card = model_card("din", 7, some_model(), replace(FACTS, logit_shift=shift), "2026-11-22")
     assert ("at the click rate configured for sampled negatives" in card) is told

@@ -14,7 +14,7 @@ from din_model.registry.tracking import TrackingConfig
 
 
 @pytest.mark.usefixtures("connected")
-def test_mlflow_shows_the_experiment_as_one_of_training():
+def test_the_experiment_is_tagged_as_model_development():
     experiment = mlflow.get_experiment_by_name(TrackingConfig().experiment)
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
@@ -32,14 +32,14 @@ def test_a_password_in_the_configuration_is_refused_and_not_repeated():
     load(TrackingConfig, [], ["uri=https://somebody:${PASSWORD}@host"])
 
 
-def test_mlflow_reports_nothing_to_its_makers(monkeypatch):
+def test_mlflows_telemetry_is_off(monkeypatch):
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
     code = "import din_model.registry, os; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "true"
 
 
-def test_every_character_of_the_stores_path_stands_for_itself(tmp_path, monkeypatch):
+def test_the_path_of_the_store_may_hold_special_characters(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     store = tmp_path / "a[b]{c}#d%20e?f ü €"
     tracking.connect(TrackingConfig(), f"file://{store}")

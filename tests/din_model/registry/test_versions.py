@@ -7,7 +7,7 @@ from din_model.registry import tracking, versions
 from tests.din_model.conftest import some_model
 
 
-def test_the_title_moves_and_comes_back_step_by_step(name):
+def test_the_champion_moves_and_rolls_back_step_by_step(name):
     assert versions.champion(name) is None
     assert versions.champion("nobody") is None
     for version in (1, 2, 3):
@@ -21,7 +21,7 @@ def test_the_title_moves_and_comes_back_step_by_step(name):
     assert versions.champion(name) == 1
 
 
-def test_what_was_made_of_the_same_is_found_again(name):
+def test_a_version_is_found_by_its_fingerprint(name):
     assert [versions.find(name, f) for f in ("a", "b", "c", "d")] == [1, 2, 3, None]
     model, facts = versions.load(name, 2)
     assert facts.trained_through == "2026-11-21"
@@ -39,7 +39,7 @@ def test_a_wanted_model_is_resolved_to_one_version_or_refused(name):
             versions.resolve(name, missing)
 
 
-def test_a_version_is_described_by_its_card_as_far_as_a_server_has_room(name):
+def test_a_version_is_described_by_its_card_cut_to_the_servers_limit(name):
     card = "# m\n" + "| a feature | of the item | string | 8 |\n" * 300
     with tracking.run("card", {}, {}):
         run = tracking.active()
@@ -50,20 +50,20 @@ def test_a_version_is_described_by_its_card_as_far_as_a_server_has_room(name):
     assert versions.mlflow.artifacts.load_text(f"runs:/{run}/model_card.md") == card
 
 
-def test_a_password_in_the_address_is_not_told(name, monkeypatch):
+def test_a_password_in_the_address_is_masked(name, monkeypatch):
     monkeypatch.setattr(versions, "address", lambda: "https://somebody:sec/ret@host/mlflow")
     with pytest.raises(InputError, match=r"at https://somebody:\*\*\*@host/mlflow: train"):
         versions.resolve(name, "9")
 
 
-def test_a_server_that_does_not_answer_is_not_a_registry_without_a_champion(name, monkeypatch):
+def test_an_unreachable_server_is_an_error_not_a_missing_champion(name, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     versions.mlflow.set_tracking_uri("http://127.0.0.1:1")
     with pytest.raises(tracking.TrackingError):
         versions.champion(name)
 
 
-def test_a_version_whose_files_are_gone_is_one_line(tmp_path, monkeypatch):
+def test_a_version_without_files_is_reported_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(versions.mlflow.artifacts, "download_artifacts", lambda _: str(tmp_path))
     with pytest.raises(InputError, match="m version 3: its files are missing in MLflow"):
         versions.download("m", 3)

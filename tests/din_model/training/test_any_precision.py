@@ -14,7 +14,7 @@ def quadratic(optimizer, w, steps):
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_in_full_precision_it_is_adamw(decay):
+def test_any_precision_in_float32_equals_adamw(decay):
     ours, torchs = (nn.Parameter(torch.linspace(2, 3, 9)) for _ in range(2))
     exact = {"momentum_dtype": torch.float32, "variance_dtype": torch.float32}
     quadratic(AnyPrecisionAdamW([ours], 0.01, weight_decay=decay, **exact), ours, 50)
@@ -22,7 +22,7 @@ def test_in_full_precision_it_is_adamw(decay):
     torch.testing.assert_close(ours, torchs)
 
 
-def test_steps_smaller_than_a_rounding_are_not_lost():
+def test_kahan_summation_keeps_steps_smaller_than_a_rounding_error():
     ends, exact = {}, (torch.float32, torch.float32)
     for kahan in (True, False):
         w = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
@@ -35,7 +35,7 @@ def test_steps_smaller_than_a_rounding_are_not_lost():
     assert ends[True] == pytest.approx(0.9, abs=0.01)
 
 
-def test_state_is_half_as_wide():
+def test_optimizer_state_is_bfloat16():
     w = nn.Parameter(torch.ones(5))
     bf16 = {"momentum_dtype": torch.bfloat16, "variance_dtype": torch.bfloat16}
     optimizer = AnyPrecisionAdamW([w], use_kahan_summation=True, **bf16)

@@ -79,7 +79,7 @@ def trained(folder, name, config, die_after=None):
         {"schedule": "cosine"},
     ],
 )
-def test_a_resumed_training_ends_like_an_undisturbed_one(tmp_path, settings, die_after):
+def test_a_resumed_training_ends_like_an_uninterrupted_one(tmp_path, settings, die_after):
     write(tmp_path)
     config = TrainConfig(**{"epochs": 4, "min_steps": 0, "patience": 0} | settings)
     config = replace(config, checkpoint_every=4)
@@ -111,7 +111,7 @@ def rank_main(rank, folder):
     collectives.disconnect()
 
 
-def test_ranks_whose_states_differ_resume_each_its_own(tmp_path):
+def test_ranks_with_different_states_resume_their_own(tmp_path):
     write(tmp_path)
     mp.spawn(rank_main, (str(tmp_path),), nprocs=2)
 
@@ -139,7 +139,7 @@ def test_another_number_of_ranks_is_refused(tmp_path, monkeypatch):
         checkpoints.load(own=False)
 
 
-def test_a_checkpoint_that_was_cut_short_is_not_gone_on_from(tmp_path):
+def test_a_truncated_checkpoint_is_not_resumed_from(tmp_path):
     model = some_model()
     trainer = Trainer(model, TrainConfig(), ones(model))
     checkpoints = Checkpoints(f"file://{tmp_path}/c", 1)

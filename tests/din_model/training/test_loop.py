@@ -72,7 +72,7 @@ def test_equal_seeds_give_equal_weights(tmp_path):
     assert not torch.equal(first["tables.item__weight"], other["tables.item__weight"])
 
 
-def test_bfloat16_learns_as_well_and_leaves_float32_behind(tmp_path):
+def test_bfloat16_training_learns_as_well_and_stores_float32(tmp_path):
     (plain, _, before), (low, _, after) = (
         trained(tmp_path, 1.0, bfloat16=bfloat16) for bfloat16 in (False, True)
     )
@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
 
 
 @pytest.mark.parametrize("schedule", ["constant", "plateau"])
-def test_training_stops_where_later_rows_gain_no_more_and_keeps_the_best(tmp_path, schedule):
+def test_training_stops_when_validation_loss_stops_falling_and_keeps_the_best(tmp_path, schedule):
     config = TrainConfig(
         epochs=40, learning_rate=0.02, patience=2, schedule=schedule, checks_per_epoch=1
     )
@@ -115,7 +115,7 @@ def test_training_stops_where_later_rows_gain_no_more_and_keeps_the_best(tmp_pat
     assert (min(rates) < max(rates) == 0.02) == (schedule == "plateau")
 
 
-def test_half_a_cosine_takes_the_learning_rate_from_all_to_nothing(tmp_path):
+def test_the_cosine_schedule_falls_to_zero(tmp_path):
     config, rates = TrainConfig(epochs=4, schedule="cosine"), []
     reader = reader_of(tmp_path, planted(640, 1, 1.0), seed=1)
     trainer = Trainer(some_model(), config, ones(some_model()))
@@ -125,7 +125,7 @@ def test_half_a_cosine_takes_the_learning_rate_from_all_to_nothing(tmp_path):
     assert rates == pytest.approx(expected.tolist())
 
 
-def test_a_small_log_is_read_until_the_least_steps_are_taken(tmp_path):
+def test_a_small_log_is_read_until_min_steps_are_taken(tmp_path):
     config = TrainConfig(epochs=1, min_steps=35, patience=100, learning_rate=1e-4)
     reader = reader_of(tmp_path, planted(160, 1, 1.0), seed=1)
     epochs = -(-35 // reader.steps)
@@ -135,7 +135,7 @@ def test_a_small_log_is_read_until_the_least_steps_are_taken(tmp_path):
     assert fit(trainer, reader, config, lambda *_: None).epoch == 1, "nothing to stop by"
 
 
-def test_half_a_cosine_spans_the_epochs_of_a_small_log(tmp_path):
+def test_the_cosine_schedule_spans_the_epochs_of_a_small_log(tmp_path):
     config = TrainConfig(
         epochs=1, min_steps=40, patience=100, schedule="cosine", checks_per_epoch=1
     )
@@ -148,7 +148,7 @@ def test_half_a_cosine_spans_the_epochs_of_a_small_log(tmp_path):
     assert [rate for rate in rates if rate] == pytest.approx(expected.tolist())
 
 
-def test_finishing_takes_exactly_the_steps_over_as_many_epochs_as_they_need(tmp_path):
+def test_finish_takes_the_exact_number_of_steps_over_several_epochs(tmp_path):
     reader = reader_of(tmp_path, planted(48, 1, 1.0), seed=1)
     model = some_model()
     trainer = Trainer(model, TrainConfig(), ones(model))

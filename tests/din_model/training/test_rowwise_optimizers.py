@@ -10,7 +10,7 @@ from din_model.training.rowwise_optimizers import RowOptimizer, row_partition
 from tests.din_model.conftest import ones, some_model
 
 
-def test_adam_by_rows_is_torchs_adam_where_a_row_is_one_number():
+def test_row_wise_adam_equals_torchs_adam_for_rows_of_one_number():
     model, lr = some_model(), 0.01
     dense = torch.nn.Parameter(model.tables.weight("item_bias").clone())
     adam, rows = torch.optim.Adam([dense], lr=lr), RowOptimizer(model.tables, lr, ones(model))
@@ -38,7 +38,7 @@ def pushed(model, rows, rng):
     return [(j, slopes[mine == j].sum(0)) for j in np.unique(mine)]
 
 
-def test_the_second_moment_of_a_row_is_the_mean_over_its_numbers_and_waits_with_it():
+def test_a_row_has_one_second_moment_that_changes_only_when_it_is_touched():
     model, lr, rng = some_model(), 0.01, np.random.default_rng(0)
     rows, w = (
         RowOptimizer(model.tables, lr, ones(model)),
@@ -63,7 +63,7 @@ LISTS = st.lists(st.sets(st.integers(0, SIZE - 1)).map(sorted), min_size=1, max_
 
 
 @given(LISTS)
-def test_every_touched_row_is_dealt_to_one_rank(lists):
+def test_every_touched_row_is_assigned_to_one_rank(lists):
     rows = [torch.tensor(each, dtype=torch.int64) for each in lists]
     found = [row_partition(rows, SIZE, number, len(rows)) for number in range(len(rows))]
     for n, mine in enumerate(rows):
@@ -74,7 +74,7 @@ def test_every_touched_row_is_dealt_to_one_rank(lists):
     assert sum(map(len, of_ranks)) == len(set().union(*lists)), "a row was row_partition to two"
 
 
-def test_ranks_are_dealt_about_as_many_rows_however_these_are_drawn():
+def test_row_partitions_are_about_equal_for_skewed_rows():
     rng = np.random.default_rng(0)
     rows = [torch.from_numpy(np.unique(rng.zipf(1.3, 5000) % 10_000)) for _ in range(4)]
     found = [row_partition(rows, 10_000, n, 4) for n in range(4)]

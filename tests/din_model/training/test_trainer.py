@@ -43,7 +43,7 @@ def test_tables_and_dense_layers_step_at_their_own_rates(tables, expected):
     assert float((weight - before[1]).detach().abs().max()) == pytest.approx(0.0005, rel=1e-3)
 
 
-def test_rows_that_a_batch_does_not_hold_stay_where_they_are():
+def test_a_step_moves_only_the_rows_of_its_batch():
     model = some_model()
     before = model.tables.weight("item").clone()
     batch = some_batch(6)

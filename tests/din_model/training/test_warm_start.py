@@ -11,7 +11,7 @@ from din_model.training.warm_start import copy_into
 from tests.din_model.conftest import some_batch, some_model
 
 
-def test_a_model_goes_on_from_an_older_one_with_new_rows_as_its_unknown_row():
+def test_new_rows_of_a_warm_started_model_equal_the_unknown_row():
     older = some_model()
     id_to_row = {name: older.tables.id_to_row(name) for name in ("user", "item", "tags")}
     id_to_row["item"] = torch.arange(35, dtype=torch.int32)
@@ -24,7 +24,7 @@ def test_a_model_goes_on_from_an_older_one_with_new_rows_as_its_unknown_row():
     assert torch.equal(model.eval()(batch), older.eval()(batch))
 
 
-def test_a_model_of_other_layers_is_no_start():
+def test_a_warm_start_from_other_layers_is_refused():
     older = some_model()
     config = replace(older.config, tower=(11,))
     id_to_row = {name: older.tables.id_to_row(name) for name in ("user", "item", "tags")}

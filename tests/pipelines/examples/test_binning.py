@@ -48,7 +48,7 @@ def publish_state(spark, store: Store, day: date, spec: FeatureSpec) -> None:
     store.publish("state", day, spark.createDataFrame([(2,)], "user int"), facts)
 
 
-def test_boundaries_are_the_first_days_and_later_ones_keep_them(spark, tmp_path):
+def test_later_days_keep_the_boundaries_of_the_first(spark, tmp_path):
     values = np.random.default_rng(1).lognormal(size=101).tolist()
     logs = logs_of(spark, tmp_path, {DAYS[0]: [*values, None], DAYS[1]: [1e6] * 40})
     store, cold = Store(str(tmp_path / "store")), Store(str(tmp_path / "cold"))

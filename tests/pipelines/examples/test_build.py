@@ -108,7 +108,7 @@ def test_a_day_whose_state_alone_was_replaced_is_not_built(spark, copy):
     assert not is_built(copy, DAY)
 
 
-def test_too_many_broken_rows_stop_the_build_and_the_last_answer_stands(spark, copy, tmp_path):
+def test_too_many_broken_rows_stop_the_build_and_keep_the_published_date(spark, copy, tmp_path):
     before = copy.manifest("examples", DAY)
     logs = logs_of(spark, tmp_path, [*impressions(), *["{"] * 20])
     message = r"sources\.impressions: 20 of 421 rows of 2026-11-20 are broken, mostly 'malformed'"
@@ -125,7 +125,7 @@ def test_a_log_without_rows_of_the_date_says_so(spark, tmp_path):
     assert store.dates("examples") == []
 
 
-def test_a_day_unlike_the_last_one_is_held_back_and_the_last_one_stands(spark, copy, tmp_path):
+def test_a_day_unlike_the_last_one_is_held_back(spark, copy, tmp_path):
     before = copy.manifest("examples", DAY)
     unclicked = [row | {"at": f"{NEXT} 12:00:00", "clicked": 0} for row in impressions(400)]
     logs = logs_of(spark, tmp_path, unclicked)
@@ -153,7 +153,7 @@ def test_a_wrong_column_is_named_before_anything_is_written(spark, tmp_path, que
     assert {p.name for p in (tmp_path / "store").rglob("*")} <= {".writer.lock"}
 
 
-def test_last_position_holds_one_positive_a_user_out_with_negatives_never_touched(spark, tmp_path):
+def test_last_position_holds_out_one_positive_per_user_with_untouched_negatives(spark, tmp_path):
     # Ten users with forty clicks each on few of the items, one user with two, one with one.
     rows = [
         {

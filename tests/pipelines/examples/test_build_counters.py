@@ -78,7 +78,7 @@ def test_a_cold_build_equals_the_chain(chain, tmp_path):
         assert rows_of(read(logs, cold, name, LAST)) == rows_of(read(logs, store, name, LAST))
 
 
-def test_a_chain_passes_over_a_lost_date_as_a_cold_build_does(spark, tmp_path):
+def test_a_chain_skips_a_lost_date_like_a_cold_build(spark, tmp_path):
     for day in (DAY, LAST):
         put = tmp_path / f"logs/{day}"
         put.mkdir(parents=True)

@@ -71,12 +71,12 @@ def test_a_number_may_change_by_its_factor_in_both_directions(rate, passes):
         validate(numbers, config, before, DAY, complete=True)
 
 
-def test_numbers_that_come_later_are_not_asked_for_yet():
+def test_limits_on_later_numbers_are_not_checked_yet():
     limits = {"history.clicks.p90": (1.0, None)}
     validate({"rows": 40.0}, QualityConfig(limits=limits), None, DAY, complete=False)
 
 
-def test_clicks_that_belong_to_no_impression_hold_a_day_back(spark):
+def test_unmatched_clicks_hold_a_day_back(spark):
     clicks = {"good": 2, "late click": 1, "repeated click": 1, "malformed": 9}
     numbers = of_clicks(clicks | {"click without an impression": 4})
     assert numbers == {"unmatched_clicks": 0.5}

@@ -44,7 +44,7 @@ def test_popular_items_are_drawn_by_their_clicks(spark, power):
 
 
 @pytest.mark.parametrize("by", ["uniform", "popularity"])
-def test_nobody_is_shown_what_they_touched_and_a_draw_is_repeatable(spark, by):
+def test_sampled_negatives_exclude_touched_items_and_repeat(spark, by):
     rng = np.random.default_rng(5)
     touched = sorted({(int(u), int(i)) for u, i in rng.integers(2, 12, (60, 2))})
     positives = [(n, u, i, 1.0, 0) for n, (u, i) in enumerate(touched)]

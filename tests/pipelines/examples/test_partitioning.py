@@ -32,7 +32,7 @@ def test_no_rows_have_no_ranks(spark: SparkSession) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 5, 16])
-def test_value_i_alone_makes_partition_i(spark: SparkSession, count: int) -> None:
+def test_partition_i_holds_only_value_i(spark: SparkSession, count: int) -> None:
     rows = spark.range(10 * count).selectExpr(f"cast(id % {count} as int) as file")
     placed = exactly_by(rows, "file", count)
     assert placed.rdd.getNumPartitions() == count

@@ -18,7 +18,7 @@ from tests.pipelines.examples.test_build import DAY, impressions, logs_of
 CONFIG = BuildConfig(shards=2, sample_rate=0.25, quality=QualityConfig(change={}))
 
 
-def test_a_sampled_day_keeps_every_click_and_judges_by_every_row(spark, tmp_path):
+def test_a_sampled_day_keeps_every_click_and_is_evaluated_on_every_row(spark, tmp_path):
     logs, store = logs_of(spark, tmp_path, impressions(400)), Store(str(tmp_path / "store"))
     manifest = build_day(logs, store, CONFIG, SplitConfig(), DAY)
     assert manifest.facts["sample_rate"] == 0.25
@@ -45,7 +45,7 @@ def test_a_sampled_day_keeps_every_click_and_judges_by_every_row(spark, tmp_path
 
 
 @pytest.mark.slow
-def test_the_sample_is_the_same_again_and_another_with_another_seed(spark, tmp_path):
+def test_the_sample_depends_on_the_seed_only(spark, tmp_path):
     logs = logs_of(spark, tmp_path, impressions(400))
 
     def content(seed: int, name: str) -> str:
@@ -56,6 +56,6 @@ def test_the_sample_is_the_same_again_and_another_with_another_seed(spark, tmp_p
     assert content(1, "a") == content(1, "b") != content(2, "c")
 
 
-def test_a_rate_of_nothing_is_refused():
+def test_a_sample_rate_of_zero_is_refused():
     with pytest.raises(InputError, match=r"sample_rate must be in \(0, 1\]"):
         build(BuildConfig, {"sample_rate": 0}, "conf")

@@ -70,7 +70,7 @@ def looks(logs: Logs, store: Store, day: date) -> list[tuple[float, ...]]:
     return sorted(tuple(table[row["look"]]) for row in rows)
 
 
-def test_the_size_is_measured(built):
+def test_the_first_build_measures_the_length_of_vectors(built):
     assert built[0].spec["look"].size == 3
 
 
@@ -90,7 +90,7 @@ def test_behaviours_keep_the_vector_of_their_time(built):
     assert held <= {tuple(vector) for vector in FIRST.values()}
 
 
-def test_a_vector_is_published_once_and_also_of_items_that_were_never_shown(built):
+def test_every_vector_is_published_once_also_of_items_never_shown(built):
     _, store = built
     assert store.require("vectors", DAY, "").rows == len(FIRST)
     assert store.require("vectors", NEXT, "").rows == 2
@@ -116,7 +116,7 @@ def test_a_vector_without_its_side_table_is_refused(spark, tmp_path):
         with_measures(logs, Store(str(tmp_path / "store")), DAY)
 
 
-def test_an_erased_user_leaves_no_vector(spark, tmp_path):
+def test_the_vectors_of_an_erased_user_are_removed(spark, tmp_path):
     of_users = {DAY: {"u0": [1.0, 2.0], "u1": [3.0, 4.0]}}
     store = Store(str(tmp_path / "store"))
     logs = with_measures(with_vectors(spark, tmp_path, of_users, "user"), store, DAY)

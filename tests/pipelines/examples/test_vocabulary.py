@@ -53,7 +53,7 @@ def ids(spark: SparkSession, store: Store) -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("partitions", [1, 4])
-def test_ids_follow_first_date_and_key_whatever_the_partitions(
+def test_ids_depend_on_first_date_and_key_not_on_partitions(
     spark: SparkSession, tmp_path: Path, partitions: int
 ) -> None:
     store = Store(str(tmp_path))
@@ -62,9 +62,7 @@ def test_ids_follow_first_date_and_key_whatever_the_partitions(
     assert open_vocabulary(spark, store)[1] == {"item": 7, "tag": 4}
 
 
-def test_growing_day_by_day_equals_growing_at_once_and_growing_again_changes_nothing(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_growing_day_by_day_equals_growing_at_once(spark: SparkSession, tmp_path: Path) -> None:
     store, seen_so_far = Store(str(tmp_path)), []
     for day in (FIRST, SECOND, THIRD):
         grow(store, day, keys(spark, [row for row in SEEN if row[2] == day]))
@@ -134,7 +132,7 @@ def test_keys_are_taken_from_every_feature_but_numbers_with_the_day_of_the_row(
     assert {day for day, _, _ in found} == {FIRST}
 
 
-def test_a_key_that_is_there_twice_is_refused(spark):
+def test_a_duplicate_key_is_refused(spark):
     rows = [("item", "a", 2), ("tag", "a", 2), ("item", "a", 3)]
     table = spark.createDataFrame(rows, "vocabulary string, key string, id int")
     require_unique(table.where("id = 2"))

@@ -112,7 +112,7 @@ def accounted(spark, logs: Logs) -> tuple[list[dict[str, int]], set[str]]:
     return funnels, clicked
 
 
-def test_every_click_is_counted_once_and_late_ones_label_nothing(spark, tmp_path):
+def test_every_click_is_counted_once_and_late_clicks_label_nothing(spark, tmp_path):
     (first, second), clicked = accounted(spark, logs_of(spark, tmp_path, SHOWN, CLICKS))
     assert clicked == {"a", "c", "d", "g"}
     assert first == {
@@ -132,13 +132,13 @@ def test_a_click_log_without_ids_labels_by_user_and_item(spark, tmp_path):
     assert clicked == {"b", "c", "d", "g"}
 
 
-def test_a_click_log_that_names_nothing_is_an_error(spark, tmp_path):
+def test_a_click_log_without_keys_is_an_error(spark, tmp_path):
     logs = logs_of(spark, tmp_path, SHOWN, CLICKS, "user, at")
     with pytest.raises(InputError, match=r"sources\.clicks: .* the log has user, at"):
         logs.clicks(DAYS[0], DAYS[0])
 
 
-def test_every_click_that_labels_nothing_has_its_text(spark, tmp_path):
+def test_every_unmatched_click_keeps_its_text(spark, tmp_path):
     logs = logs_of(spark, tmp_path, SHOWN, CLICKS)
     shown = good(logs.impressions(DAYS[0], DAYS[0])).persist()
     aside = logs.clicks_accounted(DAYS[0], shown, None).where("reason is not null").collect()
@@ -154,7 +154,7 @@ def test_every_click_that_labels_nothing_has_its_text(spark, tmp_path):
     ],
     ids=["damaged", "unfinished"],
 )
-def test_a_bad_log_of_tomorrow_cannot_stop_today(spark, tmp_path, tomorrow, labelled):
+def test_a_broken_log_of_the_next_day_does_not_stop_a_build(spark, tmp_path, tomorrow, labelled):
     logs = logs_of(spark, tmp_path, SHOWN, CLICKS)
     for name in ("impressions", "clicks"):
         (tmp_path / name / f"date={DAYS[1]}" / "log.json").write_bytes(tomorrow)
@@ -163,7 +163,7 @@ def test_a_bad_log_of_tomorrow_cannot_stop_today(spark, tmp_path, tomorrow, labe
     assert "malformed" not in reasons(logs.clicks_accounted(DAYS[0], shown, None))
 
 
-def test_a_log_of_tomorrow_with_other_columns_cannot_stop_today(spark, tmp_path, capsys):
+def test_other_columns_in_the_log_of_the_next_day_do_not_stop_a_build(spark, tmp_path, capsys):
     logs = logs_of(spark, tmp_path, SHOWN, CLICKS)
     source = replace(logs.sources.clicks, schema=None)
     logs = replace(logs, sources=replace(logs.sources, clicks=source))
@@ -175,7 +175,7 @@ def test_a_log_of_tomorrow_with_other_columns_cannot_stop_today(spark, tmp_path,
     )
 
 
-def test_a_click_log_whose_ids_are_decimals_meets_integers(spark, tmp_path):
+def test_decimal_ids_of_clicks_match_integers(spark, tmp_path):
     shown = [(1, "u", "x", "10:00:00"), (2, "u", "y", "11:00:00")]
     clicks = [(1.0, None, None, "10:01:00"), (2.5, None, None, "11:01:00")]
     logs = logs_of(spark, tmp_path, shown, clicks)

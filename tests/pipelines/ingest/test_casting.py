@@ -67,7 +67,7 @@ def test_a_whole_number_is_one_key_however_it_is_written(spark, ansi, kind, give
         ("decimal(20,2)", [Decimal("7.01")]),
     ],
 )
-def test_what_is_no_whole_number_is_broken_and_never_cut_off(spark, ansi, kind, given):
+def test_a_fraction_is_broken_and_never_truncated(spark, ansi, kind, given):
     assert values(spark, kind, given, Wanted([NUMBER])) == [(None, BROKEN)] * len(given)
     if kind != "string":
         assert values(spark, kind, given, Wanted([], ["n"]), "key_0") == [(None, BROKEN)] * len(
@@ -75,21 +75,21 @@ def test_what_is_no_whole_number_is_broken_and_never_cut_off(spark, ansi, kind, 
         )
 
 
-def test_without_ansi_mode_a_text_is_not_cut_off_either(spark):
+def test_without_ansi_mode_text_is_not_truncated_either(spark):
     assert values(spark, "string", ["7.5", "7.0"], Wanted([NUMBER])) == [
         (None, BROKEN),
         ("7", None),
     ]
 
 
-def test_a_list_of_ids_is_held_to_the_same(spark, ansi):
+def test_lists_of_ids_are_cast_by_the_same_rule(spark, ansi):
     lists = [["7.0", "08"], ["7", "7.5"], [], None]
     found = values(spark, "array<string>", lists, Wanted([NUMBERS]))
     assert found == [(["7", "8"], None), (["7", None], BROKEN), ([], None), (None, None)]
     assert values(spark, "array<double>", [[7.0]], Wanted([NUMBERS])) == [(["7"], None)]
 
 
-def test_a_key_written_as_a_decimal_meets_its_integer_and_other_texts_stay(spark, ansi):
+def test_a_decimal_key_equals_its_integer_and_other_text_is_kept(spark, ansi):
     texts = ["2.0", "-2.00", "2", "2.5", "a2.0", "007"]
     found = values(spark, "string", texts, Wanted([], ["n"]), "key_0")
     assert [key for key, _ in found] == ["2", "-2", "2", "2.5", "a2.0", "007"]
@@ -113,7 +113,7 @@ def test_an_amount_is_finite_and_not_negative_and_a_flag_is_0_or_1(spark, ansi):
 @pytest.mark.parametrize(
     ("unit", "number"), [("s", 1795176000), ("ms", 1795176000000), ("ns", 1795176000000000123)]
 )
-def test_a_whole_number_is_a_time_in_its_unit_and_one_too_large_is_none(spark, ansi, unit, number):
+def test_a_whole_number_is_a_time_in_its_unit_and_null_if_too_large(spark, ansi, unit, number):
     rows = spark.createDataFrame([(number,), (2**63 - 1,)], "at bigint")
     found = cast(rows, Wanted([], span=(None, 2**62)), time_unit=unit).collect()
     assert found[0]["time"] == 1795176000 * 10**6
@@ -121,7 +121,7 @@ def test_a_whole_number_is_a_time_in_its_unit_and_one_too_large_is_none(spark, a
         assert found[1]["reason"] == "at is missing or of the wrong type"
 
 
-def test_parts_of_other_types_and_orders_become_one(spark):
+def test_files_with_different_types_and_column_orders_become_one_frame(spark):
     one = spark.createDataFrame([(7, "u")], "n bigint, user string")
     two = spark.createDataFrame([("u", 8.0, "x")], "user string, n double, more string")
     none = spark.createDataFrame([("v",)], "user string").selectExpr("null n", "user")

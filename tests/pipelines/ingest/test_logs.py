@@ -44,7 +44,7 @@ def test_every_broken_row_has_its_reason_and_its_text(spark, tmp_path):
     assert any("not json" in row["raw"] for row in broken)
 
 
-def test_a_day_begins_where_its_time_zone_says(spark, tmp_path):
+def test_a_day_begins_at_midnight_of_its_time_zone(spark, tmp_path):
     hours = ("14", "15", "16")  # midnight in Tokyo is 15:00 UTC
     rows = [
         row | {"at": f"2026-11-20T{hour}:30:00Z"}
@@ -130,7 +130,7 @@ def test_every_row_in_quarantine_has_its_text(spark, tmp_path):
     assert any('"id":"i1"' in row["raw"] or '"user":"u0"' in row["raw"] for row in broken)
 
 
-def test_a_weight_that_is_no_amount_is_set_aside(spark, tmp_path):
+def test_an_invalid_weight_is_set_aside(spark, tmp_path):
     logs = logs_of(spark, tmp_path, impressions(4))
     spec = replace(logs.spec, weight="w", reference="r")
     weights = "element_at(array(1d, -1d, double('nan'), 0d), 1 + int(substr(id, 2)))"

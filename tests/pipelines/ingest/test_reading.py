@@ -84,7 +84,7 @@ def test_parquet_of_nanoseconds_is_read_in_microseconds(spark, tmp_path):
     assert list(map(tuple, found)) == [(noon, noon), (None, None), (-1, -1)]
 
 
-def test_a_column_that_spark_cannot_read_does_not_matter_if_nobody_reads_it(spark, tmp_path):
+def test_an_unreadable_column_that_is_not_used_is_ignored(spark, tmp_path):
     put_table(tmp_path / f"{DAY}/a.parquet", id=[1], opens=pa.array([time(8)]), **{"geo.x": ["N"]})
     raws = read(spark, source(tmp_path, format="parquet"), "impressions", [DAY])
     assert rows(raws, "id", "`geo.x`") == [(1, "N")]
@@ -97,7 +97,7 @@ def test_a_column_without_values_has_no_type(spark, tmp_path):
     assert rows(raws, "id", "name", "tags") == [(1, None, None)]
 
 
-def test_a_file_without_rows_says_nothing(spark, tmp_path):
+def test_a_file_without_rows_adds_nothing(spark, tmp_path):
     (tmp_path / str(DAY)).mkdir()
     (tmp_path / str(NEXT)).mkdir()
     for day in (DAY, NEXT):
@@ -146,7 +146,7 @@ def test_files_of_other_types_may_have_any_name(spark, tmp_path):
     assert sorted(found) == list(range(len(NAMES)))
 
 
-def test_a_pattern_still_matches(spark, tmp_path):
+def test_a_pattern_matches_its_files(spark, tmp_path):
     put_table(tmp_path / "east" / str(DAY) / "a.parquet", id=[1])
     put_table(tmp_path / "west" / str(DAY) / "a.parquet", id=[2.5])
     path = f"{tmp_path}/{{east,west}}/{{date}}"
@@ -156,7 +156,7 @@ def test_a_pattern_still_matches(spark, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/x/[y/{date}", "/x/{y/{date}", "nowhere://x/{date}", "a:b"])
-def test_what_is_no_path_is_one_line(spark, tmp_path, path):
+def test_an_invalid_path_is_reported_in_one_line(spark, tmp_path, path):
     with pytest.raises(InputError, match="no such address or pattern") as error:
         read(spark, source(tmp_path, path=path), "impressions", [DAY])
     assert "\n" not in str(error.value)
@@ -175,7 +175,7 @@ ZIPPED = gzip.compress(b"user,item\n" + b"u1,i1\n" * 5000, mtime=0)
     ],
     ids=["gzip as text", "text as gzip", "cut off", "Parquet as text"],
 )
-def test_a_file_that_is_not_what_its_name_says_is_named(spark, tmp_path, name, content, message):
+def test_a_file_with_a_misleading_name_is_named(spark, tmp_path, name, content, message):
     put(tmp_path / f"{DAY}/{name}", "").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read(spark, source(tmp_path, schema="user string"), "impressions", [DAY])
@@ -188,7 +188,7 @@ def test_a_file_that_is_not_parquet_is_named(spark, tmp_path):
         read(spark, source(tmp_path, format="parquet"), "impressions", [DAY])
 
 
-def test_a_folder_without_a_file_is_no_day(spark, tmp_path):
+def test_a_folder_without_files_is_a_missing_day(spark, tmp_path):
     (tmp_path / str(DAY)).mkdir()
     with pytest.raises(InputError, match=f"impressions: {tmp_path}/{DAY} holds no file"):
         read(spark, source(tmp_path), "impressions", [DAY])

@@ -57,9 +57,7 @@ def logs_of(
 
 
 @pytest.mark.parametrize("cutoff", ["impression", "day"])
-def test_an_impression_sees_what_held_at_its_cutoff_and_a_behaviour_what_held_then(
-    spark, tmp_path, cutoff
-):
+def test_side_rows_are_those_valid_at_the_cutoff_or_at_the_behaviour(spark, tmp_path, cutoff):
     rng = np.random.default_rng(3)
     start = datetime(2026, 11, 18)
     hours = rng.choice(72, 30, replace=False)
@@ -91,7 +89,7 @@ def test_an_impression_sees_what_held_at_its_cutoff_and_a_behaviour_what_held_th
         assert row["city"] == {"u": "Oslo", "v": "Bonn"}[row["user"]]
 
 
-def test_a_drawn_item_has_the_price_of_the_moment_it_is_drawn_for(spark, tmp_path):
+def test_a_sampled_item_has_the_attributes_valid_at_its_time(spark, tmp_path):
     prices = [("i0", "old", datetime(2026, 1, 1)), ("i0", "new", NOON), ("i1", "x", NOON)]
     shown = [("u", "i1", NOON - timedelta(hours=1)), ("v", "i1", NOON + timedelta(hours=1))]
     logs = logs_of(spark, tmp_path, shown, prices)
@@ -109,7 +107,7 @@ def test_a_drawn_item_has_the_price_of_the_moment_it_is_drawn_for(spark, tmp_pat
     assert found == {(2, 2): 2, (3, 2): 3}
 
 
-def test_a_lost_date_has_the_snapshot_before_it(spark, tmp_path):
+def test_a_lost_date_uses_the_snapshot_before_it(spark, tmp_path):
     logs = logs_of(spark, tmp_path, [("u", "i0", NOON)], [])
     (tmp_path / f"{DAY}.json").write_text('{"item": "i0", "price": "kept"}\n')
     items = SideTable(path=f"{tmp_path}/{{date}}.json", format="json")
@@ -132,7 +130,7 @@ def test_a_key_of_a_side_table_may_be_a_decimal_but_not_a_fraction(spark, tmp_pa
     assert [tuple(row) for row in table.collect()] == [("7", "a")]
 
 
-def test_two_rows_of_one_moment_and_a_column_that_is_not_there_are_errors(spark, tmp_path):
+def test_duplicate_valid_from_and_a_missing_column_are_errors(spark, tmp_path):
     prices = [("i0", "a", NOON), ("i0", "b", NOON)]
     logs = logs_of(spark, tmp_path, [("u", "i0", NOON)], prices)
     with pytest.raises(InputError, match=r"items: item 'i0' has 2 rows valid from the same"):

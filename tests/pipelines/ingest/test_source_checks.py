@@ -25,7 +25,7 @@ TRANSFORM = "SELECT TRANSFORM(user) USING 'touch {folder}/x' AS user FROM raw"
         "SELECT * FROM raw, LATERAL (SELECT raw.user AS u) EXCEPT SELECT * FROM VALUES (1, 2)",
     ],
 )
-def test_one_select_is_accepted_whatever_it_holds(spark, query):
+def test_any_single_select_is_accepted(spark, query):
     check_source(spark, Source(path="x", query=query), "impressions")
 
 
@@ -51,7 +51,7 @@ def test_one_select_is_accepted_whatever_it_holds(spark, query):
         ("SELECT IDENTIFIER('reflect')('java.lang.System', 'lineSeparator')", "IDENTIFIER"),
     ],
 )
-def test_anything_else_is_refused_and_not_run(spark, tmp_path, query, found):
+def test_statements_other_than_select_are_refused_and_not_run(spark, tmp_path, query, found):
     (tmp_path / "mine").write_text("kept")
     (tmp_path / "log.csv").write_text("user\nu1\n")
     log = Source(path=f"{tmp_path}/log.csv", format="csv", query=query.format(folder=tmp_path))

@@ -84,7 +84,7 @@ def rows(spark: SparkSession, config: GenerateConfig, partitions: int) -> list[A
     return sorted(simulate(spark, config, partitions).toPandas().fillna(-1).itertuples(index=False))
 
 
-def test_partitions_do_not_matter_but_the_seed_does(spark: SparkSession) -> None:
+def test_logs_depend_on_the_seed_not_on_partitions(spark: SparkSession) -> None:
     small = replace(SMALL, days=2, impressions=500)
     expected = rows(spark, small, 1)
     assert rows(spark, small, 4) == expected
@@ -103,7 +103,7 @@ def test_counts_are_the_rows_on_disk(spark: SparkSession, logs: Logs) -> None:
         assert len(list(Path(config.path).glob(f"impressions/date={date}/*"))) <= 2
 
 
-def test_truth_is_the_law_recomputed_from_the_logs(spark: SparkSession, logs: Logs) -> None:
+def test_true_probabilities_follow_the_formula(spark: SparkSession, logs: Logs) -> None:
     config, _ = logs
     category = {
         row.item_id: row.category for row in spark.read.parquet(f"{config.path}/items").collect()
@@ -139,7 +139,7 @@ def test_truth_orders_clicks_well(logs: Logs) -> None:
     assert 0.07 < np.mean(label) < 0.6
 
 
-def test_without_effects_clicks_are_coin_flips(spark: SparkSession) -> None:
+def test_without_effects_clicks_are_independent_of_the_item(spark: SparkSession) -> None:
     events = simulate(spark, replace(SMALL, affinity=0.0)).toPandas()
     shown = events[events["table"] == "impressions"]
     assert set(shown["true_probability"].round(12)) == {SMALL.base_rate}
@@ -150,7 +150,9 @@ def test_without_effects_clicks_are_coin_flips(spark: SparkSession) -> None:
 @pytest.mark.parametrize(
     ("effect", "key"), [("popularity_effect", "item"), ("user_effect", "user")]
 )
-def test_each_effect_moves_the_truth(spark: SparkSession, effect: str, key: str) -> None:
+def test_each_effect_changes_the_true_probability(
+    spark: SparkSession, effect: str, key: str
+) -> None:
     changes: dict[str, Any] = {"affinity": 0.0, "days": 1, "impressions": 500, effect: 0.5}
     shown = simulate(spark, replace(SMALL, **changes)).where("table = 'impressions'").toPandas()
     truth = shown.groupby(key)["true_probability"]
@@ -188,7 +190,7 @@ def test_history_lies_in_the_weeks_before(spark: SparkSession, logs: Logs) -> No
     assert counts["history"] == pytest.approx(config.users * config.history, rel=0.2)
 
 
-def test_broken_lines_are_few_and_of_every_kind(logs: Logs) -> None:
+def test_broken_lines_are_rare_and_of_every_kind(logs: Logs) -> None:
     config, counts = logs
     kinds = Counter(filter(None, map(broken_kind, lines(config, "impressions"))))
     assert set(kinds) == {"truncated", "no user", "no time", "no item"}
@@ -214,9 +216,7 @@ def test_users_and_items_grow_and_unseen_ones_are_scored(spark: SparkSession, lo
     assert {row.item_id for row in pairs} - seen
 
 
-def test_equal_parameters_rewrite_nothing_and_others_everything(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_logs_are_rewritten_only_if_parameters_change(spark: SparkSession, tmp_path: Path) -> None:
     config = replace(SMALL, path=str(tmp_path), days=1, impressions=300)
 
     def stamps() -> dict[str, int]:
@@ -232,7 +232,7 @@ def test_equal_parameters_rewrite_nothing_and_others_everything(
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.is_dir()) == sorted(TABLES)
 
 
-def test_foreign_logs_are_left_alone(spark: SparkSession, tmp_path: Path) -> None:
+def test_logs_of_other_programs_are_not_replaced(spark: SparkSession, tmp_path: Path) -> None:
     kept = tmp_path / "clicks" / "precious.json"
     kept.parent.mkdir()
     kept.write_text("{}")
@@ -255,7 +255,9 @@ def test_foreign_logs_are_left_alone(spark: SparkSession, tmp_path: Path) -> Non
         ("first_date", "19.11.2026"),
     ],
 )
-def test_impossible_parameters(spark: SparkSession, tmp_path: Path, key: str, value: Any) -> None:
+def test_impossible_parameters_are_refused(
+    spark: SparkSession, tmp_path: Path, key: str, value: Any
+) -> None:
     with pytest.raises(InputError, match=rf"^generate\.{key}: .*{value}") as error:
         generate(spark, replace(SMALL, path=str(tmp_path), **{key: value}))
     assert "\n" not in str(error.value)
