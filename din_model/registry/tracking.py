@@ -33,6 +33,8 @@ TrackingError = (MlflowException, RequestException, SQLAlchemyError, CommandErro
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Without this tag, MLflow's UI shows the experiment as one of prompts and agents."""
 
+VARIABLE = "MLFLOW_TRACKING_URI"
+
 UNNAMABLE = re.compile(r"[^\w.\- :]")
 """What MLflow refuses in the name of a parameter, such as the € of a column."""
 
@@ -73,7 +75,7 @@ def connect(config: TrackingConfig, store_url: str, address: str | None = None) 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     # A database that is down is asked for two seconds instead of two minutes without a word.
     mlflow.store.db.utils.MAX_RETRY_COUNT = 4
-    uri = address or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = address or os.environ.get(VARIABLE)
     uri = uri or (expand(config.uri) if config.uri else None)
     if uri is None:
         if not store_url.startswith("file://"):
@@ -81,8 +83,8 @@ def connect(config: TrackingConfig, store_url: str, address: str | None = None) 
         folder = store_url.removeprefix("file://")
         Path(folder).mkdir(parents=True, exist_ok=True)
         uri = f"sqlite:///{_quoted(folder)}/mlflow.db"
-    remember_passwords("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
+    remember_passwords(VARIABLE, uri)
+    _set_address(uri)
     client = MlflowClient()
     if client.get_experiment_by_name(config.experiment) is None:
         # With SQLite the artifacts lie beside it; a server has its own location.
@@ -92,6 +94,18 @@ def connect(config: TrackingConfig, store_url: str, address: str | None = None) 
     if uri.startswith("sqlite"):
         return f"mlflow ui --backend-store-uri {uri}"
     return masked(uri)
+
+
+def _set_address(uri: str) -> None:
+    """Point MLflow at an address, without its password in the environment of other processes.
+
+    MLflow sets the variable, which would also win over the configuration of the next connection.
+    """
+    before = os.environ.get(VARIABLE)
+    mlflow.set_tracking_uri(uri)
+    os.environ.pop(VARIABLE, None)
+    if before is not None:
+        os.environ[VARIABLE] = before
 
 
 def _quoted(path: str) -> str:
