@@ -169,7 +169,7 @@ class Meter:
 
 def relative_improvement(auc: float, base: float) -> float:
     """RelaImpr (arXiv 1706.06978, equation 8): gain over chance relative to a base model."""
-    return (auc - 0.5) / (base - 0.5) - 1
+    return (auc - 0.5) / (base - 0.5) - 1 if base != 0.5 else float("nan")
 
 
 def auc(label: Array, score: Array) -> float:

@@ -64,9 +64,13 @@ def findings(cells: list[Trial], grid: CompareConfig) -> list[str]:
     both = {"din", "mean"} <= set(grid.encoders)
     for dimension in grid.dimensions if both else ():
         (din, d_spread), (mean, m_spread) = means["din", dimension], means["mean", dimension]
+        if din != din:
+            return ["The evaluation rows have the same label, so there is no AUC to compare by."]
+        gain = relative_improvement(din, mean)
         sentences.append(
             f"At dimension {dimension} din has AUC {din:.4f} ± {d_spread:.4f}, mean {mean:.4f} ±"
-            f" {m_spread:.4f}: {100 * relative_improvement(din, mean):+.1f}% relative improvement."
+            f" {m_spread:.4f}"
+            + (f": {100 * gain:+.1f}% relative improvement." if gain == gain else ".")
         )
     if both and grid.match in grid.dimensions:
         size, goal = matching_dimension(cells, grid.match), f"din at dimension {grid.match}"
@@ -142,9 +146,12 @@ def _table(cells: list[Trial]) -> list[list[str]]:
     names = ("auc", "gauc", "log_loss", "normalised_entropy", "coverage", "popularity")
     spreads = [mean_of_seeds(cells, name) for name in names]
     for key in spreads[0]:
-        numbers = [f"{mean:.4f} ± {spread:.4f}" for mean, spread in (s[key] for s in spreads)]
-        rows.append([*map(str, key), *numbers])
+        rows.append([*map(str, key), *(_with_spread(*s[key]) for s in spreads)])
     return rows
+
+
+def _with_spread(mean: float, spread: float) -> str:
+    return f"{mean:.4f} ± {spread:.4f}" if mean == mean else "-"
 
 
 def _markdown(table: list[list[str]]) -> list[str]:

@@ -5,6 +5,7 @@ from datetime import date
 from rich.table import Table
 
 from din_model.console import console
+from din_model.evaluation.metrics import relative_improvement
 from din_model.registry import versions
 from pipelines.examples.publish import unsampled_examples
 from pipelines.reports.explanation import Explained
@@ -62,7 +63,9 @@ def share_of_possible(results: Metrics, encoder: str) -> str:
     """Return the share of the reference's AUC above chance that the model reaches."""
     if "reference" not in results:
         return ""
-    share = (results[encoder]["auc"] - 0.5) / (results["reference"]["auc"] - 0.5)
+    share = relative_improvement(results[encoder]["auc"], results["reference"]["auc"]) + 1
+    if share != share:
+        return ""
     return f"(AUC - 0.5) / (best possible AUC - 0.5) = {share:.3f}"
 
 

@@ -102,12 +102,17 @@ def evaluate_model(
             published += drift.histogram(score, training_set.logit_shift)
         results = {each: meter.result() for each, meter in meters.items()}
         by_user = {each: meter.by_user() for each, meter in meters.items()}
-        report.rows, report.note = int(results[name]["rows"]), f"AUC {results[name]['auc']:.4f}"
+        report.rows, report.note = int(results[name]["rows"]), auc_in_words(results[name]["auc"])
         published = all_reduce(torch.from_numpy(published)).numpy()
         calibration = {each: meter.calibration() for each, meter in meters.items()}
         return EvalResult(
             results, by_user, calibration, published, slices.result() if slices else []
         )
+
+
+def auc_in_words(auc: float) -> str:
+    """Return an AUC for a reader, also where there is none."""
+    return f"AUC {auc:.4f}" if auc == auc else "no AUC: all rows have the same label"
 
 
 def _scored_by(model: DIN) -> Score:

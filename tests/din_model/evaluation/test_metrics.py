@@ -87,6 +87,7 @@ def test_rows_of_one_label_have_no_auc():
 
 def test_relative_improvement_is_the_gain_over_chance():
     assert metrics.relative_improvement(0.75, 0.7) == pytest.approx(0.25)
+    assert np.isnan(metrics.relative_improvement(0.75, 0.5)), "the base ranks like chance"
 
 
 def some_users(seed, users=40, rows=12, edge=0.0):

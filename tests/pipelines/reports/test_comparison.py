@@ -1,7 +1,7 @@
 """The findings of a comparison, in sentences."""
 
-from pipelines.reports.comparison import findings
-from pipelines.training.grid import CompareConfig
+from pipelines.reports.comparison import _table, findings
+from pipelines.training.grid import CompareConfig, Trial
 from tests.pipelines.training.test_grid import TRIALS
 
 
@@ -17,3 +17,25 @@ def test_the_encoders_are_compared_at_each_dimension():
         " improvement.",
         "mean matches din at dimension 8 at no dimension up to 8.",
     ]
+
+
+GRID = CompareConfig(dimensions=(4,), seeds=(1,))
+
+
+def cells(auc: float) -> list[Trial]:
+    numbers = {"auc": auc, "gauc": auc, "log_loss": 0.5, "normalised_entropy": 1.0}
+    return [Trial(encoder, 4, 1, numbers) for encoder in ("din", "mean")]
+
+
+def test_rows_of_one_label_are_said_in_words():
+    nan = float("nan")
+    assert findings(cells(nan), GRID) == [
+        "The evaluation rows have the same label, so there is no AUC to compare by."
+    ]
+    assert _table(cells(nan))[1][2:5] == ["-", "-", "0.5000 ± 0.0000"]
+
+
+def test_encoders_that_rank_like_chance_can_be_compared():
+    [sentence] = findings(cells(0.5), GRID)[:1]
+    assert sentence.startswith("At dimension 4 din has AUC 0.5000 ± 0.0000, mean 0.5000 ± 0.0000")
+    assert "nan" not in sentence

@@ -19,3 +19,10 @@ def test_brackets_in_item_keys_are_printed(monkeypatch):
         "  1. i1 ([new] shoes [/b])   score 0.500",
         "       0.250  clicks: [red][31m boots",
     ]
+
+
+def test_a_reference_that_ranks_like_chance_says_nothing_of_what_is_possible():
+    metrics = {"din": {"auc": 0.6}, "reference": {"auc": 0.7}}
+    assert terminal.share_of_possible(metrics, "din").endswith("= 0.500")
+    for auc in (0.5, float("nan")):
+        assert terminal.share_of_possible(metrics | {"reference": {"auc": auc}}, "din") == ""
