@@ -35,11 +35,12 @@ MICROSECONDS["d"] = 24 * MICROSECONDS["h"]
 class Section:
     """Base of every configuration dataclass. A key that it does not declare is an error."""
 
-    # Accept a model version written as the number 7.
+    # Accept a model version written as the number 7. An empty text is a variable that is not set.
     __pydantic_config__: ClassVar[dict[str, Any]] = {
         "extra": "forbid",
         "allow_inf_nan": False,
         "coerce_numbers_to_str": True,
+        "str_min_length": 1,
     }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic.fields import FieldInfo
 
 from din_model.config import Section, to_dict
 from jobs.cli import Settings
@@ -90,7 +91,7 @@ def _inner(kind: Any) -> Iterator[tuple[type[Section], str]]:
 
 
 def _types(section: type[Section]) -> dict[str, Any]:
-    hints = typing.get_type_hints(section)
+    hints = typing.get_type_hints(section, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(section)}
 
 
@@ -109,6 +110,8 @@ def _rows(section: type[Section]) -> Iterator[str]:
 def _type(kind: Any) -> str:
     """A type in words."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return _range(kind)
     if kind is types.NoneType:
         return "null"
     if origin in (typing.Union, types.UnionType):
@@ -122,6 +125,12 @@ def _type(kind: Any) -> str:
     if origin is dict:
         return f"name -> {_type(args[1])}"
     return NAMES.get(kind, "section")
+
+
+def _range(kind: Any) -> str:
+    """What a type of din_model.ranges says that it allows."""
+    told = [each.description for each in kind.__metadata__ if isinstance(each, FieldInfo)]
+    return told[0] or _type(typing.get_args(kind)[0])
 
 
 def _default(field: "dataclasses.Field[Any]") -> str:

@@ -17,6 +17,7 @@ from din_model.console import console, printable
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from din_model.masking import remember_environment
+from din_model.ranges import Date
 from din_model.registry.export import ExportConfig
 from din_model.registry.tracking import TrackingConfig
 from din_model.training.config import TrainConfig
@@ -69,7 +70,7 @@ class Settings(Section):
     sources: SourcesConfig
     features: FeaturesConfig
     history: HistoryConfig
-    date: datetime.date | None = None
+    date: Date | None = None
     generate: GenerateConfig | None = None
     split: SplitConfig = field(default_factory=SplitConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
@@ -166,7 +167,7 @@ def command_line(manual: str | None, options: Mapping[str, str]) -> argparse.Arg
         description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", action="append", required=True, help="YAML; later ones win")
-    parser.add_argument("--date", type=datetime.date.fromisoformat, help="YYYY-MM-DD")
+    parser.add_argument("--date", help="YYYY-MM-DD; the same as date=…")
     for option, key in options.items():
         parser.add_argument(f"--{option}", help=f"the same as {key}=…")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
@@ -181,10 +182,10 @@ def resolve(
     Raises:
         InputError: see din_model.config.load; or no date, but the job needs one.
     """
-    set_by_option = {key: getattr(words, option) for option, key in options.items()}
-    given = {key: value for key, value in set_by_option.items() if value}
+    keys = {"date": "date", **options}
+    set_by_option = {key: getattr(words, option) for option, key in keys.items()}
+    given = {key: value for key, value in set_by_option.items() if value is not None}
     settings = load(Settings, words.config, words.overrides, given)
-    day = words.date or settings.date
-    if day is None and dated:
+    if settings.date is None and dated:
         raise InputError("--date is missing, and the configuration has no date")
-    return settings, day
+    return settings, settings.date

@@ -17,6 +17,7 @@ from din_model.config import Section
 from din_model.console import stage
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
+from din_model.ranges import Text
 from pipelines.columns import column
 from pipelines.examples import counts, vocabulary
 from pipelines.examples.counters import COUNTERS
@@ -40,7 +41,7 @@ class EraseConfig(Section):
         users: their keys, as in the logs.
     """
 
-    users: tuple[str, ...] = ()
+    users: tuple[Text, ...] = ()
 
 
 def erase(

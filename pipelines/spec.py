@@ -4,8 +4,7 @@ Only the build uses this; every later job reads the spec that the build wrote.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -13,6 +12,7 @@ from din_model.config import Section, microseconds
 from din_model.errors import InputError
 from din_model.features import ALL, IMPRESSIONS, Counter, Feature, FeatureSpec, History
 from din_model.names import column_name
+from din_model.ranges import Date, Duration, Length, LengthOrZero, Number, Text, Window
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class ColumnConfig(Section):
     side: Literal["user", "item", "context"]
     type: Literal["string", "int64", "number", "vector"] = "string"
     vocabulary: str | None = None
-    dimension: int | None = None
-    max_length: int = 0
-    boundaries: tuple[float, ...] = ()
-    quantiles: int = 0
+    dimension: LengthOrZero | None = None
+    max_length: LengthOrZero = 0
+    boundaries: tuple[Number, ...] = ()
+    quantiles: LengthOrZero = 0
     scale: Literal["standard", "log"] | None = None
-    serving_default: str | int | float | None = None
+    serving_default: Text | int | float | None = None
 
     def __post_init__(self) -> None:
         if self.boundaries and self.quantiles:
@@ -81,28 +81,14 @@ class CounterConfig(Section):
 
     keys: tuple[str, ...]
     events: str = IMPRESSIONS
-    windows: tuple[str, ...] = ("1d", "7d", "all")
-    lag: str | None = None
+    windows: tuple[Window, ...] = ("1d", "7d", "all")
+    lag: Duration | None = None
 
     @property
     def days(self) -> tuple[int, ...]:
-        """The windows in days.
-
-        Raises:
-            InputError: a window is neither ``all`` nor whole days.
-        """
-        days = []
-        for window in self.windows:
-            if window == "all":
-                days.append(ALL)
-                continue
-            length, rest = divmod(microseconds(window), microseconds("1d"))
-            if rest or not length:
-                raise InputError(
-                    f"features.counters: the window {window!r} is neither whole days nor all"
-                )
-            days.append(length)
-        return tuple(days)
+        """The windows in days."""
+        day = microseconds("1d")
+        return tuple(ALL if w == "all" else microseconds(w) // day for w in self.windows)
 
 
 @dataclass(frozen=True)
@@ -137,7 +123,7 @@ class FeaturesConfig(Section):
     weight: str | None = None
     reference: str | None = None
     key: tuple[str, ...] = ()
-    dimension: int = 16
+    dimension: Length = 16
     time_zone: str = "UTC"
 
 
@@ -153,8 +139,8 @@ class KindConfig(Section):
     """
 
     fields: dict[str, str]
-    length: int | None = None
-    lag: str = "0s"
+    length: Length | None = None
+    lag: Duration = "0s"
     age: bool = False
 
 
@@ -173,8 +159,8 @@ class HistoryConfig(Section):
 
     kinds: dict[str, KindConfig]
     cutoff: Literal["day", "impression"] = "day"
-    length: int = 50
-    since: date | None = field(default=None)
+    length: Length = 50
+    since: Date | None = None
 
 
 def feature_spec(

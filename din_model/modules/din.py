@@ -20,6 +20,7 @@ from din_model.modules.layers import MLP, Dice
 from din_model.modules.numeric import NumericInputs
 from din_model.modules.segments import Pairs, pairs_of, segment_reduce
 from din_model.modules.vectors import GivenVectors
+from din_model.ranges import Count, Length, NotNegative
 
 QUADRATURE_POINTS = 64
 """Quadrature points of the integral in ``contributions``."""
@@ -47,14 +48,14 @@ class ModelConfig(Section):
     """
 
     encoder: Encoder = "din"
-    attention: tuple[int, ...] = (64, 16)
-    tower: tuple[int, ...] = (200, 80)
+    attention: tuple[Length, ...] = (64, 16)
+    tower: tuple[Length, ...] = (200, 80)
     activation: Literal["dice", "prelu", "relu", "sigmoid"] = "dice"
     softmax: bool = True
-    personas: int = 4
+    personas: Length = 4
     item_bias: bool = True
-    wide: int = 0
-    init_std: float = 0.05
+    wide: Count = 0
+    init_std: NotNegative = 0.05
 
 
 class DIN(nn.Module):

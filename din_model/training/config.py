@@ -6,6 +6,7 @@ from typing import Literal
 from din_model.config import Section
 from din_model.distributed.collectives import world_size
 from din_model.modules.din import Encoder, ModelConfig
+from din_model.ranges import Count, Days, NotNegative, Positive, Seed, Share, Size
 from din_model.training.rowwise_optimizers import RowRule
 
 
@@ -54,28 +55,28 @@ class TrainConfig(Section):
     """
 
     model: ModelConfig = ModelConfig()
-    window: int = 7
+    window: Days = 7
     start: Literal["scratch", "champion"] = "scratch"
     new_item_init_from: str | None = None
-    epochs: int = 5
-    min_steps: int = 500
-    batch_size: int = 1024
-    learning_rate: float = 1e-3
-    embedding_learning_rate: float | None = None
+    epochs: Size = 5
+    min_steps: Count = 500
+    batch_size: Size = 1024
+    learning_rate: Positive = 1e-3
+    embedding_learning_rate: Positive | None = None
     embedding_optimizer: RowRule = "adam"
     embedding_engine: Literal["replicated", "sharded"] = "replicated"
     dense_optimizer: Literal["adam", "anyprecision"] = "adam"
     bfloat16: bool = False
-    local_sgd_period: int = 0
-    checkpoint_every: int = 0
-    min_count: int = 5
-    oov_dropout: float = 0.5
-    regularisation: float = 0.0
-    seed: int = 2019
-    threads: int = 0
+    local_sgd_period: Count = 0
+    checkpoint_every: Count = 0
+    min_count: Count = 5
+    oov_dropout: Share = 0.5
+    regularisation: NotNegative = 0.0
+    seed: Seed = 2019
+    threads: Count = 0
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    patience: int = 5
-    checks_per_epoch: int = 5
+    patience: Count = 5
+    checks_per_epoch: Size = 5
     baselines: tuple[Encoder, ...] = ()
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from din_model.config import Section
 from din_model.errors import InputError
 from din_model.features import UNKNOWN, FeatureSpec
+from din_model.ranges import Bounds, Factor
 from pipelines.ingest.attribution import ALONE, LATE, REPEATED
 from pipelines.ingest.sources import start_of
 from pipelines.store.store import Manifest
@@ -40,8 +41,8 @@ class QualityConfig(Section):
             replaces both defaults.
     """
 
-    limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
-    change: dict[str, float] = field(default_factory=lambda: {"rows": 10.0, "label_rate": 10.0})
+    limits: dict[str, Bounds] = field(default_factory=dict)
+    change: dict[str, Factor] = field(default_factory=lambda: {"rows": 10.0, "label_rate": 10.0})
 
 
 def of_impressions(

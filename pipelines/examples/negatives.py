@@ -16,6 +16,7 @@ from pyspark.sql import types as T
 from din_model.config import Section
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, UNKNOWN, FeatureSpec
+from din_model.ranges import NotNegative, Probability, Seed, Size
 from pipelines.examples.vocabulary import encode
 from pipelines.ingest.logs import Logs
 from pipelines.ingest.side_tables import as_of
@@ -41,15 +42,11 @@ class NegativesConfig(Section):
         seed: of the sampling.
     """
 
-    per_positive: int = 1
-    base_rate: float | None = None
+    per_positive: Size = 1
+    base_rate: Probability | None = None
     by: Literal["uniform", "popularity"] = "uniform"
-    power: float = 0.75
-    seed: int = 2019
-
-    def __post_init__(self) -> None:
-        if self.base_rate is not None and not 0 < self.base_rate < 1:
-            raise ValueError("base_rate must be between 0 and 1")
+    power: NotNegative = 0.75
+    seed: Seed = 2019
 
     @property
     def logit_shift(self) -> float:

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from din_model.config import Section
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
+from din_model.ranges import Date, PositiveShare, Seed, Share, Size
 from pipelines.examples import counters
 from pipelines.examples.data_quality import QualityConfig
 from pipelines.examples.negatives import NegativesConfig
@@ -45,20 +46,14 @@ class BuildConfig(Section):
         negatives: unclicked rows to sample, for logs of positives only.
     """
 
-    first: date | None = None
-    shards: int = 4
-    rows_per_file: int = 50_000
-    seed: int = 2019
-    sample_rate: float = 1.0
-    max_broken: float = 0.01
+    first: Date | None = None
+    shards: Size = 4
+    rows_per_file: Size = 50_000
+    seed: Seed = 2019
+    sample_rate: PositiveShare = 1.0
+    max_broken: Share = 0.01
     quality: QualityConfig = field(default_factory=QualityConfig)
     negatives: NegativesConfig | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.sample_rate <= 1:
-            raise ValueError("sample_rate must be in (0, 1]")
-        if min(self.shards, self.rows_per_file) < 1:
-            raise ValueError("shards and rows_per_file must be at least 1")
 
 
 def unsampled_examples(store: Store, day: date) -> Manifest:

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from din_model.config import Section
 from din_model.features import FeatureSpec
+from din_model.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,8 @@ class SplitConfig(Section):
     """
 
     by: Literal["date", "last_position", "last_impression"] = "date"
-    skip_first: int = 1
-    skip_last: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.skip_first, self.skip_last) < 0:
-            raise ValueError("skip_first and skip_last must not be negative")
+    skip_first: Count = 1
+    skip_last: Count = 0
 
     def since(self, day: date) -> date | None:
         """Return the first day of the impressions for a build of ``day``; None: all."""

@@ -13,6 +13,16 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
 from din_model.config import Section
+from din_model.ranges import (
+    Count,
+    LengthOrZero,
+    NotNegative,
+    Number,
+    Probability,
+    Seed,
+    Share,
+    Size,
+)
 
 NEWEST = 50  # behaviours of a user that affect a click
 
@@ -74,25 +84,25 @@ class GenerateConfig(Section):
 
     path: str
     first_date: str
-    days: int
-    users: int
-    items: int
-    categories: int = 60
-    impressions: int = 40_000
-    interests: int = 4
-    affinity: float = 3.0
-    popularity_effect: float = 0.3
-    user_effect: float = 0.3
-    base_rate: float = 0.07
-    history: int = 15
-    new_users: float = 0.02
-    new_items: float = 0.03
-    fresh: float = 0.0
-    vector_size: int = 0
-    broken: float = 0.002
-    candidates_users: int = 300
-    candidates_items: int = 40
-    seed: int = 7
+    days: Size
+    users: Size
+    items: Size
+    categories: Size = 60
+    impressions: Size = 40_000
+    interests: Size = 4
+    affinity: Number = 3.0
+    popularity_effect: NotNegative = 0.3
+    user_effect: NotNegative = 0.3
+    base_rate: Probability = 0.07
+    history: Count = 15
+    new_users: NotNegative = 0.02
+    new_items: NotNegative = 0.03
+    fresh: Share = 0.0
+    vector_size: LengthOrZero = 0
+    broken: Share = 0.002
+    candidates_users: Size = 300
+    candidates_items: Size = 40
+    seed: Seed = 7
 
     def users_by(self, day: int) -> int:
         """Return the number of users that exist by the end of a day, 0 being the first."""

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from din_model.config import Section, expand, microseconds
 from din_model.errors import InputError
+from din_model.ranges import Date, Duration, Text
 
 CORRUPT = "_corrupt_record"
 
@@ -32,7 +33,7 @@ class Source(Section):
     path: str | None = None
     table: str | None = None
     format: str = "parquet"
-    options: dict[str, str] | None = None
+    options: dict[str, Text] | None = None
     schema: str | None = None
     query: str | None = None
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
@@ -60,7 +61,7 @@ class BehaviourSource(Source):
 
     kind: str = "clicks"
     origin: Literal["log", "impressions"] = "log"
-    label_delay: str | None = None
+    label_delay: Duration | None = None
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ class SourcesConfig(Section):
     items: SideTable | None = None
     users: SideTable | None = None
     candidates: Source | None = None
-    attribution_window: str = "30m"
-    lost_dates: tuple[date, ...] = ()
+    attribution_window: Duration = "30m"
+    lost_dates: tuple[Date, ...] = ()
 
     def __post_init__(self) -> None:
         for source in self.behaviours:

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from datetime import date
 from typing import Any
 
-import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -118,26 +117,16 @@ def _check(config: GenerateConfig) -> None:
         raise InputError(
             f"generate.first_date: {config.first_date!r} is not a date like 2026-11-19"
         ) from None
-    sizes = ("days", "users", "items", "impressions")
-    limits: dict[str, tuple[float, float]] = dict.fromkeys(sizes, (1, np.inf)) | {
-        "categories": (1, config.items),
-        "interests": (1, config.categories),
-        "base_rate": (1e-9, 1 - 1e-9),
-        "candidates_users": (1, config.users),
-        "candidates_items": (1, config.items),
-        "broken": (0, 1),
-        "fresh": (0, 1 if config.new_items else 0),
+    limits = {
+        "categories": config.items,
+        "interests": config.categories,
+        "candidates_users": config.users,
+        "candidates_items": config.items,
+        "fresh": 1 if config.new_items else 0,
     }
-    effects = (
-        "popularity_effect",
-        "user_effect",
-        "history",
-        "new_users",
-        "new_items",
-        "vector_size",
-        "seed",
-    )
-    for name, (low, high) in (limits | dict.fromkeys(effects, (0, np.inf))).items():
-        if not low <= getattr(config, name) <= high:
-            limit = f"at least {low}" if np.isinf(high) else f"between {low} and {high}"
-            raise InputError(f"generate.{name}: {getattr(config, name)} must be {limit}")
+    for name, limit in limits.items():
+        if getattr(config, name) > limit:
+            raise InputError(
+                f"generate.{name}: {getattr(config, name)} must be {limit} at most, as the other"
+                " numbers are"
+            )

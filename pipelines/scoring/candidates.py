@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from din_model.config import Section
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, UNKNOWN, Feature, FeatureSpec
+from din_model.ranges import Count, Days
 from pipelines.examples.publish import EXAMPLES, unsampled_examples
 from pipelines.examples.state import STATE, as_behaviours
 from pipelines.examples.vocabulary import NAME as VOCABULARY
@@ -46,16 +47,14 @@ class CandidatesConfig(Section):
         exclude_seen: drop the items that the user's history holds; nothing takes their place.
     """
 
-    popular: int = 0
-    of_categories: int = 0
+    popular: Count = 0
+    of_categories: Count = 0
     by: str | None = None
-    new: int = 0
-    new_days: int = 1
+    new: Count = 0
+    new_days: Days = 1
     exclude_seen: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.popular, self.of_categories, self.new) < 0 or self.new_days < 1:
-            raise ValueError("numbers of items must be at least 0, and new_days at least 1")
         if not (self.popular or self.of_categories or self.new):
             raise ValueError("no candidates are configured: set popular, of_categories or new")
 

@@ -16,6 +16,7 @@ from din_model.config import Section
 from din_model.errors import InputError
 from din_model.evaluation.calibration import Calibration, buckets_of
 from din_model.evaluation.drift import BINS, EDGES, psi
+from din_model.ranges import Factor, NotNegative, Share, Size
 from pipelines.store.store import Manifest
 
 BINS_A_UNIT = BINS / float(EDGES[-1] - EDGES[0])
@@ -44,20 +45,14 @@ class GuardsConfig(Section):
         max_without_history: share of rows without a behaviour.
     """
 
-    min_coverage: float | None = 0.99
-    max_drift: float | None = 0.5
-    max_drift_from_validation: float | None = None
-    max_calibration: float | None = 2.0
-    min_clicks: int = 100
-    max_unknown_users: float | None = 0.9
-    max_unknown_items: float | None = 0.5
-    max_without_history: float | None = 0.9
-
-    def __post_init__(self) -> None:
-        if self.max_calibration is not None and self.max_calibration < 1:
-            raise ValueError("max_calibration must be at least 1, or null")
-        if self.min_clicks < 1:
-            raise ValueError("min_clicks must be at least 1")
+    min_coverage: Share | None = 0.99
+    max_drift: NotNegative | None = 0.5
+    max_drift_from_validation: NotNegative | None = None
+    max_calibration: Factor | None = 2.0
+    min_clicks: Size = 100
+    max_unknown_users: Share | None = 0.9
+    max_unknown_items: Share | None = 0.5
+    max_without_history: Share | None = 0.9
 
     def of_numbers(self) -> Iterator[tuple[str, str, float | None]]:
         """Yield number, ``min`` or ``max``, and limit of all but calibration, which is a ratio."""

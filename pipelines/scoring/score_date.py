@@ -17,6 +17,7 @@ from din_model.console import console, stage
 from din_model.errors import InputError
 from din_model.evaluation import plots
 from din_model.evaluation.calibration import Calibration
+from din_model.ranges import Count, Size
 from din_model.registry import artifact, tracking, versions
 from pipelines.columns import column
 from pipelines.examples.counters import COUNTERS, attach
@@ -29,7 +30,14 @@ from pipelines.ingest.reading import fingerprint
 from pipelines.ingest.sources import start_of
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.candidates import candidates as candidates_of
-from pipelines.scoring.guards import Breach, GuardsConfig, calibration, check, compare, measure
+from pipelines.scoring.guards import (
+    Breach,
+    GuardsConfig,
+    calibration,
+    check,
+    compare,
+    measure,
+)
 from pipelines.scoring.scorer import (
     Candidates,
     Night,
@@ -68,8 +76,8 @@ class ScoreConfig(Section):
     """
 
     model: str | None = None
-    explain: int = 0
-    top: int | None = None
+    explain: Count = 0
+    top: Size | None = None
     shadow: str | None = None
     table: str | None = None
     postgres: PostgresConfig | None = None
@@ -77,8 +85,6 @@ class ScoreConfig(Section):
     guards: GuardsConfig = field(default_factory=GuardsConfig)
 
     def __post_init__(self) -> None:
-        if min(self.explain, (self.top or 1) - 1) < 0:
-            raise ValueError("explain must not be negative, and top at least 1")
         if self.table:
             identifiers(self.table, TABLE, 3)
 

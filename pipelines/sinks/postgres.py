@@ -11,6 +11,7 @@ from din_model.config import Section, expand
 from din_model.console import stage
 from din_model.errors import InputError
 from din_model.masking import holds_secret
+from din_model.ranges import Size
 from pipelines.sinks.names import POSTGRES, identifiers
 
 
@@ -29,7 +30,7 @@ class PostgresConfig(Section):
 
     url: str
     table: str = "scores"
-    connections: int = 8
+    connections: Size = 8
 
     def __post_init__(self) -> None:
         _refuse_password(self.url)

@@ -23,6 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from din_model.config import Section, expand
 from din_model.errors import InputError
+from din_model.ranges import Duration
 from din_model.training.checkpoint import LATEST
 from pipelines.store.parquet import DataFile, Prepare, write
 
@@ -50,7 +51,7 @@ class StoreConfig(Section):
     """
 
     path: str
-    keep: str = "7d"
+    keep: Duration = "7d"
 
 
 @dataclass(frozen=True)

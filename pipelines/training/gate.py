@@ -4,9 +4,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Literal, NamedTuple
 
-from din_model.config import Section, duration
+from din_model.config import Section
 from din_model.errors import InputError
 from din_model.evaluation.bootstrap import BootstrapInterval, gain
+from din_model.ranges import Duration, Number, Probability, Size, Wait
 from din_model.registry import tracking, versions
 from din_model.registry.tracking import TrackingConfig
 from din_model.training.config import TrainConfig
@@ -44,26 +45,15 @@ class NightlyConfig(Section):
     """
 
     metric: Literal["gauc", "log_loss"] = "gauc"
-    min_gain: float = 0.0
+    min_gain: Number = 0.0
     beat_popularity: bool = True
-    min_users: int = 20
-    confidence: float = 0.95
-    resamples: int = 1000
+    min_users: Size = 20
+    confidence: Probability = 0.95
+    resamples: Size = 1000
     refit_on_eval_date: bool = False
-    wait: str = "0s"
-    poll: str = "60s"
+    wait: Duration = "0s"
+    poll: Wait = "60s"
     marker: str | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence must be between 0 and 1, not {self.confidence}")
-        if self.resamples < 1:
-            raise ValueError("resamples must be at least 1")
-        if self.min_users < 1:
-            raise ValueError("min_users must be at least 1")
-        duration(self.wait)  # refuse an invalid duration now, not in the middle of a night
-        if not duration(self.poll):
-            raise ValueError("poll must be longer than 0s")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ by slice, and by the top lists of users over a sample of the catalogue.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from din_model.data.batch import Batch, from_columns, with_histories
 from din_model.data.loader import Columns
 from din_model.features import FeatureSpec
 from din_model.modules.din import DIN, Encoder
+from din_model.ranges import NOT_EMPTY, Length, Seed, Size
 from din_model.training.config import TrainConfig
 from pipelines.store.store import Store
 from pipelines.training.challenger import train
@@ -47,12 +48,12 @@ class CompareConfig(Section):
         report: folder of the report.
     """
 
-    encoders: tuple[Encoder, ...] = ("mean", "din")
-    dimensions: tuple[int, ...] = (4, 8, 16)
-    seeds: tuple[int, ...] = (1, 2)
-    match: int = 8
-    users: int = 200
-    items: int = 500
+    encoders: Annotated[tuple[Encoder, ...], NOT_EMPTY] = ("mean", "din")
+    dimensions: Annotated[tuple[Length, ...], NOT_EMPTY] = (4, 8, 16)
+    seeds: Annotated[tuple[Seed, ...], NOT_EMPTY] = (1, 2)
+    match: Length = 8
+    users: Size = 200
+    items: Size = 500
     report: str = "out/compare"
 
 

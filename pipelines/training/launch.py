@@ -25,6 +25,7 @@ from din_model.config import Section
 from din_model.console import console
 from din_model.distributed import collectives
 from din_model.errors import InputError
+from din_model.ranges import Count, Size
 from din_model.registry import tracking
 from din_model.registry.tracking import TrackingConfig
 from din_model.training.config import TrainConfig
@@ -52,8 +53,8 @@ class LaunchConfig(Section):
     """
 
     launcher: Literal["local", "torchrun", "spark"] = "local"
-    ranks: int = 1
-    restarts: int = 0
+    ranks: Size = 1
+    restarts: Count = 0
 
     def __post_init__(self) -> None:
         if self.launcher == "local" and self.ranks > 1:

@@ -178,16 +178,3 @@ def test_a_path_may_hold_brackets_and_variables(spark, tmp_path, monkeypatch, ca
         await_logs(spark, config, NightlyConfig(wait="5ms", poll="1ms"), NEXT, built=False)
     printed = capsys.readouterr().out
     assert f"${{DIN_TEST_LOGS}}/[a-b]/{NEXT}" in printed, "no markup, and no value of a variable"
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ({"wait": "tonight"}, "'tonight' is not a duration"),
-        ({"poll": "-1s"}, "'-1s' is not a duration"),
-        ({"poll": "0s"}, "poll must be longer than 0s"),
-    ],
-)
-def test_an_invalid_wait_is_refused_with_the_configuration(words, message):
-    with pytest.raises(InputError, match=message):
-        build(NightlyConfig, words, "test")

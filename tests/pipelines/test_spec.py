@@ -51,12 +51,6 @@ def test_declared_counters_replace_the_default_ones():
     assert found == {"pair": Counter("pair", "impressions", ("user", "brand"), (2,), 1_000_000)}
 
 
-@pytest.mark.parametrize("window", ["0d", "36h"])
-def test_a_window_is_whole_days(window):
-    with pytest.raises(InputError, match=f"the window '{window}' is neither whole days nor all"):
-        counters({"x": CounterConfig(("item",), windows=(window,))})
-
-
 def test_columns_with_odd_names_get_plain_ones_in_examples():
     odd = {
         "user id": ColumnConfig(side="user"),

@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from din_model.config import build
-from din_model.errors import InputError
 from din_model.training.config import TrainConfig
 from pipelines.examples.build import build_day
 from pipelines.examples.data_quality import QualityConfig
@@ -54,8 +52,3 @@ def test_the_sample_depends_on_the_seed_only(spark, tmp_path):
         return store.require("counts", DAY, "").facts["content"]
 
     assert content(1, "a") == content(1, "b") != content(2, "c")
-
-
-def test_a_sample_rate_of_zero_is_refused():
-    with pytest.raises(InputError, match=r"sample_rate must be in \(0, 1\]"):
-        build(BuildConfig, {"sample_rate": 0}, "conf")

@@ -245,13 +245,8 @@ def test_logs_of_other_programs_are_not_replaced(spark: SparkSession, tmp_path: 
     ("key", "value"),
     [
         ("interests", 13),
-        ("days", 0),
-        ("users", 0),
         ("categories", 201),
-        ("base_rate", 0.0),
-        ("broken", 1.5),
         ("candidates_items", 201),
-        ("seed", -1),
         ("first_date", "19.11.2026"),
     ],
 )

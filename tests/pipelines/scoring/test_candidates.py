@@ -339,14 +339,6 @@ def test_impossible_rules_are_reported_in_one_line(built):
         generated(with_fields("category"), store, SCORED, replace(asked, exclude_seen=True))
 
 
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({}, "no candidates are configured: set popular, of_categories or new"),
-        ({"popular": -1}, "numbers of items must be at least 0"),
-        ({"new": 1, "new_days": 0}, "new_days at least 1"),
-    ],
-)
-def test_rules_without_any_item_are_refused(section, message):
-    with pytest.raises(InputError, match=message):
-        build(CandidatesConfig, section, "conf")
+def test_a_section_that_asks_for_nothing_is_refused():
+    with pytest.raises(InputError, match="no candidates are configured: set popular, of_cat"):
+        build(CandidatesConfig, {}, "conf")

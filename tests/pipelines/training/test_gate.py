@@ -14,7 +14,7 @@ from din_model.evaluation import drift
 from din_model.registry import tracking, versions
 from din_model.training.config import TrainConfig
 from pipelines.store.store import Store
-from pipelines.training.gate import NightlyConfig, NightSections, StoppedError, decide
+from pipelines.training.gate import NightSections, StoppedError, decide
 from pipelines.training.training_set import training_days
 from tests.nights import NIGHTS
 
@@ -136,9 +136,3 @@ def test_a_judged_day_may_be_trained_in_without_moving_the_champion(nights):
         assert decide_by(nights, refit_on_eval_date=True) == decision, (
             "a rerun takes what is on record"
         )
-
-
-@pytest.mark.parametrize("words", [{"confidence": 1.0}, {"confidence": 0.0}, {"resamples": 0}])
-def test_an_interval_that_cannot_be_is_refused(words):
-    with pytest.raises(ValueError, match=next(iter(words))):
-        NightlyConfig(**words)
