@@ -149,7 +149,17 @@ def calibration(
     return dict(totals), curve
 
 
-def check(numbers: dict[str, Any], limits: GuardsConfig, date: str) -> None:
+def change(now: dict[str, Any], before: dict[str, Any] | None) -> str:
+    """Return in words what changed between the facts of two tables, to explain a drift."""
+    if before is None or "mean_score" not in before:
+        return ""
+    by = f"version {now['version']} scored both"
+    if now["version"] != before["version"]:
+        by = f"version {now['version']} scored this one, version {before['version']} the last one"
+    return f" ({by}; the mean score is {now['mean_score']:.3f}, was {before['mean_score']:.3f})"
+
+
+def check(numbers: dict[str, Any], limits: GuardsConfig, date: str, changed: str = "") -> None:
     """Hold back a table whose numbers are outside their limits.
 
     Args:
@@ -157,6 +167,7 @@ def check(numbers: dict[str, Any], limits: GuardsConfig, date: str) -> None:
             ``expected`` and ``clicks``; missing numbers are not checked.
         limits: the limits.
         date: of the table.
+        changed: see ``change``.
 
     Raises:
         Breach: a number is outside; the message names number, limit and what to do.
@@ -168,7 +179,10 @@ def check(numbers: dict[str, Any], limits: GuardsConfig, date: str) -> None:
             continue
         if value < limit if side == "min" else value > limit:
             relation = "below" if side == "min" else "above"
-            breaches.append(f"{name} {value:.4f} is {relation} score.guards.{side}_{name} {limit}")
+            breaches.append(
+                f"{name} {value:.4f} is {relation} score.guards.{side}_{name} {limit}"
+                + changed * (name == "drift")
+            )
     clicks, expected = numbers.get("clicks", 0), numbers.get("expected", 0)
     if limits.max_calibration and clicks >= limits.min_clicks:
         ratio = expected / clicks

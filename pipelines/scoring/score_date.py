@@ -34,6 +34,7 @@ from pipelines.scoring.guards import (
     Breach,
     GuardsConfig,
     calibration,
+    change,
     check,
     compare,
     measure,
@@ -260,7 +261,8 @@ class _ScoresCheck:
         _log(numbers | {"rows_per_s": rate}, last, curve)
         manifest.facts.update(numbers | {"calibration": [list(bucket) for bucket in curve]})
         try:
-            check(numbers, job.config.guards, str(job.day))
+            changed = change(manifest.facts, last.facts if last else None)
+            check(numbers, job.config.guards, str(job.day), changed)
         except Breach as breach:
             breach.held = manifest
             raise

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.evaluation.drift import histogram
-from pipelines.scoring.guards import GuardsConfig, calibration, check, compare, measure
+from pipelines.scoring.guards import GuardsConfig, calibration, change, check, compare, measure
 
 LIMITS = GuardsConfig(
     min_coverage=0.9, max_drift=0.2, max_drift_from_validation=0.3, max_calibration=1.5,
@@ -52,6 +52,16 @@ def test_calibration_is_not_checked_with_too_few_clicks():
 def test_all_breaches_are_reported_together():
     with pytest.raises(InputError, match=r"coverage 0\.1000 is below.*drift 0\.9000 is above"):
         check(GOOD | {"coverage": 0.1, "drift": 0.9}, LIMITS, "2026-11-23")
+
+
+def test_a_drift_says_whether_the_version_or_the_logs_changed():
+    last = {"version": 3, "mean_score": 0.2}
+    changed = change({"version": 4, "mean_score": 0.05}, last)
+    assert "version 4 scored this one, version 3 the last one; the mean score is 0.050" in changed
+    with pytest.raises(InputError, match=r"max_drift 0\.2 \(version 4 scored this one"):
+        check(GOOD | {"drift": 0.9}, LIMITS, "2026-11-23", changed)
+    assert "version 3 scored both" in change({"version": 3, "mean_score": 0.05}, last)
+    assert change({"version": 3, "mean_score": 0.05}, None) == ""
 
 
 def test_a_table_is_measured_in_one_pass(spark):
