@@ -14,6 +14,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from din_model.errors import InputError
+from pipelines.java_output import masked_stderr
 
 JAVA_VERSIONS = (8, 11, 17, 21)
 
@@ -85,7 +86,11 @@ def spark_session(
         for key, value in (LOCAL_DEFAULTS | (defaults or {})).items():
             builder = builder.config(key, value)
         builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
-    spark = builder.getOrCreate()
+    if submitted:
+        spark = builder.getOrCreate()
+    else:
+        with masked_stderr():  # of Java, which starts here
+            spark = builder.getOrCreate()
     spark.conf.set("spark.sql.session.timeZone", time_zone)
     # Frames partitioned by user join by user and item as they lie, without another shuffle.
     spark.conf.set("spark.sql.requireAllClusterKeysForCoPartition", "false")

@@ -1,0 +1,32 @@
+"""Java's own messages hold no secrets."""
+
+import subprocess
+import sys
+
+from din_model.masking import remember
+from pipelines.java_output import masked_stderr
+
+
+def test_a_process_that_starts_in_the_block_writes_masked_lines(capfd):
+    remember("PLACE", "correct-horse")
+    code = "import os; os.write(2, b'no s3a://KEY:hunter2@logs/correct-horse\\r\\xff half'); "
+    with masked_stderr() as copying:
+        subprocess.run([sys.executable, "-c", code], check=True)
+    copying.join(60)
+    assert not copying.is_alive()
+    assert capfd.readouterr().err == "no s3a://KEY:***@logs/${PLACE}\r\ufffd half"
+    subprocess.run([sys.executable, "-c", "import os; os.write(2, b'after')"], check=True)
+    assert capfd.readouterr().err == "after"
+
+
+def test_javas_errors_are_masked():
+    code = """
+from din_model.masking import remember
+from pipelines.session import spark_session
+remember("PLACE", "correct-horse")
+spark = spark_session("x", "UTC", {"spark.driver.memory": "1g"})
+spark._jvm.org.apache.log4j.Logger.getLogger("x").error("no s3a://KEY:hunter2@b/correct-horse")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "ERROR x: no s3a://KEY:***@b/${PLACE}" in done.stderr
+    assert "hunter2" not in done.stderr
