@@ -21,6 +21,9 @@ UNREADABLE = (
 NAMELESS = re.compile(r"corrupted file: .*|can not read class org\.apache\.parquet.*")
 """Its messages that do not name the file."""
 
+LONGEST = 2000
+"""Letters of a line; a value in a configuration or log may have any number."""
+
 CUT_OFF = re.compile(
     r"java\.util\.zip\.(?:Zip|DataFormat)Exception: [^\n]*|java\.io\.(?:IO|EOF)Exception: "
     r"(?:Unexpected end of input stream|unexpected end of stream|incorrect (?:data|header) check"
@@ -31,6 +34,16 @@ CUT_OFF = re.compile(
 
 def one_line(error: Exception) -> str | None:
     """Return the message for a person, also from an executor or a rank; None for a bug."""
+    line = _message(error)
+    if line is None:
+        return None
+    line = " ".join(line.splitlines())
+    if len(line) <= LONGEST:
+        return line
+    return f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 + 3 :]}"  # its end says what to do
+
+
+def _message(error: Exception) -> str | None:
     if isinstance(error, TrackingError):
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return masked(f"tracking: {first}")

@@ -32,9 +32,30 @@ def test_anchors_and_merge_keys_work():
         ("a:\n  b: 1\n  'b': 2", "the key 'b' stands twice"),
         ("? [a, b]\n: c", "a key is not text"),
         ("[u1", "expected"),
+        ("a: !!int x", "could not determine a constructor for the tag 'tag:yaml.org,2002:int'"),
+        ("a: !!timestamp x", "could not determine a constructor for the tag"),
+        ("a: !!set {b}", "could not determine a constructor for the tag"),
     ],
 )
 def test_invalid_yaml_is_refused_with_its_position(text, problem):
     with pytest.raises(yaml.YAMLError, match=problem) as caught:
         parse(text)
     assert "line " in str(caught.value)
+
+
+LAUGHS = "\n".join(f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: &a {b: *a}", "more than 50 levels"),
+        ("a: " + "[" * 51 + "]" * 51, "more than 50 levels"),
+        ("a: " + "[" * 5000, "more than 50 levels"),
+        (f"- &a0 [x, y]\n{LAUGHS}", "more than 1,000,000 values"),
+    ],
+    ids=("an alias in itself", "51 levels", "5000 levels", "aliases of aliases"),
+)
+def test_levels_and_values_without_end_are_refused(text, problem):
+    with pytest.raises(yaml.YAMLError, match=problem):
+        parse(text)

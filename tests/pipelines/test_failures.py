@@ -156,3 +156,12 @@ def test_a_server_that_refuses_artifacts_is_reported(tmp_path):
 
 def test_a_bug_keeps_its_stack_trace():
     assert one_line(KeyError("score")) is None
+
+
+def test_a_value_of_any_length_and_lines_is_told_in_one_line():
+    line = one_line(InputError(f"sources: {'x' * 50_000}\n\u2028: correct it"))
+    assert line is not None
+    assert len(line.splitlines()) == 1
+    assert len(line) == 2000
+    assert line.startswith("sources: xxx")
+    assert line.endswith("xxx  : correct it")
