@@ -67,7 +67,10 @@ class Logs:
         rows = rows.withColumn("example_id", F.xxhash64(*identity))
         rows = self._labelled(rows, first, last)
         if keys:
-            rows = mark_repeats(mark_conflicts(rows, keys), keys, "impression")
+            # Ids may count from 1 again each day, and a build of many days must equal one by one.
+            of_day = [*keys, "_date"]
+            rows = rows.withColumn("_date", _date_of(F.col("time")))
+            rows = mark_repeats(mark_conflicts(rows, of_day), of_day, "impression").drop("_date")
         rows = rows.drop(*keys).withColumn("_at", self._cutoff())
         return self.side_tables.join(rows, spec.features, last).drop("_at")
 
@@ -81,11 +84,18 @@ class Logs:
     def _labelled(self, rows: DataFrame, first: date | None, last: date) -> DataFrame:
         """Add ``label``: from the click log, or from the impressions' own flag."""
         if self.sources.clicks:
-            clicks = self._attributed(rows, self.clicks(first, last), last)
-            clicked = clicks.where("reason is null").select("example_id").distinct()
-            rows = rows.join(clicked.withColumn("label", F.lit(1.0)), "example_id", "left")
+            rows = rows.withColumn("_date", _date_of(F.col("time")))
+            clicked = self._clicked(rows, first, last).withColumn("label", F.lit(1.0))
+            rows = rows.join(clicked, ["example_id", "_date"], "left").drop("_date")
             return rows.fillna(0.0, ["label"])
         return rows
+
+    def _clicked(self, rows: DataFrame, first: date | None, last: date) -> DataFrame:
+        """Return ``example_id`` and ``_date`` of the impressions that the click log labels."""
+        clicks = self._attributed(rows, self.clicks(first, last), last).where("reason is null")
+        window = microseconds(self.sources.attribution_window)
+        dates = F.sequence(_date_of(F.col("time") - window), _date_of(F.col("time")))
+        return clicks.select("example_id", F.explode(dates).alias("_date")).distinct()
 
     def clicks_accounted(
         self, day: date, impressions: DataFrame, before: DataFrame | None
@@ -271,6 +281,11 @@ class Logs:
         zone = self.spec.time_zone
         first = first or (self.since if source.dated else None)
         return start_of(first, zone) if first else None, start_of(last + DAY, zone)
+
+
+def _date_of(time: Column) -> Column:
+    """Return the date of microseconds in the session's time zone, which is that of the logs."""
+    return F.to_date(F.timestamp_micros(time))
 
 
 def with_serving_defaults(rows: DataFrame, spec: FeatureSpec) -> DataFrame:

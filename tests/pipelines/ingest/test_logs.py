@@ -139,3 +139,34 @@ def test_an_invalid_weight_is_set_aside(spark, tmp_path):
     assert reasons_of(logs) == {
         "good": 1, "r is negative or not finite": 1, "w is negative or not finite": 2
     }  # fmt: skip
+
+
+def of_two_days(spark, tmp_path, clicks: bool):
+    """Two days whose impressions have the same ids; of each day others are clicked."""
+    first = [row | {"clicked": int(n < 2)} for n, row in enumerate(impressions(6))]
+    second = [
+        row | {"clicked": int(n > 3), "at": row["at"].replace(str(DAY), str(NEXT))}
+        for n, row in enumerate(impressions(6))
+    ]
+    logs = logs_of(spark, tmp_path, [*first, *second])
+    if clicks:
+        clicked = "select id, timestamp(at) + interval 1 minute at from raw where clicked = 1"
+        own = replace(logs.sources.impressions, query=clicked)
+        logs = replace(logs, sources=replace(logs.sources, clicks=own))
+    return logs
+
+
+@pytest.mark.parametrize("clicks", [False, True], ids=["flags", "a log of clicks"])
+def test_ids_may_begin_again_each_day(spark, tmp_path, clicks):
+    logs = of_two_days(spark, tmp_path, clicks)
+    columns = ("user", "item", "time", "label", "reason")
+
+    def rows_of(first: date, last: date) -> list[str]:
+        return sorted(map(str, logs.impressions(first, last).select(*columns).collect()))
+
+    one_by_one = [*rows_of(DAY, DAY), *rows_of(NEXT, NEXT)]
+    assert len(one_by_one) == 12
+    assert sum("label=1.0, reason=None" in row for row in one_by_one) == 4
+    assert rows_of(DAY, NEXT) == sorted(one_by_one)
+    behaviours = logs.behaviours(DAY, NEXT).where("reason is null").count()
+    assert behaviours == 4
