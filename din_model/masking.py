@@ -17,14 +17,25 @@ TOKEN = re.compile(r"(https?://)([^\s:/@?#]+)@")
 """``https://token@``, as some servers take it."""
 
 WORD = (
-    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|api_?key|access_?key"
-    r"|account[._-]?key|private_?key|secret_?key|sig|signature)"
+    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|sig|signature"
+    r"|(?:api|access|account|private|secret)[._-]?key)"
 )
 KEYED = re.compile(
     rf"(?i)((?<![a-z]){WORD}|(?:password|secret)\w*)(\s*(?:=|%3D)\s*)(?!\s|\*\*\*|\$\{{)"
     r"('[^']*'|[^\s&;,'\"]+)"
 )
 """``password=…``, in the query of an address and in ``key=value`` texts of database drivers."""
+
+QUOTED = re.compile(rf"(?i)([\"'][\w.-]*{WORD}[\"']\s*:\s*)([\"'])(?!\*\*\*|\$\{{)([^\"']+)\2")
+"""``"password": "…"``, as servers repeat what they were sent."""
+
+HEADER = re.compile(
+    r"(?i)\b(authorization[\"']?\s*[:=]\s*[\"']?\w+\s+|bearer\s+(?=\S*\d))([\w+/.~-]{8,}=*)"
+)
+"""``Authorization: Basic …``, ``Bearer …``."""
+
+ORACLE = re.compile(r"(?i)(:thin:[^\s/@:]+)/([^\s@]+)@")
+"""``jdbc:oracle:thin:user/password@host``."""
 
 SECRET_KEY = re.compile(rf"(?i)(?:^|[._-]|(?<=[a-z])(?=[A-Z])){WORD}(?:$|[._-])|password|secret")
 """Names of settings whose whole value is a secret."""
@@ -63,6 +74,9 @@ def masked(text: str) -> str:
         text = re.sub(pattern, lambda _, name=name: name, text)  # type: ignore[misc]
     text = USER_INFO.sub(r"\1:***@", text)
     text = TOKEN.sub(r"\1***@", text)
+    text = ORACLE.sub(r"\1/***@", text)
+    text = QUOTED.sub(r"\1\2***\2", text)
+    text = HEADER.sub(r"\1***", text)
     return KEYED.sub(r"\1\2***", text)
 
 
@@ -90,5 +104,6 @@ def _passwords(text: str) -> list[str]:
     found = [match[2] for match in USER_INFO.finditer(text)]
     for written in {text, unquote(text)}:
         found += [match[2] for match in (*USER_INFO.finditer(written), *TOKEN.finditer(written))]
-        found += [match[3] for match in KEYED.finditer(written)]
+        found += [match[2] for match in (*ORACLE.finditer(written), *HEADER.finditer(written))]
+        found += [match[3] for match in (*KEYED.finditer(written), *QUOTED.finditer(written))]
     return found

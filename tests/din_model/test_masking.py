@@ -32,6 +32,13 @@ WITH_SECRET = [
     "https://h/logs?X-Amz-Signature=hunter2",
     "s3a://KEY:hunter2/x@bucket/path",
     "http://h/?password%3Dhunter2",
+    "https://h/?x=1&api-key=hunter2",
+    "https://h/#access_token=hunter2",
+    "redis://:hunter2@h",
+    "jdbc:oracle:thin:scott/hunter2@//h:1521/x",
+    "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=hunter2==",
+    '{"user": "u", "password": "hunter2"}',
+    "Authorization: Bearer hunter2.abc-d",
 ]
 WITHOUT = [
     "postgresql://u@h:5432/db",
@@ -40,6 +47,8 @@ WITHOUT = [
     "abfss://box@account.dfs.core.windows.net/x",
     "sqlite:////a/b.db",
     "/logs/${TENANT}/date={date}",
+    "basic features: a basic popularity-based model",
+    "jdbc:oracle:thin:@//h:1521/x",
 ]
 
 
