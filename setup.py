@@ -15,6 +15,7 @@ REQUIRES = [
     "numpy>=1.24,<2",  # pyarrow 14 and petastorm
     "pandas>=2,<3",  # pyspark 3.5
     "mlflow>=3.1,<4",
+    "deltalake>=1.6,<2",  # Delta tables without a JVM; needs no pyarrow
     "fsspec",
     "filelock",
     "safetensors",
@@ -46,6 +47,7 @@ EXTRAS = {
         "mypy",
         "types-PyYAML",
         "pandas-stubs",
+        "polars",  # a reader of the tables that is not ours
         "duckdb",  # what benchmarks.sequences is measured against
         "deepctr-torch==0.3.0",  # what benchmarks.training is measured against
         "s3fs",

@@ -42,9 +42,10 @@ from din_model.registry import artifact, tracking, versions
 from din_model.registry.tracking import TrackingConfig
 from pipelines.ingest.logs import Logs
 from pipelines.ingest.sources import Source, SourcesConfig, start_of
-from pipelines.scoring.score_date import SCORES, ModelVersion, ScoreConfig, score_day
+from pipelines.scoring.score_date import ModelVersion, ScoreConfig, score_day
 from pipelines.scoring.udf import GROUP, IS_STATE, ITEM, USER, Task, score_batches
 from pipelines.session import spark_session
+from pipelines.store.data_sets import SCORES
 from pipelines.store.store import Store
 
 DAY = date(2026, 11, 22)
@@ -131,6 +132,7 @@ def the_job(spark: SparkSession, store: Store, plain: Path, version: int) -> flo
     for name in (SCORES, "refused"):
         if store.fs.exists(f"{store.base}/{name}"):
             store.fs.rm(f"{store.base}/{name}", recursive=True)
+    store = Store(store.base)
     start = time.perf_counter()
     with tracking.run("score", {}, {}):
         logs = Logs(spark, sources, SPEC, None)

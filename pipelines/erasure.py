@@ -7,7 +7,7 @@ job can be run again.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from functools import partial
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -20,17 +20,13 @@ from din_model.features import FeatureSpec
 from din_model.ranges import Text
 from pipelines.columns import column
 from pipelines.examples import counts, vocabulary
-from pipelines.examples.counters import COUNTERS
-from pipelines.examples.publish import EXAMPLES, HOLDOUT, BuildConfig, Publication, republish
-from pipelines.examples.state import STATE
-from pipelines.examples.vectors import VECTORS
-from pipelines.ingest.quarantine import QUARANTINE
+from pipelines.examples.publish import BuildConfig, Publication, republish
 from pipelines.ingest.sources import CORRUPT
-from pipelines.scoring.score_date import REFUSED, SCORES
-from pipelines.scoring.shadow import SHADOW
-from pipelines.store.store import Manifest, Store
+from pipelines.store.data_sets import COUNTS, DATA_SETS, ERASURES, EXAMPLES, HOLDOUT, STATE, User
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 
-Replace = Callable[[Manifest, DataFrame], None]
+Replace = Callable[[Manifest, DataFrame], Manifest]
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,8 @@ def erase(
 ) -> dict[str, int]:
     """Remove all rows of ``users`` and all superseded runs; return data set -> rows removed.
 
+    A job that began before cannot publish afterwards; see Store.job.
+
     Raises:
         InputError: nothing is built in this store, or a date has examples of no other user.
     """
@@ -57,61 +55,75 @@ def erase(
         if not built:
             raise InputError(f"{store.url}: nothing is built here, so no user can be erased")
         spec = FeatureSpec.from_json(built[-1].facts["spec"])
-        known = vocabulary.open_vocabulary(spark, store)[0].where(_in_vocabulary(spec, users))
-        by_vocabulary = {(row["vocabulary"], row["id"]) for row in known.collect()}
-        own = spec[spec.user].vocabulary
-        ids = [number for name, number in by_vocabulary if name == own]
-        by_id = F.col(spec.user).isin(ids)
-        user = spec[spec.user].log_name
-        by_key = column(user).cast("string").isin(*users)
-        in_raw, replace = _raw_row_of(user, users), partial(_publish, store)
-
-        def replace_examples(manifest: Manifest, rows: DataFrame) -> None:
-            day = date.fromisoformat(manifest.date)
-            if manifest.name == EXAMPLES:
-                counted = store.require(counts.NAME, day, "run jobs.build_sequences for it")
-                facts = counted.facts | {"content": counts.content(rows)}
-                _publish(store, counted, counts.count_ids(rows, spec), facts)
-            publication = Publication(manifest.name, day, manifest.facts, replaces=manifest)
-            republish(store, publication, rows, spec, config)
-
+        conditions = _conditions(spark, store, spec, users)
+        today = datetime.now(timezone.utc).date()
+        store.publish(ERASURES, today, None, {"users": len(users)})
+        replace_rows = partial(_replace_rows, store, spec, config)
         removed: dict[str, int] = {}
-        steps: list[tuple[str, Column, Replace]] = [
-            (SCORES, by_key, replace),
-            (SHADOW, by_key, replace),
-            (REFUSED, in_raw, replace),
-            (QUARANTINE, in_raw, replace),
-            (EXAMPLES, by_id, replace_examples),
-            (HOLDOUT, by_id, replace_examples),
-            (COUNTERS, _of_users(spec, ids), replace),
-            (STATE, by_id, replace),
-            (VECTORS, _of_vectors(by_vocabulary, own), replace),
-            (vocabulary.NAME, _in_vocabulary(spec, users), replace),
-        ]
-        for name, condition, replace_rows in steps:
+        for name, condition in conditions.items():
             with stage(f"erase from {name}") as report:
                 removed[name] = report.rows = _remove(spark, store, name, condition, replace_rows)
-        store.prune(datetime.now(timezone.utc))
+        store.vacuum(timedelta(0))
         return removed
+
+
+def _conditions(
+    spark: SparkSession, store: Store, spec: FeatureSpec, users: Sequence[str]
+) -> dict[str, Column]:
+    """Return what matches the users' rows in each data set that names users."""
+    known = vocabulary.open_vocabulary(spark, store)[0].where(_in_vocabulary(spec, users))
+    by_vocabulary = {(row["vocabulary"], row["id"]) for row in known.collect()}
+    own = spec[spec.user].vocabulary
+    ids = [number for name, number in by_vocabulary if name == own]
+    user = spec[spec.user].log_name
+    by_user = {
+        User.KEY: column(user).cast("string").isin(*users),
+        User.RAW: _raw_row_of(user, users),
+        User.ID: F.col(spec.user).isin(ids),
+        User.COUNTER_KEY: _of_users(spec, ids),
+        User.VECTOR_ID: _of_vectors(by_vocabulary, own),
+        User.VOCABULARY: _in_vocabulary(spec, users),
+    }
+    return {each.name: by_user[each.user] for each in DATA_SETS.values() if each.user in by_user}
+
+
+def _replace_rows(
+    store: Store, spec: FeatureSpec, config: BuildConfig, manifest: Manifest, rows: DataFrame
+) -> Manifest:
+    """Publish the remaining rows of a run in its place, and count the ids of examples again."""
+    if manifest.name not in (EXAMPLES, HOLDOUT):
+        return _publish(store, manifest, rows)
+    day = date.fromisoformat(manifest.date)
+    if manifest.name == EXAMPLES:
+        counted = store.require(COUNTS, day, "run jobs.build_sequences for it")
+        facts = counted.facts | {"content": counts.content(rows)}
+        _publish(store, counted, counts.count_ids(rows, spec), facts)
+    publication = Publication(manifest.name, day, manifest.facts, replaces=manifest)
+    return republish(store, publication, rows, spec, config)
 
 
 def _remove(
     spark: SparkSession, store: Store, name: str, condition: Column, replace_rows: Replace
 ) -> int:
+    """Remove the matching rows of every run, also of those published meanwhile."""
     removed = 0
-    for manifest in store.manifests(name):
-        rows = store.read(spark, [manifest])
-        if matches := rows.where(condition).count():
-            replace_rows(manifest, rows.where(~F.coalesce(condition, F.lit(False))))
-            removed += matches
+    seen: set[str] = set()
+    while new := [m for m in store.manifests(name) if m.folder not in seen]:
+        for manifest in new:
+            seen.add(manifest.folder)
+            rows = store.read(spark, [manifest])
+            if matches := rows.where(condition).count():
+                remaining = rows.where(~F.coalesce(condition, F.lit(False)))
+                seen.add(replace_rows(manifest, remaining).folder)
+                removed += matches
     return removed
 
 
 def _publish(
     store: Store, manifest: Manifest, rows: DataFrame, facts: dict[str, object] | None = None
-) -> None:
+) -> Manifest:
     day = date.fromisoformat(manifest.date)
-    store.publish(manifest.name, day, rows, facts or manifest.facts, replaces=manifest)
+    return store.publish(manifest.name, day, rows, facts or manifest.facts, replaces=manifest)
 
 
 def _of_users(spec: FeatureSpec, ids: Sequence[int]) -> Column:

@@ -5,9 +5,11 @@ import sys
 from datetime import date
 from pathlib import Path
 
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame
 
 from pipelines.session import java_home
+from pipelines.store.store import Store
 
 DEMO = Path(__file__).parents[1] / "conf" / "demo.yaml"
 NIGHTS = [date(2026, 11, 20), date(2026, 11, 21), date(2026, 11, 22)]
@@ -51,3 +53,11 @@ def environment() -> dict[str, str]:
 def rows(frame: DataFrame) -> list[str]:
     """Every row as text, sorted: equal lists, equal tables."""
     return sorted(map(str, frame.toPandas().to_numpy().tolist()))
+
+
+def withdraw(store: Store, name: str, day: date) -> int:
+    """Let nothing be published for a date; return the table's version before."""
+    table = DeltaTable(f"{store.base}/{name}")
+    version = table.version()
+    table.delete(f"date = '{day}'")
+    return version

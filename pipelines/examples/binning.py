@@ -12,8 +12,8 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
-from pipelines.examples.state import STATE
 from pipelines.ingest.logs import Logs
+from pipelines.store.data_sets import STATE
 from pipelines.store.store import Store
 
 SAMPLE = 1_000_000

@@ -19,13 +19,10 @@ from din_model.console import console, stage
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, FeatureSpec
 from pipelines.examples import counts, data_quality
-from pipelines.examples.counters import COUNTERS
 from pipelines.examples.data_quality import Numbers
 from pipelines.examples.event_sums import EventSums, parent_sums
 from pipelines.examples.negatives import with_negatives
 from pipelines.examples.publish import (
-    EXAMPLES,
-    HOLDOUT,
     BuildConfig,
     Past,
     Publication,
@@ -34,25 +31,21 @@ from pipelines.examples.publish import (
     unsampled_examples,
 )
 from pipelines.examples.split import SplitConfig, roles
-from pipelines.examples.state import STATE, advance, as_behaviours
+from pipelines.examples.state import advance, as_behaviours
 from pipelines.examples.vectors import publish_vectors, vectors_of
-from pipelines.examples.vocabulary import (
-    encode,
-    grow,
-    keys_of,
-    open_vocabulary,
-    require_unique,
-)
+from pipelines.examples.vocabulary import encode, grow, keys_of, open_vocabulary, require_unique
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.quarantine import good, quarantine, quarantined, reasons
 from pipelines.ingest.reading import files_of, fingerprint, naming_damaged
 from pipelines.ingest.sources import require_logs, start_of
-from pipelines.store.store import Manifest, Store
+from pipelines.store.data_sets import COUNTERS, COUNTS, EXAMPLES, HOLDOUT, STATE
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 
 
 def is_built(store: Store, day: date) -> bool:
     """Return whether everything of a date is published and belongs together."""
-    examples, counted = store.manifest(EXAMPLES, day), store.manifest(counts.NAME, day)
+    examples, counted = store.manifest(EXAMPLES, day), store.manifest(COUNTS, day)
     state = store.manifest(STATE, day)
     if not (examples and counted and state):
         return False
@@ -266,7 +259,7 @@ class _QualityCheck:
 
     def __call__(self, manifest: Manifest) -> None:
         job = self.job
-        written = job.store.read_hidden(job.logs.spark, manifest)
+        written = job.store.read(job.logs.spark, [manifest])
         first_new = self.vocabulary.part.facts["first_new"]
         numbers = self.numbers | data_quality.of_examples(written, job.spec, first_new)
         manifest.facts["quality"] = numbers
@@ -344,7 +337,7 @@ def _publish_counts(job: _Job, examples: Manifest, state: Manifest, sums: Manife
         pins = {"examples": examples.id, "state": state.id, "content": counts.content(rows)}
         pins |= {COUNTERS: sums.id} if sums else {}
         counted = counts.count_ids(rows, job.spec)
-        report.rows = job.store.publish(counts.NAME, job.day, counted, pins).rows
+        report.rows = job.store.publish(COUNTS, job.day, counted, pins).rows
 
 
 def _origin(

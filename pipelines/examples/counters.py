@@ -24,8 +24,6 @@ from pyspark.sql import functions as F
 from din_model.features import ALL, FIRST_ID, IMPRESSIONS, Counter, FeatureSpec
 from pipelines.ingest.sources import start_of
 
-COUNTERS = "counters"
-
 SCHEMA = (
     "counter int, key_0 int, key_1 int, at bigint, events bigint, clicks bigint, first bigint,"
     " last bigint"

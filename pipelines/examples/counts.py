@@ -16,8 +16,6 @@ from pyspark.sql import functions as F
 
 from din_model.features import PADDING, FeatureSpec
 
-NAME = "counts"
-
 
 def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
     """Return (vocabulary, id, examples, shown, clicked), one row per id that occurs."""

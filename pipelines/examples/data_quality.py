@@ -20,7 +20,7 @@ from din_model.features import UNKNOWN, FeatureSpec
 from din_model.ranges import Bounds, Factor
 from pipelines.ingest.attribution import ALONE, LATE, REPEATED
 from pipelines.ingest.sources import start_of
-from pipelines.store.store import Manifest
+from pipelines.store.manifest import Manifest
 
 Numbers = dict[str, float]
 

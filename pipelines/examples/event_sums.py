@@ -9,14 +9,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from din_model.features import FeatureSpec
-from pipelines.examples.counters import COUNTERS, advance, events
-from pipelines.examples.publish import EXAMPLES
+from pipelines.examples.counters import advance, events
 from pipelines.examples.split import SplitConfig, roles
 from pipelines.examples.vocabulary import encode
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.quarantine import good
 from pipelines.ingest.sources import days_between, start_of
-from pipelines.store.store import Manifest, Store
+from pipelines.store.data_sets import COUNTERS, EXAMPLES
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 
 
 def parent_sums(

@@ -22,10 +22,10 @@ from pipelines.examples.partitioning import exactly_by, with_rank
 from pipelines.examples.point_in_time_join import attach_history, unpack
 from pipelines.examples.vocabulary import padded
 from pipelines.ingest.sources import start_of
+from pipelines.store.data_sets import EXAMPLES, HOLDOUT
+from pipelines.store.manifest import Manifest
 from pipelines.store.parquet import Prepare
-from pipelines.store.store import Manifest, Store
-
-EXAMPLES, HOLDOUT = "examples", "holdout"
+from pipelines.store.store import Store
 
 Check = Callable[[Manifest], None]
 

@@ -16,8 +16,6 @@ from pyspark.sql import types as T
 from din_model.features import FeatureSpec, History
 from pipelines.examples.point_in_time_join import Emit, Ranges, sweep
 
-STATE = "state"
-
 
 def advance(
     state: DataFrame | None, behaviours: DataFrame, spec: FeatureSpec, end: int

@@ -8,7 +8,8 @@ from pipelines.examples.build import build_day
 from pipelines.examples.publish import BuildConfig
 from pipelines.examples.split import SplitConfig
 from pipelines.ingest.logs import Logs
-from pipelines.store.store import Manifest, Store
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 
 
 def tracked_build(

@@ -18,9 +18,9 @@ from pyspark.sql import functions as F
 from din_model.errors import InputError, reading
 from din_model.features import FIRST_ID, FeatureSpec
 from pipelines.ingest.logs import Logs
-from pipelines.store.store import Manifest, Store
-
-VECTORS = "vectors"
+from pipelines.store.data_sets import VECTORS
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 
 
 def vectors_of(logs: Logs, day: date) -> DataFrame:

@@ -15,15 +15,16 @@ from pyspark.sql import functions as F
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, PADDING, UNKNOWN, Feature
 from pipelines.examples.partitioning import with_rank
-from pipelines.store.store import Manifest, Store
+from pipelines.store.data_sets import VOCABULARY
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 
-NAME = "vocabulary"
 SCHEMA = "vocabulary string, key string, id int"
 
 
 def open_vocabulary(spark: SparkSession, store: Store) -> tuple[DataFrame, dict[str, int]]:
     """Return all (vocabulary, key, id) of the store, and the next free id of each vocabulary."""
-    manifests = store.manifests(NAME)
+    manifests = store.manifests(VOCABULARY)
     next_id: dict[str, int] = {}
     for manifest in manifests:
         for name, free_id in manifest.facts["next_id"].items():
@@ -100,7 +101,7 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
     part = numbered.select(
         "vocabulary", "key", (F.col("rank") + F.col("shift")).cast("int").alias("id")
     )
-    before = store.manifest(NAME, day)
+    before = store.manifest(VOCABULARY, day)
     if before and before.rows:
         part = store.read(spark, [before]).unionByName(part)
         first_new |= before.facts["first_new"]
@@ -116,7 +117,7 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
     part = part.orderBy("vocabulary", "id")
     known_then = before.facts["known"] if before and not counts else dict(next_id)
     facts = {"next_id": next_id, "new": counts, "first_new": first_new, "known": known_then}
-    return store.publish(NAME, day, part, facts, check)
+    return store.publish(VOCABULARY, day, part, facts, check)
 
 
 def encode(rows: DataFrame, features: Sequence[Feature], vocabulary: DataFrame) -> DataFrame:

@@ -9,9 +9,8 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from pipelines.ingest.attribution import ALONE, LATE, REPEATED
+from pipelines.store.data_sets import QUARANTINE
 from pipelines.store.store import Store
-
-QUARANTINE = "quarantine"
 
 UNBROKEN = ("good", REPEATED, LATE, ALONE, "repeated impression", "repeated behaviour")
 """Reasons that say nothing against the quality of a log."""

@@ -14,8 +14,8 @@ from din_model.evaluation.metrics import relative_improvement
 from din_model.evaluation.slices import interest_column
 from din_model.features import FIRST_ID
 from din_model.modules.din import DIN
-from pipelines.examples import vocabulary
 from pipelines.reports.html import render, svg
+from pipelines.store.data_sets import VOCABULARY
 from pipelines.store.store import Store
 from pipelines.training.grid import (
     CompareConfig,
@@ -131,7 +131,7 @@ def _activation(model: DIN, sample: Sample, store: Store) -> Figure | None:
 def _keys(store: Store, name: str, ids: set[int]) -> dict[int, str]:
     """Return the keys of some ids of a vocabulary."""
     found = {int(i): f"#{i}" for i in ids}
-    for manifest in store.manifests(vocabulary.NAME):
+    for manifest in store.manifests(VOCABULARY):
         for url in store.urls(manifest):
             with store.fs.open(url, "rb") as file:
                 table = pq.read_table(file)

@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 from din_model.features import FeatureSpec
 from pipelines.columns import column
 from pipelines.ingest.logs import Logs
-from pipelines.store.store import Manifest, Store
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 
 BEST = 3
 

@@ -18,13 +18,15 @@ from din_model.evaluation import plots
 from din_model.evaluation.calibration import Calibration
 from din_model.evaluation.slices import Slice
 from din_model.registry import tracking, versions
-from pipelines.examples.publish import EXAMPLES, unsampled_examples
+from pipelines.examples.publish import unsampled_examples
 from pipelines.ingest.quarantine import UNBROKEN
 from pipelines.reports.explanation import Explained
 from pipelines.reports.html import render, svg
 from pipelines.reports.metrics import METRICS, metric_rows, winning_baseline
 from pipelines.scoring.guards import GuardsConfig
-from pipelines.store.store import Manifest, Store
+from pipelines.store.data_sets import EXAMPLES
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 from pipelines.training.gate import Decision, NightlyConfig
 
 NAME = "reports"

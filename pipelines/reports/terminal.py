@@ -11,7 +11,8 @@ from pipelines.examples.publish import unsampled_examples
 from pipelines.reports.explanation import Explained
 from pipelines.reports.metrics import METRICS, metric_rows
 from pipelines.reports.nightly import NightSummary
-from pipelines.store.store import Manifest, Store
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 from pipelines.training.evaluate import Metrics
 
 

@@ -17,12 +17,12 @@ from din_model.config import Section
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, UNKNOWN, Feature, FeatureSpec
 from din_model.ranges import Count, Days
-from pipelines.examples.publish import EXAMPLES, unsampled_examples
-from pipelines.examples.state import STATE, as_behaviours
-from pipelines.examples.vocabulary import NAME as VOCABULARY
+from pipelines.examples.publish import unsampled_examples
+from pipelines.examples.state import as_behaviours
 from pipelines.examples.vocabulary import decode, open_vocabulary
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.sources import days_between, start_of
+from pipelines.store.data_sets import EXAMPLES, STATE, VOCABULARY
 from pipelines.store.store import Store
 
 USER, ITEM, KEY, VALUE = "_user", "_item", "_item_key", "_value"

@@ -17,7 +17,7 @@ from din_model.errors import InputError
 from din_model.evaluation.calibration import Calibration, buckets_of
 from din_model.evaluation.drift import BINS, EDGES, psi
 from din_model.ranges import Factor, NotNegative, Share, Size
-from pipelines.store.store import Manifest
+from pipelines.store.manifest import Manifest
 
 BINS_A_UNIT = BINS / float(EDGES[-1] - EDGES[0])
 

@@ -20,10 +20,9 @@ from din_model.evaluation.calibration import Calibration
 from din_model.ranges import Count, Size
 from din_model.registry import artifact, tracking, versions
 from pipelines.columns import column
-from pipelines.examples.counters import COUNTERS, attach
-from pipelines.examples.publish import EXAMPLES, unsampled_examples
-from pipelines.examples.state import STATE
-from pipelines.examples.vectors import VECTORS, load_vectors
+from pipelines.examples.counters import attach
+from pipelines.examples.publish import unsampled_examples
+from pipelines.examples.vectors import load_vectors
 from pipelines.examples.vocabulary import decode, open_vocabulary
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.reading import fingerprint
@@ -48,14 +47,14 @@ from pipelines.scoring.scorer import (
     score,
     ship,
 )
-from pipelines.scoring.shadow import SHADOW, compare_rankings
+from pipelines.scoring.shadow import compare_rankings
 from pipelines.scoring.udf import Task
 from pipelines.sinks.catalog import to_catalog
 from pipelines.sinks.names import TABLE, identifiers
 from pipelines.sinks.postgres import PostgresConfig, to_postgres
-from pipelines.store.store import Manifest, Store
-
-SCORES, REFUSED = "scores", "refused"
+from pipelines.store.data_sets import COUNTERS, EXAMPLES, REFUSED, SCORES, SHADOW, STATE, VECTORS
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -134,6 +133,14 @@ def score_day(
         InputError: no state or candidates, counts that do not add up, or numbers outside the limits
             of pipelines.scoring.guards. The published table stays.
     """
+    with store.job():
+        return _score_day(logs, store, model, config, day, rules)
+
+
+def _score_day(
+    logs: Logs, store: Store, model: ModelVersion, config: ScoreConfig, day: date,
+    rules: CandidatesConfig | None,
+) -> Manifest:  # fmt: skip
     started = time.perf_counter()
     state = store.require(STATE, day - DAY, "run jobs.build_sequences for it")
     job = _Job(logs, store, config, day, state, _open_sums(logs, store, day))
@@ -224,7 +231,7 @@ def _count_candidates(job: _Job, marked: DataFrame) -> Candidates:
 
 
 def _score(job: _Job, candidates: Candidates, folder: Path, model: ModelVersion) -> DataFrame:
-    """Return the scores with the keys of users and items, signed by model, version and date."""
+    """Return the scores with the keys of users and items, signed by model and version."""
     logs = job.logs
     task = Task(start_of(job.day, logs.spec.time_zone), job.config.explain, job.config.top)
     night = Night(logs.spec, ship(logs.spark, folder, job.vectors), task)
@@ -235,7 +242,6 @@ def _score(job: _Job, candidates: Candidates, folder: Path, model: ModelVersion)
         {
             "model": F.lit(model.name),
             "model_version": F.lit(model.version),
-            "date": F.lit(str(job.day)),
         }
     )
 
@@ -253,7 +259,7 @@ class _ScoresCheck:
         job, spark = self.job, self.job.logs.spark
         last = job.store.before(SCORES, job.day)
         numbers = _reconcile(manifest, self.counts)
-        numbers |= measure(job.store.read_hidden(spark, manifest))
+        numbers |= measure(job.store.read(spark, [manifest]))
         numbers |= compare(numbers, last.facts if last else None, self.metadata.scores)
         expected, curve = _calibration_of_last_scores(job)
         numbers |= expected
@@ -310,7 +316,7 @@ def _log(numbers: dict[str, Any], last: Manifest | None, curve: list[Calibration
 
 def _deliver(job: _Job, manifest: Manifest) -> None:
     """Copy the published scores to the configured sinks."""
-    rows = job.store.read(job.logs.spark, [manifest])
+    rows = job.store.read(job.logs.spark, [manifest]).withColumn("date", F.lit(str(job.day)))
     if job.config.table:
         to_catalog(rows, job.config.table, job.day)
     if job.config.postgres:
@@ -324,7 +330,7 @@ def _score_shadow(job: _Job, candidates: Candidates, model: ModelVersion, scores
 
     def check_shadow(manifest: Manifest) -> None:
         _reconcile(manifest, candidates.counts)
-        shadow = job.store.read_hidden(job.logs.spark, manifest)
+        shadow = job.store.read(job.logs.spark, [manifest])
         published = job.store.read(job.logs.spark, [scores])
         differences.update(compare_rankings(published, shadow, keys))
         manifest.facts.update(differences)

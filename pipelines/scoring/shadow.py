@@ -5,8 +5,6 @@ from pyspark.sql import functions as F
 
 from pipelines.columns import column
 
-SHADOW = "shadow"
-
 BEST = 10
 """Candidates per user that a page would show; the overlap looks at these."""
 

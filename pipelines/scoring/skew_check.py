@@ -8,14 +8,15 @@ from pyspark.sql import functions as F
 from din_model.console import stage
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
-from pipelines.examples.counters import COUNTERS, attach
+from pipelines.examples.counters import attach
 from pipelines.examples.point_in_time_join import attach_history, unpacked
 from pipelines.examples.publish import unsampled_examples
-from pipelines.examples.state import STATE, as_behaviours
+from pipelines.examples.state import as_behaviours
 from pipelines.examples.vocabulary import open_vocabulary
 from pipelines.ingest.logs import DAY, Logs, with_serving_defaults
 from pipelines.ingest.sources import start_of
 from pipelines.scoring.scorer import encode_candidates
+from pipelines.store.data_sets import COUNTERS, STATE
 from pipelines.store.store import Store
 
 

@@ -1,23 +1,26 @@
 """Where data sets lie and how they are published. No other module builds such paths.
 
-A data set is ``NAME/date=D/run=R/*.parquet`` with one ``_manifest.json`` per date. A job writes a
-hidden run folder, checks it, makes it visible, and replaces the manifest: readers of the manifest
-see the old day or the new one. On local disk and HDFS the replacement is a rename, on object stores
-one PUT; both are atomic. The superseded run is hidden afterwards (``.run=…``; Spark skips names
-with a leading dot, but takes ``_run=…`` for a partition), so that a plain ``spark.read.parquet``
-sees one run per date too.
+A data set is a Delta table ``NAME``, partitioned by date and by run: ``date=D/run=R/*.parquet``. A
+job writes a run under a name of its own, checks it, and publishes it in one transaction in place of
+the date's last run. What a run was made of and its counts are a row of the table ``publications``,
+which is written just before the run is published: a row whose run is in no data set is that of a
+job that was killed in between.
 """
 
 import json
+import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import date, datetime, timezone
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from pyspark.sql import DataFrame, SparkSession
 
@@ -25,20 +28,25 @@ from din_model.config import Section, expand
 from din_model.errors import InputError
 from din_model.ranges import Duration
 from din_model.training.checkpoint import LATEST
-from pipelines.store.parquet import DataFile, Prepare, write
+from pipelines.store.data_sets import DATA_SETS, ERASURES
+from pipelines.store.delta import File, Table
+from pipelines.store.manifest import Manifest
+from pipelines.store.parquet import Prepare, write
 
-FORMAT_VERSION = 1
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints of unfinished trainings, by the fingerprint of their model."""
+
+PUBLICATIONS = "publications"
+"""Table of all runs, also of superseded ones."""
+
+RECORD = "facts.parquet"
+"""File of a run without rows."""
 
 STAMP = "%Y%m%dT%H%M%S"
 """Time format at the start of a run's name."""
 
-ANY = re.compile("[^.].*")
-DATE = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
-RUN = re.compile(r"run=((\d{8}T\d{6})-[0-9a-f.T-]+)")
-HIDDEN_RUN = re.compile(rf"\.{RUN.pattern}")
-"""Names of folders. Any other folder is not ours: it is neither read nor removed."""
+Runs = dict[date, str]
+"""The published run of each date of a data set."""
 
 
 @dataclass(frozen=True)
@@ -47,38 +55,11 @@ class StoreConfig(Section):
 
     Attributes:
         path: folder, or any address that Spark and fsspec support; ``${VARIABLE}`` is replaced.
-        keep: how long a superseded run is kept for readers that have opened it; see jobs.prune.
+        keep: how long a superseded run is kept for readers that have opened it; see jobs.vacuum.
     """
 
     path: str
     keep: Duration = "7d"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What is published of a data set for one date.
-
-    ``facts`` holds what the writer records: spec hash, vocabulary sizes, parents, counts, rates.
-    ``erased`` is the number of written rows that erasures removed.
-    """
-
-    name: str
-    date: str
-    run: str
-    files: tuple[DataFile, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
-    erased: int = 0
-
-    @property
-    def rows(self) -> int:
-        """Number of rows in all files."""
-        return sum(f.rows for f in self.files)
-
-    @property
-    def id(self) -> str:
-        """The id that dependent data sets pin; an erasure keeps it."""
-        return f"{self.name}/{self.date}/{self.run.partition('.')[0]}"
 
 
 class Store:
@@ -89,32 +70,28 @@ class Store:
             self.fs, self.base = url_to_fs(expand(root))
         except (ValueError, ImportError) as error:
             raise InputError(f"store.path: {root} cannot be opened: {error}") from None
-        if "file" in self.fs.protocol and self.fs.isfile(self.base):
+        self._local = "file" in self.fs.protocol
+        if self._local and self.fs.isfile(self.base):
             raise InputError(f"store.path: {root} is a file: name a folder")
+        if self._local and (found := re.search(r"[%\\]", self.base)):
+            raise InputError(
+                f"store.path: {root} contains {found[0]}, which the library of Delta tables takes"
+                " for an escape: name another folder"
+            )
         # Without a scheme Spark would use the cluster's default file system, and fsspec this disk.
         self.url = expand(root) if "://" in root else f"file://{self.base}"
+        self._tables: dict[str, Table] = {}
+        self._manifests: dict[str, Manifest] = {}
+        self._seen: dict[str, Runs] | None = None
 
     def manifest(self, name: str, day: date) -> Manifest | None:
         """Return the manifest of the date, or None.
 
         Raises:
-            InputError: another format version, or an unreadable manifest.
+            InputError: another format version, or an unreadable record.
         """
-        path = f"{self.base}/{name}/date={day}/_manifest.json"
-        try:
-            data = json.loads(self.fs.cat_file(path))
-            if data["format_version"] != FORMAT_VERSION:
-                raise InputError(
-                    f"{path}: format version {data['format_version']}, but this release reads"
-                    f" {FORMAT_VERSION}: build the date again"
-                )
-            files = tuple(DataFile(**f) for f in data.pop("files"))
-            data.pop("rows"), data.pop("bytes")
-            return Manifest(**data, files=files)
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a manifest ({error}): build the date again") from None
+        run = self._runs(name).get(day)
+        return None if run is None else self._manifest(name, day, run)
 
     def require(self, name: str, day: date, way_out: str) -> Manifest:
         """Return the manifest of a date; ``way_out`` says what to do if there is none."""
@@ -125,10 +102,7 @@ class Store:
 
     def dates(self, name: str) -> list[date]:
         """Return the published dates of a data set, in order."""
-        folder = f"{self.base}/{name}"
-        days = [match[1] for match in self._folders(folder, DATE)]
-        known = [day for day in days if self.fs.exists(f"{folder}/date={day}/_manifest.json")]
-        return sorted(map(date.fromisoformat, known))
+        return list(self._runs(name))
 
     def before(self, name: str, day: date) -> Manifest | None:
         """Return the newest manifest of a date before ``day``."""
@@ -137,16 +111,14 @@ class Store:
 
     def manifests(self, name: str) -> list[Manifest]:
         """Return the manifests of all published dates, in order."""
-        return [m for day in self.dates(name) if (m := self.manifest(name, day))]
+        return [self._manifest(name, day, run) for day, run in self._runs(name).items()]
 
-    def urls(self, manifest: Manifest, hidden: bool = False) -> list[str]:
-        """Return the address of each file, in the manifest's order; ``hidden``: not yet visible."""
-        run = f"{'.' if hidden else ''}run={manifest.run}"
-        folder = f"{self.url}/{manifest.name}/date={manifest.date}/{run}"
-        return [f"{folder}/{file.path}" for file in manifest.files]
+    def urls(self, manifest: Manifest) -> list[str]:
+        """Return the address of each file, in the manifest's order."""
+        return [f"{self.url}/{manifest.folder}/{file.path}" for file in manifest.files]
 
     def read(self, spark: SparkSession, manifests: Sequence[Manifest]) -> DataFrame:
-        """Return the rows of published runs.
+        """Return the rows of runs: published, superseded, or about to be published.
 
         Raises:
             InputError: the size of a file differs from its manifest. Spark would read a file
@@ -154,46 +126,48 @@ class Store:
         """
         for manifest in manifests:
             self._require_sizes(manifest)
-        return _parquet(spark, [url for m in manifests for url in self.urls(m)])
+        # Spark would take some characters of an address for a pattern.
+        urls = [url for manifest in manifests for url in self.urls(manifest)]
+        return spark.read.parquet(*[re.sub(r"([\[\]{}*?\\])", r"\\\1", url) for url in urls])
 
-    def read_hidden(self, spark: SparkSession, manifest: Manifest) -> DataFrame:
-        """Return the written rows of a run that is not yet visible."""
-        return _parquet(spark, self.urls(manifest, hidden=True))
+    @contextmanager
+    def sole_writer(self) -> Iterator[None]:
+        """Be the one job that builds: builds depend on the ids and states of earlier ones."""
+        with self.locked("writer", "another job is building in this store"), self.job():
+            yield
 
-    def sole_writer(self) -> AbstractContextManager[None]:
-        """Hold the store's writer lock: builds depend on the ids and states of earlier ones."""
-        return self.locked("writer", "another job is building in this store")
+    @contextmanager
+    def job(self) -> Iterator[None]:
+        """Let what is published within rest on what was published when the job began.
+
+        A publication fails if somebody else has published the date since (for a data set whose
+        dates are chained, any date) or has erased users.
+        """
+        self._seen = {name: self._runs(name) for name in DATA_SETS}
+        try:
+            yield
+        finally:
+            self._seen = None
 
     @contextmanager
     def locked(self, name: str, busy: str) -> Iterator[None]:
-        """Hold the store's lock of that name; locks of other names are independent.
+        """Hold the lock of that name on local disk, which ends with its process.
 
-        On local disk the lock ends with its process. Elsewhere it is a file that a killed job
-        leaves behind.
+        Elsewhere nothing is locked: there, transactions alone decide who publishes.
 
         Raises:
             InputError: another job holds the lock; ``busy`` describes it.
         """
-        path = f"{self.base}/.{name}.lock"
-        self.fs.makedirs(self.base, exist_ok=True)
-        if "file" in self.fs.protocol:
-            try:
-                held = FileLock(path).acquire(timeout=0)
-            except Timeout:
-                raise InputError(f"{self.url}: {busy}: run again when it has ended") from None
-            with held:
-                yield
-            return
-        try:
-            self.fs.pipe_file(path, b"", mode="create")
-        except FileExistsError:
-            raise InputError(
-                f"{self.url}: {busy}: run again when it has ended; if it was killed, remove {path}"
-            ) from None
-        try:
+        if not self._local:
             yield
-        finally:
-            self.fs.rm(path)
+            return
+        self.fs.makedirs(self.base, exist_ok=True)
+        try:
+            held = FileLock(f"{self.base}/.{name}.lock").acquire(timeout=0)
+        except Timeout:
+            raise InputError(f"{self.url}: {busy}: run again when it has ended") from None
+        with held:
+            yield
 
     # Seven parameters: the last three are rarely needed, and have defaults.
     def publish(
@@ -217,74 +191,134 @@ class Store:
                 new folder is removed. It may add to the manifest's facts.
             prepare: see parquet.write.
             replaces: the run that these rows remain of after an erasure; the new run keeps its id.
+
+        Raises:
+            InputError: somebody else published the date, or erased users; see ``job``.
         """
         run = f"{datetime.now(timezone.utc):{STAMP}}-{secrets.token_hex(3)}"
         if replaces:
             run = f"{replaces.run.partition('.')[0]}.{run}"
-        folder = f"{self.base}/{name}/date={day}"
-        hidden = f"{folder}/.run={run}"
+        manifest = Manifest(name, str(day), run, (), facts)
+        before = self._seen or {each: self._runs(each) for each in (name, ERASURES)}
         try:
-            files: tuple[DataFile, ...] = ()
             if rows is not None:
-                files = write(rows, f"{self.url}/{name}/date={day}/.run={run}", prepare)
-            manifest = Manifest(name, str(day), run, files, facts)
+                files = write(rows, f"{self.url}/{manifest.folder}", prepare)
+                manifest = replace(manifest, files=files)
             if replaces:
                 erased = replaces.erased + replaces.rows - manifest.rows
                 manifest = replace(manifest, erased=erased)
             check(manifest)
+            self._commit(manifest, day, before)
         except BaseException:
-            if self.fs.exists(hidden):
-                self.fs.rm(hidden, recursive=True)
+            if self._runs(name).get(day) != run:
+                self._remove(manifest.folder)
             raise
-        if rows is not None:
-            self.fs.mv(hidden, f"{folder}/run={run}", recursive=True)
-        self._replace(f"{folder}/_manifest.json", _to_json(manifest))
-        for match in self._folders(folder, RUN):
-            if match[1] != run:
-                self.fs.mv(f"{folder}/run={match[1]}", f"{folder}/.run={match[1]}", recursive=True)
+        if self._seen:
+            self._seen[name] = self._seen[name] | {day: run}
         return manifest
 
     def put(self, path: str, text: str) -> str:
         """Write a text file below the root in one step; return its address."""
-        self._replace(f"{self.base}/{path}", text)
-        return f"{self.url}/{path}"
+        path = f"{self.base}/{path}"
+        self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if self._local or "hdfs" in self.fs.protocol:
+            draft = f"{path}.{secrets.token_hex(3)}"
+            self.fs.pipe_file(draft, text.encode())
+            self.fs.mv(draft, path)
+        else:  # object stores show a file once it is whole
+            self.fs.pipe_file(path, text.encode())
+        return f"{self.url}{path.removeprefix(self.base)}"
 
-    def prune(self, before: datetime) -> int:
-        """Remove superseded runs written before a moment (UTC); return how many.
+    def vacuum(self, keep: timedelta) -> int:
+        """Remove the files of runs that were superseded longer than ``keep`` ago; return how many.
 
-        Hidden folders of killed jobs and abandoned checkpoints are removed too, published runs
-        never.
+        Files of killed jobs and abandoned checkpoints are removed too, published runs never.
         """
-        removed = 0
-        for name in [match[0] for match in self._folders(self.base, ANY)]:
-            for day in [match[0] for match in self._folders(f"{self.base}/{name}", DATE)]:
-                folder = f"{self.base}/{name}/{day}"
-                for run in self._folders(folder, HIDDEN_RUN):
-                    if run[2] < f"{before:{STAMP}}":
-                        self.fs.rm(f"{folder}/{run[0]}", recursive=True)
-                        removed += 1
-        for training in self._folders(f"{self.base}/{CHECKPOINTS}", ANY):
-            folder = f"{self.base}/{CHECKPOINTS}/{training[0]}"
-            latest = f"{folder}/{LATEST}"
-            if self.fs.exists(latest) and self.fs.modified(latest) < before:
-                self.fs.rm(folder, recursive=True)
+        removed = sum(self._table(name).vacuum(keep) for name in DATA_SETS)
+        oldest = datetime.now(timezone.utc) - keep
+        for path in self._list(CHECKPOINTS):
+            latest = f"{path}/{LATEST}"
+            if self.fs.exists(latest) and self.fs.modified(latest) < oldest:
+                self.fs.rm(path, recursive=True)
         return removed
 
-    def _folders(self, parent: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
-        """Return the matches of whole names in a folder; a copied ``date=D.bak`` is no date.
+    def _table(self, name: str) -> Table:
+        if name not in self._tables:
+            by = {"date": "date", "run": "string"}
+            if name == PUBLICATIONS:
+                by = {"data_set": "string", "date": "date"}
+            # The library decodes an address twice, a path not at all.
+            url = f"{self.base if self._local else self.url}/{name}"
+            self._tables[name] = Table(url, storage_options(self.fs), by)
+        return self._tables[name]
 
-        Not by glob, because the characters of ``store.path`` are not a pattern.
-        """
+    def _runs(self, name: str) -> Runs:
+        return dict(self._table(name).partitions())
+
+    def _manifest(self, name: str, day: date, run: str) -> Manifest:
+        path = _record_path(name, day, run)
+        if path not in self._manifests:
+            try:
+                with self.fs.open(f"{self.base}/{path}", "rb") as file:
+                    self._manifests[path] = Manifest.from_table(name, str(day), pq.read_table(file))
+            except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(
+                    f"{self.url}/{path}: not a record ({error}): restore the file, or build the"
+                    " date again"
+                ) from None
+        return self._manifests[path]
+
+    def _commit(self, manifest: Manifest, day: date, before: dict[str, Runs]) -> None:
+        """Record a run and publish its files, unless somebody else published since ``before``."""
+        files = [File(f.path, f.bytes, f.rows) for f in manifest.files]
+        if not files:
+            facts = pa.table({"facts": [json.dumps(manifest.facts, sort_keys=True)]})
+            files = [self._write(manifest.folder, RECORD, facts)]
+        with self.fs.open(f"{self.base}/{manifest.folder}/{files[0].name}", "rb") as opened:
+            schema = pq.read_schema(opened)
+        record, row = _record_path(manifest.name, day, manifest.run), manifest.to_table()
+        folder, _, file_name = record.rpartition("/")
+        written = self._write(folder, file_name, row)
+        self._table(PUBLICATIONS).add((manifest.name, str(day)), [written], row.schema)
+
+        def check(partitions: list[tuple[date, str]]) -> None:
+            runs, then = dict(partitions), before[manifest.name]
+            chained = self._seen and DATA_SETS[manifest.name].chained
+            if (runs != then) if chained else runs.get(day) != then.get(day):
+                raise InputError(
+                    f"{self.url}/{manifest.name}: another job published it while this one ran: run"
+                    " this job again"
+                )
+            if manifest.name != ERASURES and self._runs(ERASURES) != before[ERASURES]:
+                raise InputError(
+                    f"{self.url}: users were erased while this job ran: run this job again"
+                )
+
+        self._table(manifest.name).add((str(day), manifest.run), files, schema, check)
+
+    def _write(self, folder: str, name: str, rows: pa.Table) -> File:
+        """Write a small file; return its name, size and rows."""
+        path = f"{self.base}/{folder}/{name}"
+        self.fs.makedirs(f"{self.base}/{folder}", exist_ok=True)
+        with self.fs.open(path, "wb") as file:
+            pq.write_table(rows, file)
+        return File(name, self.fs.size(path), len(rows))
+
+    def _remove(self, folder: str) -> None:
+        if self.fs.exists(f"{self.base}/{folder}"):
+            self.fs.rm(f"{self.base}/{folder}", recursive=True)
+
+    def _list(self, folder: str) -> list[str]:
+        """Return the paths in a folder; not by glob, because ``store.path`` is no pattern."""
         try:
-            paths = self.fs.ls(parent, detail=False)
+            return sorted(self.fs.ls(f"{self.base}/{folder}", detail=False))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        names = sorted({path.rstrip("/").rpartition("/")[2] for path in paths})
-        return [match for name in names if (match := pattern.fullmatch(name))]
 
     def _require_sizes(self, manifest: Manifest) -> None:
-        folder = f"{self.base}/{manifest.name}/date={manifest.date}/run={manifest.run}"
-        files = self.fs.find(folder, detail=True)
+        files = self.fs.find(f"{self.base}/{manifest.folder}", detail=True)
         sizes = {path.rpartition("/")[2]: info["size"] for path, info in files.items()}
         for file, url in zip(manifest.files, self.urls(manifest), strict=True):
             if (size := sizes.get(file.path)) != file.bytes:
@@ -293,21 +327,20 @@ class Store:
                     " the file, or build its date again"
                 )
 
-    def _replace(self, path: str, text: str) -> None:
-        self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        if self.fs.protocol in ("s3", "gs", "abfs") or "s3" in self.fs.protocol:
-            self.fs.pipe_file(path, text.encode())
-            return
-        draft = f"{path}.{secrets.token_hex(3)}"
-        self.fs.pipe_file(draft, text.encode())
-        self.fs.mv(draft, path)
+
+def storage_options(fs: AbstractFileSystem) -> dict[str, str]:
+    """Return what deltalake needs to reach what an fsspec file system reaches.
+
+    Credentials come from the environment, for both in the same variables (AWS_ACCESS_KEY_ID, …).
+    """
+    if "s3" not in fs.protocol:
+        return {}
+    endpoint = fs.endpoint_url or fs.client_kwargs.get("endpoint_url")
+    endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return {}
+    return {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http://"))}
 
 
-def _parquet(spark: SparkSession, urls: Sequence[str]) -> DataFrame:
-    """Read files by their exact addresses, which Spark would take for patterns."""
-    return spark.read.parquet(*[re.sub(r"([\[\]{}*?\\])", r"\\\1", url) for url in urls])
-
-
-def _to_json(manifest: Manifest) -> str:
-    sums = {"rows": manifest.rows, "bytes": sum(f.bytes for f in manifest.files)}
-    return json.dumps(asdict(manifest) | sums, indent=1, sort_keys=True)
+def _record_path(name: str, day: date, run: str) -> str:
+    return f"{PUBLICATIONS}/data_set={name}/date={day}/{run}.parquet"

@@ -12,12 +12,11 @@ from din_model.registry import tracking, versions
 from din_model.registry.tracking import TrackingConfig
 from din_model.training.config import TrainConfig
 from pipelines.examples.split import SplitConfig
+from pipelines.store.data_sets import NIGHTS
 from pipelines.store.store import Store
 from pipelines.training.evaluate import EvalResult, Metrics, evaluate_versions
 from pipelines.training.launch import LaunchConfig, launch_challenger
 from pipelines.training.training_set import TrainingSet, open_training_set
-
-NAME = "nights"
 
 
 @dataclass(frozen=True)
@@ -113,9 +112,9 @@ def decide(store: Store, sections: NightSections, days: list[date], day: date) -
     Raises:
         StoppedError: there is no champion, and the challenger does not pass.
     """
-    if record := store.manifest(NAME, day):
+    if record := store.manifest(NIGHTS, day):
         return Decision(**record.facts)
-    nights = store.manifests(NAME)
+    nights = store.manifests(NIGHTS)
     if later := [n for n in nights if n.date > str(day)]:
         source = next((n for n in reversed(nights) if n.date < str(day)), later[0])
         decision = Decision(**(source.facts | {"why": f"backfill: the version of {source.date}"}))
@@ -123,7 +122,7 @@ def decide(store: Store, sections: NightSections, days: list[date], day: date) -
         decision = _new_night(store, sections, days, day)
         if sections.nightly.refit_on_eval_date:
             decision = _refit(store, sections, decision, day)
-    store.publish(NAME, day, None, vars(decision))
+    store.publish(NIGHTS, day, None, vars(decision))
     return decision
 
 

@@ -19,11 +19,12 @@ from din_model.distributed.collectives import rank, world_size
 from din_model.errors import InputError, reading
 from din_model.features import FIRST_ID, PADDING, FeatureSpec
 from din_model.training.config import TrainConfig
-from pipelines.examples import counts, vocabulary
-from pipelines.examples.publish import EXAMPLES, HOLDOUT, unsampled_examples
+from pipelines.examples.publish import unsampled_examples
 from pipelines.examples.split import SplitConfig
 from pipelines.examples.vectors import load_vectors
-from pipelines.store.store import Manifest, Store
+from pipelines.store.data_sets import COUNTS, EXAMPLES, HOLDOUT, VOCABULARY
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 
 VALIDATED = 200_000
 """Rows that are enough to see whether a model improves; scoring more only takes time."""
@@ -221,13 +222,13 @@ def open_training_set(
                 f"{manifest.id}: built with another spec than {newest.id}: build it again"
             )
     spec = FeatureSpec.from_json(newest.facts["spec"])
-    pinned = [store.require(counts.NAME, d, way_out) for d in days]
+    pinned = [store.require(COUNTS, d, way_out) for d in days]
     sizes = {
         f.vocabulary: FIRST_ID + len(f.boundaries) + 1 for f in spec.features if not f.is_value
     }
     for m in training:
         sizes |= {v: max(n, sizes[v]) for v, n in m.facts["next_id"].items()}
-    grown = [store.require(vocabulary.NAME, d, way_out) for d in days]
+    grown = [store.require(VOCABULARY, d, way_out) for d in days]
     first_new = {m.date: m.facts["first_new"] for m in grown}
     content = json.dumps([spec.hash, first_new, *[m.facts["content"] for m in pinned]])
     rates = [m.facts["sample_rate"] for m in training]

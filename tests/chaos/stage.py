@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pandas.testing import assert_frame_equal
 
-from pipelines.store.store import Manifest, Store
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 from tests.chaos.job import ORDINARY, Job, Setting
 from tests.conftest import QUICK_JAVA
 from tests.nights import NIGHTS, SMALL, demo, environment

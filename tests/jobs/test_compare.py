@@ -9,7 +9,7 @@ import pytest
 from jobs import compare as job
 from pipelines.store.store import Store
 from pipelines.training.grid import CompareConfig
-from tests.nights import NIGHTS
+from tests.nights import NIGHTS, withdraw
 from tests.pages import stands_alone
 
 GRID = CompareConfig(
@@ -24,7 +24,7 @@ def compared(nights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     shutil.copytree(store.base, folder / "store")
     copy = Store(str(folder / "store"))
-    (folder / "store" / "counts" / f"date={NIGHTS[-1]}" / "_manifest.json").unlink()
+    withdraw(copy, "counts", NIGHTS[-1])
     settings = replace(
         settings,
         store=replace(settings.store, path=copy.base),

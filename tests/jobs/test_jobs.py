@@ -8,7 +8,7 @@ import pytest
 from din_model.errors import InputError
 from din_model.registry import versions
 from din_model.registry.export import ExportConfig
-from jobs import build_sequences, erase, export, generate_logs, prune, rollback, score, train
+from jobs import build_sequences, erase, export, generate_logs, rollback, score, train, vacuum
 from tests.nights import NIGHTS
 
 LAST, SCORED = NIGHTS[-1], NIGHTS[-1] + timedelta(days=1)
@@ -49,10 +49,10 @@ def test_rollback_moves_the_alias_back_or_says_why_not(nights, capsys):
     versions.promote(name, now)
 
 
-def test_prune_keeps_runs_younger_than_store_keep(nights, capsys):
+def test_a_vacuum_keeps_what_was_replaced_within_store_keep(nights, capsys):
     settings, store, _ = nights
-    prune.run(settings, None)
-    assert f"{store.url}: 0 superseded runs removed" in capsys.readouterr().out
+    vacuum.run(settings, None)
+    assert f"{store.url}: 0 files removed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

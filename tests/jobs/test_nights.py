@@ -20,11 +20,11 @@ from din_model.registry import artifact, versions
 from jobs import nightly
 from pipelines.examples import counters
 from pipelines.examples.build import build_day, is_built
-from pipelines.examples.counters import COUNTERS
 from pipelines.examples.point_in_time_join import attach_history, unpacked
 from pipelines.examples.state import as_behaviours
 from pipelines.examples.vocabulary import encode, open_vocabulary
 from pipelines.ingest.sources import start_of
+from pipelines.store.data_sets import COUNTERS
 from pipelines.store.store import Store
 from pipelines.training.training_set import open_training_set
 from tests.nights import NIGHTS, rows

@@ -13,7 +13,9 @@ from din_model.registry import tracking
 from jobs.nightly import score_and_report
 from pipelines.reports.terminal import impressions_reconciled
 from pipelines.scoring.guards import GuardsConfig
-from pipelines.store.store import DataFile, Manifest, Store
+from pipelines.store.manifest import Manifest
+from pipelines.store.parquet import DataFile
+from pipelines.store.store import Store
 from pipelines.training.gate import Decision
 from tests.nights import NIGHTS
 from tests.pages import Page, stands_alone

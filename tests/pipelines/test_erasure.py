@@ -14,6 +14,7 @@ from pipelines.erasure import EraseConfig, erase
 from pipelines.examples.build import is_built
 from pipelines.examples.split import SplitConfig
 from pipelines.examples.vocabulary import open_vocabulary
+from pipelines.store.data_sets import DATA_SETS
 from pipelines.store.store import Store
 from pipelines.training.training_set import open_training_set
 from tests.nights import NIGHTS
@@ -88,7 +89,9 @@ def test_an_erased_user_is_in_no_data_set_and_others_are_unchanged(spark, copied
         lengths = [file.rows for file in manifest.files]
         assert max(lengths) - min(lengths) <= 1
     assert all(is_built(store, night) for night in NIGHTS)
-    assert not list(Path(store.base).rglob(".run=*")), "superseded runs held the user too"
+    for name in DATA_SETS:
+        runs = {Path(file).parent for file in Path(store.base, name).rglob("*.parquet")}
+        assert len(runs) == len(store.dates(name)), "superseded runs held the user too"
 
     training_set = open_training_set(store, NIGHTS[:2], SplitConfig(), NIGHTS[2])
     reader = training_set.training_loader(store, settings.train)

@@ -1,9 +1,5 @@
 """Examples on object storage: a server that speaks S3, in a process of its own, read by s3fs."""
 
-import re
-import subprocess
-import sys
-
 import fsspec
 import numpy as np
 import pyarrow as pa
@@ -13,6 +9,7 @@ import pytest
 from din_model.data.loader import File, Loader
 from din_model.errors import InputError
 from tests.din_model.conftest import small_spec, some_columns
+from tests.s3 import s3_server
 
 SIZES = (37, 5, 20)
 
@@ -20,19 +17,8 @@ SIZES = (37, 5, 20)
 @pytest.fixture
 def bucket(monkeypatch):
     """The address of an empty bucket."""
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    with subprocess.Popen(command, text=True, stderr=subprocess.PIPE) as server:
-        assert server.stderr is not None
-        address = next(found[0] for x in server.stderr if (found := re.search(r"http://\S+", x)))
-        for name, value in {
-            "AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "key", "AWS_REGION": "eu-central-1",
-            "AWS_SECRET_ACCESS_KEY": "secret", "NO_PROXY": "127.0.0.1",
-        }.items():  # fmt: skip
-            monkeypatch.setenv(name, value)
-        fs = fsspec.filesystem("s3", skip_instance_cache=True)
-        fs.mkdir("store")
-        yield "s3://store"
-        server.terminate()
+    with s3_server(monkeypatch) as address:
+        yield address
 
 
 def test_rows_read_from_a_server_equal_those_of_the_disk(bucket, tmp_path):

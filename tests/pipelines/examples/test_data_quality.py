@@ -12,7 +12,7 @@ from pipelines.examples.data_quality import (
     of_impressions,
     validate,
 )
-from pipelines.store.store import Manifest
+from pipelines.store.manifest import Manifest
 from tests.pipelines.examples.test_build import DAY, impressions, logs_of
 
 HOUR = 3600 * 10**6

@@ -12,8 +12,9 @@ from din_model.registry.tracking import TrackingConfig
 from pipelines.reports.explanation import Explained, Offer, Reason
 from pipelines.reports.nightly import NightSummary, page, trends
 from pipelines.scoring.guards import GuardsConfig
+from pipelines.store.manifest import Manifest
 from pipelines.store.parquet import DataFile
-from pipelines.store.store import Manifest, Store
+from pipelines.store.store import Store
 from pipelines.training.gate import Decision, NightlyConfig
 from tests.pages import stands_alone
 

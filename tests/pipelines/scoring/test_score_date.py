@@ -16,7 +16,8 @@ from pipelines.scoring import score_date
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.guards import GuardsConfig
 from pipelines.scoring.score_date import ModelVersion, score_day
-from pipelines.store.store import Manifest, Store
+from pipelines.store.manifest import Manifest
+from pipelines.store.store import Store
 from tests.nights import NIGHTS, rows
 
 DAY = NIGHTS[-1] + timedelta(days=1)

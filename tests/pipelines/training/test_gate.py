@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deltalake import DeltaTable
 
 from din_model.evaluation import drift
 from din_model.registry import tracking, versions
@@ -16,19 +17,17 @@ from din_model.training.config import TrainConfig
 from pipelines.store.store import Store
 from pipelines.training.gate import NightSections, StoppedError, decide
 from pipelines.training.training_set import training_days
-from tests.nights import NIGHTS
+from tests.nights import NIGHTS, withdraw
 
 
 @contextmanager
 def undecided(store: Store, day: date) -> Iterator[None]:
     """The night as if it had not been decided; its record comes back afterwards."""
-    path = f"{store.base}/nights/date={day}/_manifest.json"
-    record = store.fs.cat_file(path)
-    store.fs.rm(path)
+    version = withdraw(store, "nights", day)
     try:
         yield
     finally:
-        store.fs.pipe_file(path, record)
+        DeltaTable(f"{store.base}/nights").restore(version)
 
 
 def decide_by(nights, train: TrainConfig | None = None, model: str | None = None, **ways: Any):

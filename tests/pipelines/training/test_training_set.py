@@ -7,8 +7,9 @@ import pytest
 from din_model.errors import InputError
 from din_model.training.config import TrainConfig
 from pipelines.examples.split import SplitConfig
+from pipelines.store.manifest import Manifest
 from pipelines.store.parquet import DataFile
-from pipelines.store.store import Manifest, Store
+from pipelines.store.store import Store
 from pipelines.training.training_set import hold_out, open_training_set, training_days
 
 DAY = date(2026, 11, 22)

@@ -1,0 +1,70 @@
+"""The data sets of a store, declared once: what a row is, what a date is made of, whom it names."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+VOCABULARY, VECTORS = "vocabulary", "vectors"
+QUARANTINE, REFUSED = "quarantine", "refused"
+EXAMPLES, HOLDOUT, COUNTERS, STATE, COUNTS = "examples", "holdout", "counters", "state", "counts"
+SCORES, SHADOW, NIGHTS = "scores", "shadow", "nights"
+ERASURES = "erasures"
+
+
+class User(Enum):
+    """How a row names a user, which is how an erasure matches it."""
+
+    NOBODY = "names no user"
+    KEY = "the key, in the column of the user"
+    ID = "the id, in the column of the user"
+    COUNTER_KEY = "the id, in the keys of counters by user"
+    VECTOR_ID = "the id of a user's vector"
+    VOCABULARY = "the key, as an entry"
+    RAW = "the key, in the text of a row"
+    COUNTED = "the id; counted again from the remaining examples"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A table of the store, partitioned by date.
+
+    Attributes:
+        name: its folder in the store.
+        row: what a row is.
+        made_of: data sets that the rows of a date depend on. A later publication of one of those
+            makes the date stale.
+        user: how a row names a user.
+        chained: dates depend on earlier ones, so that one job at a time can publish any of them.
+    """
+
+    name: str
+    row: str
+    made_of: tuple[str, ...] = ()
+    user: User = User.NOBODY
+    chained: bool = False
+
+
+DATA_SETS = {
+    each.name: each
+    for each in (
+        # In the order in which an erasure rewrites them; the vocabulary, which maps keys to ids,
+        # forgets last, so that a killed erasure can be run again.
+        DataSet(SCORES, "a scored candidate", (STATE, COUNTERS, VECTORS), User.KEY),
+        DataSet(SHADOW, "a candidate scored by another version", (SCORES,), User.KEY),
+        DataSet(REFUSED, "a candidate that cannot be scored", (), User.RAW),
+        DataSet(QUARANTINE, "a broken row of a log", (), User.RAW),
+        DataSet(
+            EXAMPLES, "an impression with its history", (STATE, COUNTERS, VOCABULARY), User.ID, True
+        ),
+        DataSet(
+            HOLDOUT, "an impression that is not trained on", (STATE, COUNTERS, VOCABULARY), User.ID,
+            True,
+        ),
+        DataSet(COUNTS, "an id of a feature with its examples", (EXAMPLES,), User.COUNTED, True),
+        DataSet(COUNTERS, "a partial sum of events", (COUNTERS,), User.COUNTER_KEY, True),
+        DataSet(STATE, "a user with the newest behaviours", (STATE,), User.ID, True),
+        DataSet(VECTORS, "a vector of an item or user", (), User.VECTOR_ID, True),
+        DataSet(VOCABULARY, "a key with its id", (), User.VOCABULARY, True),
+        DataSet(NIGHTS, "what the gate of a night decided"),
+        DataSet(ERASURES, "an erasure: how many rows of each data set"),
+    )
+}  # fmt: skip

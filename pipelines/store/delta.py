@@ -1,0 +1,179 @@
+"""A Delta table, partitioned by two columns: which files it has, and transactions that change them.
+
+Files lie under names of their own, and are never renamed or changed. Whoever has opened an older
+version reads on until its files are vacuumed.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Field, Schema
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.schema import PrimitiveType
+from deltalake.transaction import AddAction, create_table_with_add_actions
+
+from din_model.errors import InputError
+
+UNFINISHED = timedelta(days=1)
+"""Age below which a file without a transaction may belong to a job that is still running."""
+
+ONCE = CommitProperties(max_commit_retries=0)
+"""No repetition by the library: it would let two first publications of a date both in."""
+
+
+class File(NamedTuple):
+    """A file of a table: its name, its size in bytes, its rows."""
+
+    name: str
+    bytes: int
+    rows: int
+
+
+class Table:
+    """A Delta table.
+
+    Args:
+        url: address of its folder.
+        options: of deltalake's storage.
+        partitions: the two columns, which are no columns of the files, with their types.
+    """
+
+    def __init__(self, url: str, options: dict[str, str], partitions: dict[str, str]) -> None:
+        self.url = url
+        self._options = options
+        self._partitions = partitions
+        self._table: DeltaTable | None = None
+        self._known: tuple[int, list[tuple[Any, ...]]] = (-1, [])
+
+    def partitions(self) -> list[tuple[Any, ...]]:
+        """Return the values of the partition columns that have files now.
+
+        Raises:
+            InputError: the log cannot be read.
+        """
+        if not self._open():
+            return []
+        assert self._table is not None
+        version = self._table.version()
+        if version != self._known[0]:
+            files = self._table.get_add_actions(flatten=True)
+            columns = [files.column(f"partition.{n}").to_pylist() for n in self._partitions]
+            self._known = (version, sorted(set(zip(*columns, strict=True))))
+        return self._known[1]
+
+    def add(
+        self, values: tuple[str, str], files: Sequence[File], schema: pa.Schema,
+        check: Callable[[list[tuple[Any, ...]]], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Add files in one transaction.
+
+        Args:
+            values: of the partition columns; the files lie in the folder of that partition.
+            files: the files.
+            schema: of the files.
+            check: None: the files are added to those that are there. Else they replace those with
+                the same first value, and this is called with the partitions that have files; it
+                raises if the files must not be published. Nobody else changes the table between
+                the call and the transaction.
+
+        Raises:
+            InputError: a column has another type than in other files.
+        """
+        named = dict(zip(self._partitions, values, strict=True))
+        folder, now = "/".join(f"{k}={v}" for k, v in named.items()), int(time.time() * 1000)
+        actions = [
+            AddAction(f"{folder}/{name}", size, named, now, True, f'{{"numRecords": {rows}}}')
+            for name, size, rows in files
+        ]
+        first = next(iter(self._partitions))
+        mode, filters = ("overwrite", [(first, "=", values[0])]) if check else ("append", None)
+        while True:
+            partitions = self.partitions()
+            version = self._known[0]
+            if check:
+                check(partitions)
+            columns, by = self._merged(schema), list(self._partitions)
+            try:
+                if self._table is None:
+                    create_table_with_add_actions(
+                        self.url, columns, actions, "error", by, storage_options=self._options
+                    )
+                else:
+                    self._table.create_write_transaction(
+                        [*actions], mode, columns, by, filters, commit_properties=ONCE
+                    )
+                return
+            except DeltaError as error:
+                self.partitions()
+                if self._known[0] == version:  # nobody else was faster
+                    raise InputError(
+                        f"{self.url}: the transaction failed ({_line(error)}): run the job again"
+                    ) from None
+
+    def vacuum(self, keep: timedelta) -> int:
+        """Remove the files that were replaced longer than ``keep`` ago; return how many.
+
+        Files without a transaction, which killed jobs left behind, are removed once they are a day
+        old, because a running job may be writing younger ones.
+        """
+        if not self._open():
+            return 0
+        assert self._table is not None
+        removed = self._table.vacuum(_hours(keep), False, False)
+        left = self._table.vacuum(_hours(max(keep, UNFINISHED)), False, False, full=True)
+        return len(removed) + len(left)
+
+    def _open(self) -> bool:
+        try:
+            if self._table is None:
+                self._table = DeltaTable(self.url, storage_options=self._options)
+            else:
+                self._table.update_incremental()
+        except TableNotFoundError:
+            return False
+        except (DeltaError, OSError) as error:
+            raise InputError(
+                f"{self.url}/_delta_log: cannot be read ({_line(error)}): restore the folder, or"
+                " build in another store.path"
+            ) from None
+        return True
+
+    def _merged(self, schema: pa.Schema) -> Schema:
+        """Return the columns of the table, those of a file, and then the partitions."""
+        known = {f.name: f for f in self._table.schema().fields} if self._table else {}
+        for name in self._partitions:
+            known.pop(name, None)
+        for field in Schema.from_arrow(pa.schema([_in_utc(f) for f in schema])).fields:
+            field = _nullable(field)
+            if (other := known.setdefault(field.name, field)).type != field.type:
+                raise InputError(
+                    f"{self.url}: column {field.name} is {other.type} in the published files, but"
+                    f" {field.type} now: use another store.path"
+                )
+        by = [Field(name, PrimitiveType(type_)) for name, type_ in self._partitions.items()]
+        return Schema([*known.values(), *by])
+
+
+def _nullable(field: Field) -> Field:
+    """Let a column and its parts be null: Spark and Arrow tell different things of these."""
+    parts = '"(nullable|containsNull|valueContainsNull)":false'
+    return Field.from_json(re.sub(parts, r'"\1":true', field.to_json()))
+
+
+def _in_utc(field: pa.Field) -> pa.Field:
+    """Delta knows moments; a time zone beside them only says how to print them."""
+    if pa.types.is_timestamp(field.type) and field.type.tz:
+        return field.with_type(pa.timestamp("us", "UTC"))
+    return field
+
+
+def _hours(span: timedelta) -> int:
+    return -int(-span.total_seconds() // 3600)
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
