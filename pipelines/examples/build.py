@@ -33,7 +33,7 @@ from pipelines.examples.publish import (
 from pipelines.examples.split import SplitConfig, roles
 from pipelines.examples.state import advance, as_behaviours
 from pipelines.examples.vectors import publish_vectors, vectors_of
-from pipelines.examples.vocabulary import encode, grow, keys_of, open_vocabulary, require_unique
+from pipelines.examples.vocabulary import encode, grow, keys_of, open_vocabulary
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.quarantine import good, quarantine, quarantined, reasons
 from pipelines.ingest.reading import files_of, fingerprint, naming_damaged
@@ -232,7 +232,6 @@ def _grow_vocabulary(job: _Job, raw: _RawDay, first: date | None) -> _Vocabulary
             publish_vectors(store, logs, day, part, vectors)
             vectors.unpersist()
         table, next_id = open_vocabulary(logs.spark, store)
-        require_unique(table)
         report.rows, report.note = sum(part.facts["new"].values()), "new keys"
     return _Vocabulary(table, part, next_id)
 

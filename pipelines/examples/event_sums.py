@@ -60,10 +60,11 @@ class EventSums:
 
         With ``cutoff: day`` no event of the day itself is visible, however short its lag.
         """
-        end = None
-        if self.logs.spec.cutoff == "day":
-            end = start_of(self.day, self.logs.spec.time_zone)
-        return self._sums(impressions, behaviours, end)
+        if self.logs.spec.cutoff == "impression":
+            return self._sums(impressions, behaviours, None)
+        if self.parent and self.first == self.day:
+            return self.store.read(self.logs.spark, [self.parent])
+        return self._sums(impressions, behaviours, start_of(self.day, self.logs.spec.time_zone))
 
     def publish(
         self, impressions: DataFrame, behaviours: DataFrame, facts: dict[str, Any]

@@ -47,19 +47,24 @@ def keys_of(rows: DataFrame, features: Sequence[Feature]) -> DataFrame:
     return each.where("key is not null")
 
 
-def require_unique(vocabulary: DataFrame) -> None:
-    """Check that no key is there twice: it would double every row that holds it.
+def require_unique(vocabulary: DataFrame, part: DataFrame) -> None:
+    """Check that no key and no id is there twice: it would double every row that holds it.
+
+    Args:
+        vocabulary: all parts.
+        part: the part whose ids are new.
 
     Raises:
-        InputError: a key is there twice.
+        InputError: a key is there twice, or a new id.
     """
-    repeated = vocabulary.groupBy("vocabulary", "key").count().where("count > 1").limit(1).collect()
-    if repeated:
-        name, key, count = repeated[0]
-        raise InputError(
-            f"vocabulary: {name} {key!r} is there {count} times: remove copied files from the"
-            " store, or build it anew in another store.path"
-        )
+    for rows, column in ((vocabulary, "key"), (part, "id")):
+        counts = rows.groupBy("vocabulary", column).count()
+        if repeated := counts.where("count > 1").limit(1).collect():
+            name, value, count = repeated[0]
+            raise InputError(
+                f"vocabulary: {column} {value!r} of {name} is there {count} times: run the job"
+                " again, or build it anew in another store.path"
+            )
 
 
 # Over 50 lines with its docstring; it is one SQL plan, read from top to bottom.
@@ -113,6 +118,10 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
                 f"vocabulary of {day}: {manifest.rows} rows were written instead of {expected}:"
                 " run the job again"
             )
+        written = store.read(spark, [manifest])
+        parts = [m for m in store.manifests(VOCABULARY) if m.date != str(day) and m.rows]
+        everything = store.read(spark, parts).unionByName(written) if parts else written
+        require_unique(everything, written)
 
     part = part.orderBy("vocabulary", "id")
     known_then = before.facts["known"] if before and not counts else dict(next_id)

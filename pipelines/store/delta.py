@@ -58,8 +58,7 @@ class Table:
         if not self._open():
             return []
         assert self._table is not None
-        version = self._table.version()
-        if version != self._known[0]:
+        if (version := self._version()) != self._known[0]:
             files = self._table.get_add_actions(flatten=True)
             columns = [files.column(f"partition.{n}").to_pylist() for n in self._partitions]
             self._known = (version, sorted(set(zip(*columns, strict=True))))
@@ -92,10 +91,11 @@ class Table:
         first = next(iter(self._partitions))
         mode, filters = ("overwrite", [(first, "=", values[0])]) if check else ("append", None)
         while True:
-            partitions = self.partitions()
-            version = self._known[0]
             if check:
-                check(partitions)
+                check(self.partitions())
+            else:
+                self._open()
+            version = self._version()
             columns, by = self._merged(schema), list(self._partitions)
             try:
                 if self._table is None:
@@ -108,8 +108,8 @@ class Table:
                     )
                 return
             except DeltaError as error:
-                self.partitions()
-                if self._known[0] == version:  # nobody else was faster
+                self._open()
+                if self._version() == version:  # nobody else was faster
                     raise InputError(
                         f"{self.url}: the transaction failed ({_line(error)}): run the job again"
                     ) from None
@@ -127,7 +127,11 @@ class Table:
         left = self._table.vacuum(_hours(max(keep, UNFINISHED)), False, False, full=True)
         return len(removed) + len(left)
 
+    def _version(self) -> int:
+        return self._table.version() if self._table else -1
+
     def _open(self) -> bool:
+        """Take note of all transactions so far; return whether there is such a table."""
         try:
             if self._table is None:
                 self._table = DeltaTable(self.url, storage_options=self._options)

@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import Feature
+from pipelines.examples import vocabulary
 from pipelines.examples.vocabulary import (
-    NAME,
     decode,
     encode,
     grow,
@@ -19,6 +19,7 @@ from pipelines.examples.vocabulary import (
     open_vocabulary,
     require_unique,
 )
+from pipelines.store.data_sets import VOCABULARY
 from pipelines.store.store import Store
 
 FIRST, SECOND, THIRD = date(2026, 11, 19), date(2026, 11, 20), date(2026, 11, 21)
@@ -74,7 +75,7 @@ def test_growing_day_by_day_equals_growing_at_once(spark: SparkSession, tmp_path
     again = grow(store, SECOND, keys(spark, [row for row in SEEN if row[2] == SECOND]))
     assert ids(spark, store) == IDS
     assert again.facts["new"] == {}
-    firsts = {m.date: m.facts["first_new"] for m in store.manifests(NAME)}
+    firsts = {m.date: m.facts["first_new"] for m in store.manifests(VOCABULARY)}
     assert firsts == {str(FIRST): {}, str(SECOND): {"item": 4, "tag": 3}, str(THIRD): {"item": 5}}
     grow(store, SECOND, keys(spark, [*SEEN, ("item", "late", SECOND)]))
     assert ids(spark, store) == [*IDS[:5], ("item", "late", 7), *IDS[5:]]
@@ -132,9 +133,28 @@ def test_keys_are_taken_from_every_feature_but_numbers_with_the_day_of_the_row(
     assert {day for day, _, _ in found} == {FIRST}
 
 
-def test_a_duplicate_key_is_refused(spark):
-    rows = [("item", "a", 2), ("tag", "a", 2), ("item", "a", 3)]
-    table = spark.createDataFrame(rows, "vocabulary string, key string, id int")
-    require_unique(table.where("id = 2"))
-    with pytest.raises(InputError, match="vocabulary: item 'a' is there 2 times"):
-        require_unique(table)
+@pytest.mark.parametrize(
+    ("double", "message"),
+    [
+        (("item", "a", 3), "vocabulary: key 'a' of item is there 2 times"),
+        (("item", "b", 2), "vocabulary: id 2 of item is there 2 times"),
+    ],
+)
+def test_a_key_or_id_that_is_there_twice_is_refused(spark, double, message):
+    rows = [("item", "a", 2), ("tag", "a", 2)]
+    columns = "vocabulary string, key string, id int"
+    once, twice = (spark.createDataFrame(each, columns) for each in (rows, [*rows, double]))
+    require_unique(once, once)
+    with pytest.raises(InputError, match=message):
+        require_unique(twice, twice)
+
+
+def test_a_part_with_an_id_twice_is_not_published(spark, tmp_path, monkeypatch):
+    monkeypatch.setattr(vocabulary, "with_rank", lambda rows, *_: rows.withColumn("rank", F.lit(0)))
+    store, keys = (
+        Store(str(tmp_path)),
+        spark.createDataFrame(SEEN, "vocabulary string, key string, day date"),
+    )
+    with pytest.raises(InputError, match="of item is there 5 times"):
+        grow(store, FIRST, keys)
+    assert store.dates("vocabulary") == []
