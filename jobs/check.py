@@ -11,7 +11,8 @@ from datetime import date
 
 from din_model.console import console
 from jobs.cli import Settings, main
-from pipelines.reports.log_check import CheckConfig, check_logs
+from pipelines.reports.log_check import check_logs
+from pipelines.reports.log_warnings import CheckConfig
 
 
 def run(settings: Settings, day: date) -> None:

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
 from pipelines.ingest.logs import Logs
+from pipelines.ingest.reading import files_of, naming_damaged
 from pipelines.store.data_sets import STATE
 from pipelines.store.store import Store
 
@@ -57,7 +58,8 @@ def _measure(logs: Logs, features: list[Feature], day: date) -> dict[str, Featur
     start = first if logs.sources.impressions.dated else None
     rows = logs.impressions(start, first).where("reason is null")
     # A hash sample with exact quantiles: the same rows give the same boundaries.
-    share = max(1, rows.count() // SAMPLE)
+    with naming_damaged(logs.spark, files_of([rows])):
+        share = max(1, rows.count() // SAMPLE)
     sample = rows.where(F.pmod(F.xxhash64("example_id"), F.lit(share)) == 0)
     columns = [column for f in features for column in _columns(f)]
     numbers = sample.agg(*columns).first()

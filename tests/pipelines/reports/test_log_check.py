@@ -1,5 +1,6 @@
 """A check shows what a configuration makes of a log, and warns of what often goes wrong."""
 
+import gzip
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,7 +8,8 @@ import pytest
 
 from din_model.errors import InputError
 from pipelines.ingest.sources import Source
-from pipelines.reports.log_check import CheckConfig, check_logs
+from pipelines.reports.log_check import check_logs
+from pipelines.reports.log_warnings import CheckConfig
 from pipelines.spec import ColumnConfig, HistoryConfig, KindConfig, feature_spec
 from tests.pipelines.examples.test_build import DAY, FEATURES, NEXT, impressions, logs_of
 
@@ -78,6 +80,20 @@ def test_candidates_that_a_day_did_not_show_are_counted(logs, tmp_path, capsys):
     assert "2 candidates for 2026-11-22, of 1 users; 50% have an item" in capsys.readouterr().out
     assert len(warnings) == 1
     assert warnings[0].startswith("50% of the candidates have items that 2026-11-21 did not show")
+
+
+def test_candidates_that_are_cut_off_are_named(logs, tmp_path):
+    text = "user,item\n" + "".join(f"u{n},{n * 7919 % 10007}\n" for n in range(5000))
+    whole = gzip.compress(text.encode())
+    (tmp_path / "c.csv.gz").write_bytes(whole[: len(whole) // 2])
+    source = Source(
+        path=f"{tmp_path}/c.csv.gz", format="csv", options={"header": "true"},
+        schema="user string, item bigint",
+    )  # fmt: skip
+    logs = replace(logs, sources=replace(logs.sources, candidates=source))
+    [warning] = check_logs(logs, CONFIG, NEXT)
+    assert warning.startswith("no candidates for 2026-11-22: ")
+    assert f"{tmp_path}/c.csv.gz: cannot be read" in warning
 
 
 def test_what_a_build_refuses_is_refused(logs):
