@@ -25,7 +25,7 @@ from pipelines.examples.publish import unsampled_examples
 from pipelines.examples.vectors import load_vectors
 from pipelines.examples.vocabulary import decode, open_vocabulary
 from pipelines.ingest.logs import DAY, Logs
-from pipelines.ingest.reading import fingerprint
+from pipelines.ingest.reading import files_of, fingerprint, naming_damaged
 from pipelines.ingest.sources import start_of
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.candidates import candidates as candidates_of
@@ -153,7 +153,8 @@ def _score_day(
             report.rows, report.note = before.rows, "published already, from the same inputs"
             _deliver(job, before)
             return before
-        candidates = _count_candidates(job, marked)
+        with naming_damaged(logs.spark, files_of([marked])):
+            candidates = _count_candidates(job, marked)
         rows = _score(job, candidates, folder, model)
         store.publish(REFUSED, day, candidates.refused, candidates.counts)
         check = _ScoresCheck(job, candidates.counts, metadata, started)

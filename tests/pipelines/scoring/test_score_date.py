@@ -1,5 +1,6 @@
 """The last date of three nights, scored again with other settings in a copy of their store."""
 
+import gzip
 import shutil
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +13,7 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.registry import tracking
+from pipelines.ingest.sources import Source
 from pipelines.scoring import score_date
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.guards import GuardsConfig
@@ -154,3 +156,22 @@ def test_a_changed_table_of_candidates_is_scored_again(spark, nights, copy, tmp_
     table.limit(first.rows - 2).write.mode("overwrite").parquet(place)
     again = scored(nights, copy, candidates=place)
     assert (again.rows, copy.manifest("scores", DAY)) == (first.rows - 2, again)
+
+
+def test_candidates_that_are_cut_off_are_named_and_nothing_is_published(nights, tmp_path):
+    settings, store, champions = nights
+    day = NIGHTS[-1] + timedelta(days=1)
+    text = "user_id,item_id\n" + "".join(f"u{n},{n * 7919 % 10007}\n" for n in range(5000))
+    whole = gzip.compress(text.encode())
+    (tmp_path / "c.csv.gz").write_bytes(whole[: len(whole) // 2])
+    logs, _ = settings.open("tests", NIGHTS[-1])
+    source = Source(
+        path=f"{tmp_path}/c.csv.gz", format="csv", options={"header": "true"},
+        schema="user_id string, item_id bigint",
+    )  # fmt: skip
+    logs = replace(logs, sources=replace(logs.sources, candidates=source))
+    before = store.manifest("scores", day)
+    version = ModelVersion(settings.tracking.model, champions[-1])
+    with pytest.raises(InputError, match=r"c\.csv\.gz: cannot be read .*replace the file"):
+        score_day(logs, store, version, settings.score, day)
+    assert store.manifest("scores", day) == before
