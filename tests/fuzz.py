@@ -1,0 +1,28 @@
+"""What the tests share that run random cases."""
+
+from hypothesis import HealthCheck, settings
+
+from din_model.console import printable
+from pipelines.failures import LONGEST, one_line
+
+FEW = 60
+"""Up to so many cases are the same in every run; more are new ones."""
+
+
+def profile(cases: int) -> settings:
+    return settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        derandomize=cases <= FEW,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def require_one_line(error: Exception) -> None:
+    """Raise an error again that a job would end with a stack trace for."""
+    line = one_line(error)
+    if line is None:
+        raise error
+    assert len(printable(line).splitlines()) == 1, line
+    assert len(line) <= LONGEST, line
