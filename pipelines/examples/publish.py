@@ -27,6 +27,9 @@ from pipelines.store.manifest import Manifest
 from pipelines.store.parquet import Prepare
 from pipelines.store.store import Store
 
+LEAST_FILES = 4
+"""Files of a date with so many rows, however small: training holds a part of a sole day out."""
+
 Check = Callable[[Manifest], None]
 
 
@@ -143,8 +146,8 @@ def _place(
     count = ranked.count()
     if count == 0:
         raise InputError(f"{publication.name} of {publication.day}: no rows are left to publish")
-    shards = config.shards
-    files = min(count, shards * -(-count // (shards * config.rows_per_file)))
+    by_size = -(-count // config.rows_per_file)
+    files = min(count, config.shards * -(-max(by_size, LEAST_FILES) // config.shards))
     placed = ranked.withColumn("_file", F.expr(f"cast(_rank * {files} div {count} as int)"))
     return _Placed(placed, count, files, ranked)
 

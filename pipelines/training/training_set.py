@@ -250,15 +250,15 @@ class Slices(NamedTuple):
 def hold_out(store: Store, training: tuple[Manifest, ...]) -> Slices:
     """Hold the last day out, or the last files of the only one; files mix rows at random.
 
-    A day of one file has nothing to hold out.
+    A day of one row, which is one file, has nothing to hold out.
     """
     *earlier, last = training
     if earlier:
         rows = unsampled_examples(store, date.fromisoformat(last.date))
         return Slices(tuple(earlier), _first_files(rows, VALIDATED), last)
-    held_out = len(last.files) // HELD_OUT
-    if not held_out:
+    if len(last.files) == 1:
         return Slices(training, None, None)
+    held_out = max(1, len(last.files) // HELD_OUT)
     newest = replace(last, files=last.files[-held_out:])
     kept = replace(last, files=last.files[:-held_out])
     return Slices((kept,), _first_files(newest, VALIDATED), newest)

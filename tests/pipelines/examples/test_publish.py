@@ -10,7 +10,7 @@ from pipelines.examples.data_quality import QualityConfig
 from pipelines.examples.publish import BuildConfig, unsampled_examples
 from pipelines.examples.split import SplitConfig
 from pipelines.store.store import Store
-from pipelines.training.training_set import open_training_set
+from pipelines.training.training_set import hold_out, open_training_set
 from tests.pipelines.examples.test_build import DAY, impressions, logs_of
 
 CONFIG = BuildConfig(shards=2, sample_rate=0.25, quality=QualityConfig(change={}))
@@ -40,6 +40,16 @@ def test_a_sampled_day_keeps_every_click_and_is_evaluated_on_every_row(spark, tm
     assert weights == {1.0, 4.0}
     judges = training_set.evaluation_loader(store)
     assert {float(w) for batch, _ in judges.epoch() for w in batch.weight} == {1.0}
+
+
+@pytest.mark.parametrize(("shards", "files"), [(1, 4), (3, 6)])
+def test_a_date_has_a_file_to_hold_out_however_few_ranks_there_are(spark, tmp_path, shards, files):
+    logs, store = logs_of(spark, tmp_path, impressions(40)), Store(str(tmp_path / "store"))
+    manifest = build_day(logs, store, replace(CONFIG, shards=shards), SplitConfig(), DAY)
+    assert len(manifest.files) == files
+    slices = hold_out(store, (manifest,))
+    assert slices.validation.rows > 0
+    assert slices.validation.rows + slices.training[0].rows == manifest.rows
 
 
 @pytest.mark.slow

@@ -56,7 +56,9 @@ def test_of_the_only_day_a_quarter_of_the_files_is_held_out(tmp_path):
     assert slices.newest is not None
     assert [f.path for f in slices.newest.files] == ["part-7", "part-8"]
     assert slices.validation == slices.newest
-    assert hold_out(Store(str(tmp_path)), (day_of(3),)) == ((day_of(3),), None, None)
+    few = hold_out(Store(str(tmp_path)), (day_of(2),))
+    assert ([m.rows for m in few.training], few.validation.rows) == ([10], 10)
+    assert hold_out(Store(str(tmp_path)), (day_of(1),)) == ((day_of(1),), None, None)
 
 
 def test_of_several_days_the_last_is_held_out(tmp_path):
