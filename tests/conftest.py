@@ -110,7 +110,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def tracked(request: pytest.FixtureRequest) -> None:
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow sets this variable in the process; it must not decide where the next test tracks."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+
+
+@pytest.fixture(autouse=True)
+def tracked(request: pytest.FixtureRequest, no_server: None) -> None:
     """A test of the nights finds MLflow at their store, wherever an earlier test has pointed it."""
     if "nights" in request.fixturenames:
         settings, store, _ = request.getfixturevalue("nights")

@@ -49,6 +49,10 @@ class Table:
         self._table: DeltaTable | None = None
         self._known: tuple[int, list[tuple[Any, ...]]] = (-1, [])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the log behind: another process opens it itself."""
+        return vars(self) | {"_table": None, "_known": (-1, [])}
+
     def partitions(self) -> list[tuple[Any, ...]]:
         """Return the values of the partition columns that have files now.
 

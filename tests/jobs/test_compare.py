@@ -6,6 +6,7 @@ from dataclasses import replace
 import mlflow
 import pytest
 
+from din_model.registry import tracking
 from jobs import compare as job
 from pipelines.store.store import Store
 from pipelines.training.grid import CompareConfig
@@ -37,6 +38,7 @@ def compared(nights, tmp_path_factory):
 
 def test_every_cell_is_a_run_nested_in_one_and_none_is_registered(compared):
     settings, store, _ = compared
+    tracking.connect(settings.tracking, store.url)
     client = mlflow.MlflowClient()
     (experiment,) = [
         e for e in client.search_experiments() if e.name == settings.tracking.experiment

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import time
 from datetime import date, timedelta
@@ -71,6 +72,12 @@ def test_a_manifest_tells_rows_and_sizes_of_its_files(spark: SparkSession, tmp_p
         footer = pq.ParquetFile(path).metadata
         assert (file.bytes, file.rows) == (path.stat().st_size, footer.num_rows)
         assert file.row_groups == footer.num_row_groups == 1
+
+
+def test_another_process_finds_the_same(spark: SparkSession, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    written = store.publish("numbers", DAY, rows(spark, 0, 3), {})
+    assert pickle.loads(pickle.dumps(store)).manifest("numbers", DAY) == written
 
 
 def test_what_runs_were_made_of_is_a_table_too(spark: SparkSession, tmp_path: Path) -> None:
