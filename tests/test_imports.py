@@ -34,7 +34,7 @@ FOREIGN = {
                "din_model.registry.pyfunc"),
     "petastorm": ("din_model.data.petastorm_reader",),
     "torchrec": ("din_model.modules.sharded_embeddings",),
-    "deltalake": ("pipelines.store.delta",),
+    "deltalake": ("pipelines.store.delta", "pipelines.ingest.delta_tables"),
     "psycopg": ("pipelines.sinks.postgres_copy",),
 }  # fmt: skip
 """Library -> the only packages or modules that may import it."""

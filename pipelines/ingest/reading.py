@@ -22,6 +22,7 @@ from din_model.errors import InputError
 from pipelines.columns import quoted
 from pipelines.failures import CUT_OFF
 from pipelines.hadoop import escaped, matches, of_uri, reason
+from pipelines.ingest import delta_tables
 from pipelines.ingest.parquet_files import layouts, readable_schema, typed
 from pipelines.ingest.raw_rows import Raw, queried
 from pipelines.ingest.source_checks import check_source
@@ -141,6 +142,10 @@ class _Place:
             yield Raw(self.spark.read.table(self.source.table), self.source.table)
         elif not self.roots:
             raise InputError(f"sources.{self.name}: set path or table")
+        elif kind == delta_tables.KIND:
+            for root in self.roots:
+                address = str(root.toUri())
+                yield Raw(delta_tables.table_rows(self.spark, address, self.options), address)
         elif kind not in ("parquet", "csv", "json"):
             yield Raw(self.reader(self.source.schema).load(self.pattern), self.pattern)
         else:

@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from din_model.errors import InputError
 from pipelines.hadoop import reason
+from pipelines.ingest import delta_tables
 from pipelines.ingest.sources import Source, SourcesConfig
 
 OPERATORS = {
@@ -77,6 +78,8 @@ def check_source(spark: SparkSession, source: Source, name: str) -> None:
 
 
 def _check_format(spark: SparkSession, source: Source, name: str) -> None:
+    if source.format.lower() == delta_tables.KIND:
+        return
     data_source = spark._jvm.org.apache.spark.sql.execution.datasources.DataSource  # type: ignore[union-attr]  # noqa: SLF001 (PySpark has no public way)
     try:
         data_source.lookupDataSource(source.format, spark._jsparkSession.sessionState().conf())  # noqa: SLF001 (the same)

@@ -19,7 +19,8 @@ class Source(Section):
     Attributes:
         path: folder, file or pattern that Spark reads; ``{date}`` and ``${VARIABLE}`` are replaced.
         table: table of Spark's catalog.
-        format: format of the files, as Spark names it: parquet, json, csv, …
+        format: format of the files, as Spark names it: parquet, json, csv, …; ``delta`` needs no
+            package.
         options: options of Spark's reader, such as ``{header: "true"}``; ``${VARIABLE}`` is
             replaced, and a password must be written so.
         schema: columns of JSON and CSV as DDL; with it, broken lines differ from empty ones. CSV

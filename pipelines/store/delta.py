@@ -4,6 +4,7 @@ Files lie under names of their own, and are never renamed or changed. Whoever ha
 version reads on until its files are vacuumed.
 """
 
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from deltalake import CommitProperties, DeltaTable, Field, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction, create_table_with_add_actions
+from fsspec import AbstractFileSystem
 
 from din_model.errors import InputError
 
@@ -164,6 +166,20 @@ class Table:
                 )
         by = [Field(name, PrimitiveType(type_)) for name, type_ in self._partitions.items()]
         return Schema([*known.values(), *by])
+
+
+def storage_options(fs: AbstractFileSystem) -> dict[str, str]:
+    """Return what deltalake needs to reach what an fsspec file system reaches.
+
+    Credentials come from the environment, for both in the same variables (AWS_ACCESS_KEY_ID, …).
+    """
+    if "s3" not in fs.protocol:
+        return {}
+    endpoint = fs.endpoint_url or fs.client_kwargs.get("endpoint_url")
+    endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return {}
+    return {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http://"))}
 
 
 def _nullable(field: Field) -> Field:

@@ -8,7 +8,6 @@ job that was killed in between.
 """
 
 import json
-import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
-from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from pyspark.sql import DataFrame, SparkSession
 
@@ -29,7 +27,7 @@ from din_model.errors import InputError
 from din_model.ranges import Duration
 from din_model.training.checkpoint import LATEST
 from pipelines.store.data_sets import DATA_SETS, ERASURES
-from pipelines.store.delta import File, Table
+from pipelines.store.delta import File, Table, storage_options
 from pipelines.store.manifest import Manifest
 from pipelines.store.parquet import Prepare, write
 
@@ -326,20 +324,6 @@ class Store:
                     f"{url}: has {size or 'no'} bytes, but its manifest says {file.bytes}: restore"
                     " the file, or build its date again"
                 )
-
-
-def storage_options(fs: AbstractFileSystem) -> dict[str, str]:
-    """Return what deltalake needs to reach what an fsspec file system reaches.
-
-    Credentials come from the environment, for both in the same variables (AWS_ACCESS_KEY_ID, …).
-    """
-    if "s3" not in fs.protocol:
-        return {}
-    endpoint = fs.endpoint_url or fs.client_kwargs.get("endpoint_url")
-    endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL")
-    if not endpoint:
-        return {}
-    return {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http://"))}
 
 
 def _record_path(name: str, day: date, run: str) -> str:
