@@ -133,7 +133,9 @@ def row_sums(folder: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return (rows, sum of row hashes) of ours, without padding, and of theirs."""
     names = ("clicks__item", "clicks__category")
     cut = ", ".join(f"{name}[1:clicks__length]" for name in names)
-    published = f"{folder}/store/examples/date={DAY}/run=*/*.parquet"
+    store = Store(f"{folder}/store")
+    files = Path(store.base, store.require("examples", DAY, "").folder)
+    published = f"{files}/*.parquet"
     read = [
         SUM.format(lists=cut, files=published),
         SUM.format(lists=", ".join(names), files=folder / "duckdb.parquet"),
