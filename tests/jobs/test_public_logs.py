@@ -29,6 +29,7 @@ def keys(spark, store: Store) -> dict[tuple[str, int], str]:
     return {(row["vocabulary"], row["id"]): row["key"] for row in rows}
 
 
+@pytest.mark.slow
 def test_movielens_ratings_become_likes_with_the_users_likes_and_dislikes_before(spark, tmp_path):
     genres = ["Comedy|Romance", "Drama", "(no genres listed)", "Action|Adventure|Sci-Fi", "Drama"]
     titles = ['"American President, The (1995)"', "Toy Story (1995)", '"He said ""No"" (1960)"',
