@@ -54,6 +54,6 @@ def escaped(path: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of what Java says."""
+    """Return the first line of an error, of Java's where Java raised it."""
     text = error.java_exception.toString() if isinstance(error, Py4JJavaError) else str(error)
     return (text.strip() or type(error).__name__).splitlines()[0]

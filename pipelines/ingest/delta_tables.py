@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from din_model.errors import InputError
-from pipelines.hadoop import escaped
+from pipelines.hadoop import escaped, reason
 from pipelines.store.delta import storage_options
 
 KIND = "delta"
@@ -47,8 +47,7 @@ def table_rows(spark: SparkSession, path: str, options: dict[str, str]) -> DataF
         version = int(options[VERSION]) if VERSION in options else None
         table = DeltaTable(address, version=version, storage_options=storage_options(fs))
     except (DeltaError, OSError, ValueError) as error:
-        line = str(error).strip().partition("\n")[0]
-        raise InputError(f"{path}: not a Delta table that can be read ({line})") from None
+        raise InputError(f"{path}: not a Delta table that can be read ({reason(error)})") from None
     _require_plain_files(table, path)
     schema = T.StructType.fromJson(json.loads(table.schema().to_json()))
     files = table.get_add_actions(flatten=True).column("path").to_pylist()

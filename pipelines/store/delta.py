@@ -19,6 +19,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from fsspec import AbstractFileSystem
 
 from din_model.errors import InputError
+from pipelines.hadoop import reason
 
 UNFINISHED = timedelta(days=1)
 """Age below which a file without a transaction may belong to a job that is still running."""
@@ -117,7 +118,7 @@ class Table:
                 self._open()
                 if self._version() == version:  # nobody else was faster
                     raise InputError(
-                        f"{self.url}: the transaction failed ({_line(error)}): run the job again"
+                        f"{self.url}: the transaction failed ({reason(error)}): run the job again"
                     ) from None
 
     def vacuum(self, keep: timedelta) -> int:
@@ -147,7 +148,7 @@ class Table:
             return False
         except (DeltaError, OSError) as error:
             raise InputError(
-                f"{self.url}/_delta_log: cannot be read ({_line(error)}): restore the folder, or"
+                f"{self.url}/_delta_log: cannot be read ({reason(error)}): restore the folder, or"
                 " build in another store.path"
             ) from None
         return True
@@ -197,7 +198,3 @@ def _in_utc(field: pa.Field) -> pa.Field:
 
 def _hours(span: timedelta) -> int:
     return -int(-span.total_seconds() // 3600)
-
-
-def _line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -26,6 +26,7 @@ from din_model.config import Section, expand
 from din_model.errors import InputError
 from din_model.ranges import Duration
 from din_model.training.checkpoint import LATEST
+from pipelines.hadoop import escaped
 from pipelines.store.data_sets import DATA_SETS, ERASURES
 from pipelines.store.delta import File, Table, storage_options
 from pipelines.store.manifest import Manifest
@@ -124,9 +125,8 @@ class Store:
         """
         for manifest in manifests:
             self._require_sizes(manifest)
-        # Spark would take some characters of an address for a pattern.
         urls = [url for manifest in manifests for url in self.urls(manifest)]
-        return spark.read.parquet(*[re.sub(r"([\[\]{}*?\\])", r"\\\1", url) for url in urls])
+        return spark.read.parquet(*map(escaped, urls))
 
     @contextmanager
     def sole_writer(self) -> Iterator[None]:
@@ -217,15 +217,15 @@ class Store:
 
     def put(self, path: str, text: str) -> str:
         """Write a text file below the root in one step; return its address."""
-        path = f"{self.base}/{path}"
-        self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        target = f"{self.base}/{path}"
+        self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
         if self._local or "hdfs" in self.fs.protocol:
-            draft = f"{path}.{secrets.token_hex(3)}"
+            draft = f"{target}.{secrets.token_hex(3)}"
             self.fs.pipe_file(draft, text.encode())
-            self.fs.mv(draft, path)
-        else:  # object stores show a file once it is whole
-            self.fs.pipe_file(path, text.encode())
-        return f"{self.url}{path.removeprefix(self.base)}"
+            self.fs.mv(draft, target)
+        else:  # object stores show a file once it is complete
+            self.fs.pipe_file(target, text.encode())
+        return f"{self.url}/{path}"
 
     def vacuum(self, keep: timedelta) -> int:
         """Remove the files of runs that were superseded longer than ``keep`` ago; return how many.
@@ -245,7 +245,7 @@ class Store:
             by = {"date": "date", "run": "string"}
             if name == PUBLICATIONS:
                 by = {"data_set": "string", "date": "date"}
-            # The library decodes an address twice, a path not at all.
+            # The library decodes addresses, so a local path is given as a path.
             url = f"{self.base if self._local else self.url}/{name}"
             self._tables[name] = Table(url, storage_options(self.fs), by)
         return self._tables[name]
@@ -260,8 +260,6 @@ class Store:
                 with self.fs.open(f"{self.base}/{path}", "rb") as file:
                     self._manifests[path] = Manifest.from_table(name, str(day), pq.read_table(file))
             except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-                if isinstance(error, InputError):
-                    raise
                 raise InputError(
                     f"{self.url}/{path}: not a record ({error}): restore the file, or build the"
                     " date again"
