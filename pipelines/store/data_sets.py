@@ -1,4 +1,4 @@
-"""The data sets of a store, declared once: what a row is, what a date is made of, whom it names."""
+"""The data sets of a store, declared once: what a row is, and how it names a user."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -30,15 +30,12 @@ class DataSet:
     Attributes:
         name: its folder in the store.
         row: what a row is.
-        made_of: data sets that the rows of a date depend on. A later publication of one of those
-            makes the date stale.
         user: how a row names a user.
         chained: dates depend on earlier ones, so that one job at a time can publish any of them.
     """
 
     name: str
     row: str
-    made_of: tuple[str, ...] = ()
     user: User = User.NOBODY
     chained: bool = False
 
@@ -48,23 +45,18 @@ DATA_SETS = {
     for each in (
         # In the order in which an erasure rewrites them; the vocabulary, which maps keys to ids,
         # forgets last, so that a killed erasure can be run again.
-        DataSet(SCORES, "a scored candidate", (STATE, COUNTERS, VECTORS), User.KEY),
-        DataSet(SHADOW, "a candidate scored by another version", (SCORES,), User.KEY),
-        DataSet(REFUSED, "a candidate that cannot be scored", (), User.RAW),
-        DataSet(QUARANTINE, "a broken row of a log", (), User.RAW),
-        DataSet(
-            EXAMPLES, "an impression with its history", (STATE, COUNTERS, VOCABULARY), User.ID, True
-        ),
-        DataSet(
-            HOLDOUT, "an impression that is not trained on", (STATE, COUNTERS, VOCABULARY), User.ID,
-            True,
-        ),
-        DataSet(COUNTS, "an id of a feature with its examples", (EXAMPLES,), User.COUNTED, True),
-        DataSet(COUNTERS, "a partial sum of events", (COUNTERS,), User.COUNTER_KEY, True),
-        DataSet(STATE, "a user with the newest behaviours", (STATE,), User.ID, True),
-        DataSet(VECTORS, "a vector of an item or user", (), User.VECTOR_ID, True),
-        DataSet(VOCABULARY, "a key with its id", (), User.VOCABULARY, True),
+        DataSet(SCORES, "a scored candidate", User.KEY),
+        DataSet(SHADOW, "a candidate scored by another version", User.KEY),
+        DataSet(REFUSED, "a candidate that cannot be scored", User.RAW),
+        DataSet(QUARANTINE, "a broken row of a log", User.RAW),
+        DataSet(EXAMPLES, "an impression with its history", User.ID, chained=True),
+        DataSet(HOLDOUT, "an impression that is not trained on", User.ID, chained=True),
+        DataSet(COUNTS, "an id of a feature with its examples", User.COUNTED, chained=True),
+        DataSet(COUNTERS, "a partial sum of events", User.COUNTER_KEY, chained=True),
+        DataSet(STATE, "a user with the newest behaviours", User.ID, chained=True),
+        DataSet(VECTORS, "a vector of an item or user", User.VECTOR_ID, chained=True),
+        DataSet(VOCABULARY, "a key with its id", User.VOCABULARY, chained=True),
         DataSet(NIGHTS, "what the gate of a night decided"),
-        DataSet(ERASURES, "an erasure: how many rows of each data set"),
+        DataSet(ERASURES, "an erasure, with the number of its users"),
     )
-}  # fmt: skip
+}
