@@ -6,7 +6,7 @@ from din_model.console import printable
 from pipelines.failures import LONGEST, one_line
 
 FEW = 60
-"""Up to so many cases are the same in every run; more are new ones."""
+"""Largest number of cases with a fixed seed; runs of more cases draw new ones each time."""
 
 
 def profile(cases: int) -> settings:

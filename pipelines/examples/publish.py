@@ -28,7 +28,7 @@ from pipelines.store.parquet import Prepare
 from pipelines.store.store import Store
 
 LEAST_FILES = 4
-"""Files of a date with so many rows, however small: training holds a part of a sole day out."""
+"""Minimum number of files of a date: training on one date holds some of them out for validation."""
 
 Check = Callable[[Manifest], None]
 

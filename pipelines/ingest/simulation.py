@@ -74,8 +74,8 @@ class GenerateConfig(Section):
         new_users: share of the initial number added each day.
         new_items: the same of items; they are shown a day later.
         fresh: share of a day's impressions that show new items, which nobody has seen before.
-        vector_size: numbers in the column ``embedding`` of the items, which tells of their
-            category, with noise; 0: no such column.
+        vector_size: dimension of the items' column ``embedding``: a vector of their category
+            plus noise; 0: no such column.
         broken: share of impression lines broken on purpose.
         candidates_users: users with candidates, a day.
         candidates_items: candidates a user.

@@ -80,7 +80,7 @@ class Manifest:
 
         Raises:
             InputError: the row has another format version.
-            ValueError: it is no such row.
+            ValueError: the table does not have ``SCHEMA``, or ``facts`` is not JSON.
         """
         values = row.to_pylist()[0]
         if values["format_version"] != FORMAT_VERSION:

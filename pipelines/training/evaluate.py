@@ -111,7 +111,7 @@ def evaluate_model(
 
 
 def auc_in_words(auc: float) -> str:
-    """Return an AUC for a reader, also where there is none."""
+    """Format an AUC; NaN, which rows of one label have, as a sentence."""
     return f"AUC {auc:.4f}" if auc == auc else "no AUC: all rows have the same label"
 
 
