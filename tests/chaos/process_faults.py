@@ -2,13 +2,14 @@
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import psutil
 
 from tests.chaos.job import ORDINARY, Job, Setting
 from tests.chaos.round import Outcome, Round
+from tests.chaos.services import Services
 from tests.jobs.cluster import SPARK, cluster
 from tests.nights import DEMO
 
@@ -81,26 +82,39 @@ def rank_restarted(at: Round) -> Iterator[Outcome]:
 def tracking_killed(at: Round) -> Iterator[Outcome]:
     """SIGKILL of the MLflow server at a random moment; it runs again for the rerun."""
     with at.services.begun() as services:
-        with at.stage.night(services.setting) as job:
-            job.running(at.rng.uniform(0, 1) * at.stage.seconds)
-            services.kill_tracking()
-            said = job.must_end_or_refuse(TRACKING)
-        services.start_tracking()
-        yield services.setting, said
-        services.require_delivered()
+        yield from _service_killed(
+            at, services, services.kill_tracking, services.start_tracking, TRACKING
+        )
 
 
 @contextmanager
 def postgres_killed(at: Round) -> Iterator[Outcome]:
     """SIGKILL of PostgreSQL with runs and scores, at a random moment."""
     with at.services.begun() as services:
-        with at.stage.night(services.setting) as job:
-            job.running(at.rng.uniform(0, 1) * at.stage.seconds)
-            services.postgres.kill()
-            said = job.must_end_or_refuse(f"{TRACKING}|score.postgres: ")
-        services.postgres.start()
-        yield services.setting, said
-        services.require_delivered()
+        server = services.postgres
+        refused = f"{TRACKING}|score.postgres: "
+        yield from _service_killed(at, services, server.kill, server.start, refused)
+
+
+def _service_killed(
+    at: Round, services: Services, kill: Callable[[], None], start: Callable[[], None], refused: str
+) -> Iterator[Outcome]:
+    """Kill a service at a random moment of a night, and start it again for the rerun.
+
+    Args:
+        at: the round.
+        services: that the night uses.
+        kill: kills the service.
+        start: starts it again.
+        refused: pattern of the error that may end the night.
+    """
+    with at.stage.night(services.setting) as job:
+        job.running(at.rng.uniform(0, 1) * at.stage.seconds)
+        kill()
+        said = job.must_end_or_refuse(refused)
+    start()
+    yield services.setting, said
+    services.require_delivered()
 
 
 @contextmanager
