@@ -38,24 +38,15 @@ from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.quarantine import good, quarantine, quarantined, reasons
 from pipelines.ingest.reading import files_of, fingerprint, naming_damaged
 from pipelines.ingest.sources import require_logs, start_of
-from pipelines.store.data_sets import COUNTERS, COUNTS, EXAMPLES, HOLDOUT, STATE
+from pipelines.store import plan
+from pipelines.store.data_sets import COUNTS, EXAMPLES, HOLDOUT, STATE
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
 
 
 def is_built(store: Store, day: date) -> bool:
     """Return whether everything of a date is published and belongs together."""
-    examples, counted = store.manifest(EXAMPLES, day), store.manifest(COUNTS, day)
-    state = store.manifest(STATE, day)
-    if not (examples and counted and state):
-        return False
-    # A store whose spec has no counters pins none.
-    sums = store.manifest(COUNTERS, day) if counted.facts.get(COUNTERS) else None
-    return bool(
-        counted.facts["examples"] == examples.id
-        and counted.facts["state"] == state.id
-        and counted.facts.get(COUNTERS) == (sums.id if sums else None)
-    )
+    return plan.rests_on_published(store, store.manifest(COUNTS, day))
 
 
 def is_current(
@@ -69,8 +60,7 @@ def is_current(
     counted = parent_sums(store, logs.spec, parent, split)
     now = _origin(logs, parent, counted, config, split)
     now |= {"inputs": fingerprint(logs.spark, frames)}
-    facts = store.require(STATE, day, "").facts
-    return all(facts.get(name) == value for name, value in now.items())
+    return plan.made_of(store.manifest(STATE, day), now)
 
 
 def build_day(
@@ -333,10 +323,9 @@ def _publish_counts(job: _Job, examples: Manifest, state: Manifest, sums: Manife
     """Publish the counts of ids last: they pin the other data sets, which makes the date built."""
     with stage(f"{job.day} counts") as report:
         rows = job.store.read(job.logs.spark, [examples])
-        pins = {"examples": examples.id, "state": state.id, "content": counts.content(rows)}
-        pins |= {COUNTERS: sums.id} if sums else {}
+        facts = {plan.PINS: plan.pins(examples, state, sums), "content": counts.content(rows)}
         counted = counts.count_ids(rows, job.spec)
-        report.rows = job.store.publish(COUNTS, job.day, counted, pins).rows
+        report.rows = job.store.publish(COUNTS, job.day, counted, facts).rows
 
 
 def _origin(
@@ -348,8 +337,7 @@ def _origin(
     return {
         "spec": logs.spec.to_json(),
         "spec_hash": logs.spec.hash,
-        "parent": parent.id if parent else None,
-        "parent_counters": sums.id if sums else None,
+        plan.PINS: plan.pins(parent, sums),
         "build": {n: v for n, v in to_dict(config).items() if n not in not_in_rows},
         "split": to_dict(split),
     }
@@ -371,13 +359,5 @@ def _parent(store: Store, spec: FeatureSpec, day: date) -> tuple[Manifest | None
 
 def _print_stale(store: Store, day: date) -> None:
     """Print the later dates whose parent state is no longer the published one."""
-    current, stale = set(), []
-    for state in store.manifests(STATE):
-        parent = state.facts["parent"]
-        if parent is None or parent in current:
-            current.add(state.id)
-        else:
-            stale.append(state.date)
-    if stale:
-        listed = ", ".join(stale)
+    if listed := ", ".join(m.date for m in plan.stale(store.manifests(STATE))):
         console.print(f"  built on a superseded state, rebuild if {day} changed: {listed}")

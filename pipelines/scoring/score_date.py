@@ -52,6 +52,7 @@ from pipelines.scoring.udf import Task
 from pipelines.sinks.catalog import to_catalog
 from pipelines.sinks.names import TABLE, identifiers
 from pipelines.sinks.postgres import PostgresConfig, to_postgres
+from pipelines.store import plan
 from pipelines.store.data_sets import COUNTERS, EXAMPLES, REFUSED, SCORES, SHADOW, STATE, VECTORS
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
@@ -147,9 +148,9 @@ def _score_day(
     with stage(f"{day} score") as report:
         marked = candidates_of(logs, store, day, rules)
         folder, metadata = _open_model(logs, model)
-        pins = _pins(job, model, rules, fingerprint(logs.spark, [marked]), metadata)
+        origin = _origin(job, model, rules, fingerprint(logs.spark, [marked]), metadata)
         before = store.manifest(SCORES, day)
-        if before and {name: before.facts.get(name) for name in pins} == pins:
+        if before and plan.made_of(before, origin):
             report.rows, report.note = before.rows, "published already, from the same inputs"
             _deliver(job, before)
             return before
@@ -158,7 +159,7 @@ def _score_day(
         rows = _score(job, candidates, folder, model)
         store.publish(REFUSED, day, candidates.refused, candidates.counts)
         check = _ScoresCheck(job, candidates.counts, metadata, started)
-        manifest = store.publish(SCORES, day, rows, pins | candidates.counts, check)
+        manifest = store.publish(SCORES, day, rows, origin | candidates.counts, check)
         report.rows, report.note = manifest.rows, f"{candidates.counts['refused']:,} refused"
     tracking.log_params(
         {"scored": day, "version": model.version, "state": state.id, "scores": manifest.id}
@@ -189,15 +190,14 @@ def _open_model(logs: Logs, model: ModelVersion) -> tuple[Path, artifact.ModelMe
     return folder, metadata
 
 
-def _pins(
+def _origin(
     job: _Job, model: ModelVersion, rules: CandidatesConfig | None, inputs: dict[str, Any],
     metadata: artifact.ModelMetadata,
 ) -> dict[str, Any]:  # fmt: skip
     """Return everything that the scores depend on."""
+    vectors = [m for m in job.store.manifests(VECTORS) if m.date < str(job.day)]
     return {
-        "state": job.state.id,
-        COUNTERS: job.sums.id if job.sums else None,
-        VECTORS: [m.id for m in job.store.manifests(VECTORS) if m.date < str(job.day)],
+        plan.PINS: plan.pins(job.state, job.sums, *vectors),
         "model": model.name,
         "version": model.version,
         "explain": job.config.explain,
@@ -339,7 +339,7 @@ def _score_shadow(job: _Job, candidates: Candidates, model: ModelVersion, scores
     with stage(f"{job.day} shadow") as report:
         folder, _ = _open_model(job.logs, model)
         rows = _score(job, candidates, folder, model)
-        facts = {"beside": scores.id, "model": model.name, "version": model.version}
+        facts = {plan.PINS: plan.pins(scores), "model": model.name, "version": model.version}
         report.rows = job.store.publish(SHADOW, job.day, rows, facts, check_shadow).rows
     tracking.log_metrics({f"shadow_{name}": value for name, value in differences.items()})
     text = ", ".join(f"{name.replace('_', ' ')} {v:.3f}" for name, v in differences.items())

@@ -66,7 +66,7 @@ def test_each_state_continues_the_last_and_ids_do_not_change(nights):
     _, store, _ = nights
     for before, after in pairwise(NIGHTS):
         parent = store.manifest("state", before)
-        assert store.manifest("state", after).facts["parent"] == parent.id
+        assert store.manifest("state", after).facts["pins"]["state"] == [parent.id]
         ids = parent.facts["next_id"]
         assert all(store.manifest("state", after).facts["next_id"][v] >= n for v, n in ids.items())
 

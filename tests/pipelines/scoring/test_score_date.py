@@ -112,7 +112,7 @@ def test_a_shadow_scores_the_same_candidates_into_its_own_table(spark, nights, c
     assert rows(copy.read(spark, [manifest])) == before
     shadow = copy.manifest("shadow", DAY)
     assert shadow.rows == manifest.rows
-    assert shadow.facts["beside"] == manifest.id
+    assert shadow.facts["pins"] == {"scores": [manifest.id]}
     metrics = last_run().data.metrics
     assert metrics["shadow_overlap"] == metrics["shadow_same_first"] == 1, "the same version"
     assert metrics["shadow_score_change"] == 0
