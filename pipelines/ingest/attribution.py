@@ -1,9 +1,13 @@
 """Attribution: which impression a click belongs to, and what happens to the other clicks.
 
-A click with an impression's key belongs to that impression. A click without it belongs to the
-newest impression of the same user and item that is at most the attribution window older; an
-impression at the click's own microsecond counts. Several clicks on one impression are one label.
+A click with an impression's key belongs to that impression. A click without it, or with a part of
+it, belongs to the newest impression of the same user and item that is at most the attribution
+window older; an impression at the click's own microsecond counts. Several clicks on one impression
+are one label.
 """
+
+from functools import reduce
+from operator import or_
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -29,14 +33,13 @@ def attribute(
         window: attribution window in microseconds.
     """
     keys = [c for c in clicks.columns if c.startswith("key_")]
-    no_id = F.lit(None).cast("long")
-    by_id = clicks.withColumn("example_id", F.xxhash64(*keys) if keys else no_id)
+    # A key of which a part is missing names no impression: its hash would skip the part.
+    without_key = reduce(or_, [F.col(key).isNull() for key in keys]) if keys else F.lit(True)
+    id_of_key = F.xxhash64(*keys) if keys else F.lit(None).cast("long")
+    by_id = clicks.withColumn("example_id", F.when(~without_key, id_of_key))
     by_id = by_id.withColumn("late", F.lit(False))
     if spec.item not in clicks.columns:
         return by_id
-    without_key = F.lit(True)
-    for key in keys:
-        without_key = without_key & F.col(key).isNull()
     pair = [spec.user, spec.item]
     clicks_without_key = clicks.where(without_key)
     impressions_of_pair = impressions.join(

@@ -52,6 +52,22 @@ def test_a_click_without_id_belongs_to_the_newest_impression_of_its_window(spark
     assert {r["late"] for r in found} == {True, False}
 
 
+def test_a_click_with_a_part_of_its_key_belongs_to_the_newest_impression_of_the_pair(spark):
+    clicks = spark.createDataFrame(
+        [("u", "x", 5, "a", None), ("u", "x", 6, None, "a"), ("v", "x", 7, "a", "b")],
+        "user string, item string, time long, key_0 string, key_1 string",
+    )
+    shown = spark.createDataFrame(
+        [("u", "x", 1, 11), ("u", "x", 4, 12), ("v", "x", 6, 13)],
+        "user string, item string, time long, example_id long",
+    )
+    by_key = spark.sql("select xxhash64('a', 'b')").first()[0]
+    found = {row["time"]: row["example_id"] for row in attribute(clicks, shown, SPEC, 10).collect()}
+    assert found == {5: 12, 6: 12, 7: by_key}
+    without_pair = attribute(clicks.drop("user", "item"), shown, SPEC, 10).collect()
+    assert {row["time"]: row["example_id"] for row in without_pair} == {5: None, 6: None, 7: by_key}
+
+
 def logs_of(spark, folder: Path, shown: list, clicks: list, columns: str = "*") -> Logs:
     """Two days of logs; an entry is (id, user, item, time of day), times above 24:00 the second."""
     for name, rows in (("impressions", shown), ("clicks", clicks)):
