@@ -59,9 +59,10 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
 def content(examples: DataFrame) -> str:
     """Return a hash of the rows that does not depend on their order and files."""
     row = F.xxhash64(*examples.columns)
-    combined = examples.agg(F.bit_xor(row), F.count(F.lit(1))).first()
+    # A sum modulo 2^64: an exclusive or would not see two equal rows.
+    combined = examples.agg(F.sum(row), F.count(F.lit(1))).first()
     assert combined is not None
-    return f"{combined[0] or 0:x}-{combined[1]}"
+    return f"{(combined[0] or 0) % 2**64:x}-{combined[1]}"
 
 
 def _matrix(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
