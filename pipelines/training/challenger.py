@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version as release_of
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from pipelines.training.training_set import TrainingSet
 
 Challenge = Callable[..., tuple[int, Metrics]]
 """Returns version and metrics of a trained challenger."""
+
+RELEASE = release_of("din-pipeline")
 
 WEIGHT_NEUTRAL: dict[str, Any] = {"threads": 0, "baselines": (), "checkpoint_every": 0}
 """Settings that do not affect the weights."""
@@ -87,9 +90,9 @@ def train_challenger(
 
 
 def _fingerprint(training_set: TrainingSet, config: TrainConfig, start: int | None) -> str:
-    """Return a hash of everything that affects the weights."""
+    """Return a hash of everything that affects the weights, the release of this code included."""
     settings = to_dict(replace(config, **WEIGHT_NEUTRAL))
-    parts = [training_set.content, settings, world_size(), start]
+    parts = [RELEASE, training_set.content, settings, world_size(), start]
     parts += [] if training_set.evaluation else ["not judged"]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
