@@ -18,7 +18,7 @@ LAYERS = {
         {"distributed"}, {"data"}, {"modules"}, {"evaluation"}, {"training"}, {"registry"},
     ],
     "pipelines": [
-        {"columns", "failures", "hadoop", "java_output", "spec"}, {"session"},
+        {"caching", "columns", "failures", "hadoop", "java_output", "spec"}, {"session"},
         {"store"}, {"ingest"}, {"examples"}, {"training"},
         {"sinks"}, {"scoring"}, {"reports"}, {"erasure", "sensor"},
     ],

@@ -18,6 +18,7 @@ from din_model.config import to_dict
 from din_model.console import console, stage
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, FeatureSpec
+from pipelines.caching import cached, caching
 from pipelines.examples import counts, data_quality
 from pipelines.examples.data_quality import Numbers
 from pipelines.examples.event_sums import EventSums, parent_sums
@@ -63,6 +64,7 @@ def is_current(
     return plan.made_of(store.manifest(STATE, day), now)
 
 
+@caching()
 def build_day(
     logs: Logs,
     store: Store,
@@ -157,7 +159,7 @@ def _build_day(job: _Job) -> Manifest:
     }
     impressions = encode(good(raw.impressions), spec.features, vocabulary.table)
     mirrored = [f for f in spec.side("item", "user") if f.name in raw.behaviours.columns]
-    behaviours = encode(good(raw.behaviours), mirrored, vocabulary.table).persist()
+    behaviours = cached(encode(good(raw.behaviours), mirrored, vocabulary.table))
     state = store.read(spark, [parent]) if parent else None
     sums = EventSums(job.logs, store, job.split, day, counted, first, vocabulary.table)
     past = Past(_visible(behaviours, state, impressions, spec))
@@ -171,8 +173,6 @@ def _build_day(job: _Job) -> Manifest:
         new_state = store.publish(STATE, day, rows, facts)
         report.rows, report.note = new_state.rows, "users"
     _publish_counts(job, examples, new_state, new_sums)
-    for frame in (raw.impressions, raw.behaviours, behaviours):
-        frame.unpersist()
     _print_stale(store, day)
     return examples
 
@@ -185,7 +185,7 @@ def _read_logs(job: _Job, first: date | None) -> _RawDay:
         behaviours = logs.behaviours(first, day)
         inputs = fingerprint(logs.spark, [impressions, behaviours])
         files = files_of([impressions, behaviours])
-        impressions.persist(), behaviours.persist()
+        cached(impressions), cached(behaviours)
         clicks = None
         if logs.sources.clicks:
             built = store.manifest(EXAMPLES, day - DAY) is not None
@@ -214,13 +214,12 @@ def _grow_vocabulary(job: _Job, raw: _RawDay, first: date | None) -> _Vocabulary
         if (older := logs.days_before(first, day)) and job.split.since(day):
             # A cold build assigns the ids that building day by day would have assigned.
             keys.append(keys_of(good(logs.impressions(*older)), features))
-        vectors = vectors_of(logs, day).persist() if job.spec.vectors else None
+        vectors = cached(vectors_of(logs, day)) if job.spec.vectors else None
         if vectors:
             keys.append(vectors.select("vocabulary", "key", F.lit(day).alias("day")))
         part = grow(store, day, reduce(DataFrame.unionByName, keys))
         if vectors:
             publish_vectors(store, logs, day, part, vectors)
-            vectors.unpersist()
         table, next_id = open_vocabulary(logs.spark, store)
         report.rows, report.note = sum(part.facts["new"].values()), "new keys"
     return _Vocabulary(table, part, next_id)

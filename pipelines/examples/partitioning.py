@@ -3,6 +3,8 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from pipelines.caching import cached
+
 
 def with_rank(rows: DataFrame, *order: Column | str, name: str = "rank") -> DataFrame:
     """Add the position (bigint, from 0) of each row in the total order ``order``.
@@ -15,8 +17,9 @@ def with_rank(rows: DataFrame, *order: Column | str, name: str = "rank") -> Data
         F.spark_partition_id().alias("_part"),
         F.monotonically_increasing_id().alias("_row"),
     )
-    # Both passes must see the same partitions.
-    ordered = ordered.persist()
+    # Both passes must see the same partitions. Where a lost part is computed again and they differ,
+    # a rank is there twice, which writers of ids and keys check before they publish.
+    ordered = cached(ordered)
     offsets, total = [], 0
     for part, count in sorted(ordered.groupBy("_part").count().collect()):
         offsets.append((part, total - (part << 33)))  # _row starts at part << 33

@@ -15,6 +15,7 @@ from din_model.config import Section
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from din_model.ranges import Date, PositiveShare, Seed, Share, Size
+from pipelines.caching import cached, caching
 from pipelines.examples import counters
 from pipelines.examples.data_quality import QualityConfig
 from pipelines.examples.negatives import NegativesConfig
@@ -99,6 +100,7 @@ class Past(NamedTuple):
     sums: DataFrame | None = None
 
 
+@caching()
 def join_and_publish(
     store: Store, publication: Publication, rows: DataFrame, past: Past, spec: FeatureSpec,
     config: BuildConfig,
@@ -117,6 +119,7 @@ def join_and_publish(
     return _publish(store, publication, placed, joined, unpack(spec))
 
 
+@caching()
 def republish(
     store: Store, publication: Publication, examples: DataFrame, spec: FeatureSpec,
     config: BuildConfig,
@@ -134,7 +137,6 @@ class _Placed(NamedTuple):
     rows: DataFrame  # with _rank and _file
     total: int
     files: int
-    cached: DataFrame
 
 
 def _place(
@@ -142,14 +144,14 @@ def _place(
 ) -> _Placed:
     """Rank rows by a seeded hash, and assign each to one of the files of equal rows."""
     shuffled = F.xxhash64("example_id", F.lit(config.seed))
-    ranked = with_rank(rows, shuffled, "example_id", "time", spec.item, name="_rank").persist()
+    ranked = cached(with_rank(rows, shuffled, "example_id", "time", spec.item, name="_rank"))
     count = ranked.count()
     if count == 0:
         raise InputError(f"{publication.name} of {publication.day}: no rows are left to publish")
     by_size = -(-count // config.rows_per_file)
     files = min(count, config.shards * -(-max(by_size, LEAST_FILES) // config.shards))
     placed = ranked.withColumn("_file", F.expr(f"cast(_rank * {files} div {count} as int)"))
-    return _Placed(placed, count, files, ranked)
+    return _Placed(placed, count, files)
 
 
 def _publish(
@@ -173,12 +175,10 @@ def _publish(
             publication.check(manifest)
 
     examples = exactly_by(examples, "_file", placed.files).sortWithinPartitions("_rank")
-    manifest = store.publish(
+    return store.publish(
         name, day, examples.drop("_rank", "_file"), publication.facts, check, prepare,
         publication.replaces,
     )  # fmt: skip
-    placed.cached.unpersist()
-    return manifest
 
 
 def _numeric(rows: DataFrame, spec: FeatureSpec) -> DataFrame:

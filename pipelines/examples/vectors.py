@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError, reading
 from din_model.features import FIRST_ID, FeatureSpec
+from pipelines.caching import cached
 from pipelines.ingest.logs import Logs
 from pipelines.store.data_sets import VECTORS
 from pipelines.store.manifest import Manifest
@@ -48,7 +49,7 @@ def publish_vectors(
         InputError: a key has no vector, because the side table changed in the meantime.
     """
     names = [f.vocabulary for f in logs.spec.vectors]
-    keys = store.read(logs.spark, [part]).where(F.col("vocabulary").isin(names)).persist()
+    keys = cached(store.read(logs.spark, [part]).where(F.col("vocabulary").isin(names)))
     rows = keys.join(vectors, ["vocabulary", "key"]).drop("key")
     expected = keys.count()
 
@@ -59,9 +60,7 @@ def publish_vectors(
                 " changed during the build: run it again"
             )
 
-    published = store.publish(VECTORS, day, rows, {"spec_hash": logs.spec.hash}, check)
-    keys.unpersist()
-    return published
+    return store.publish(VECTORS, day, rows, {"spec_hash": logs.spec.hash}, check)
 
 
 def load_vectors(store: Store, spec: FeatureSpec, through: date) -> dict[str, NDArray[np.float32]]:

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, PADDING, UNKNOWN, Feature
+from pipelines.caching import caching
 from pipelines.examples.partitioning import with_rank
 from pipelines.store.data_sets import VOCABULARY
 from pipelines.store.manifest import Manifest
@@ -68,6 +69,7 @@ def require_unique(vocabulary: DataFrame, part: DataFrame) -> None:
 
 
 # Over 50 lines with its docstring; it is one SQL plan, read from top to bottom.
+@caching()
 def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
     """Assign ids to new keys, and publish them as the part of ``day``.
 

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
+from pipelines.caching import cached, caching
 from pipelines.hadoop import hadoop_path
 from pipelines.ingest.simulation import GenerateConfig, simulate
 
@@ -45,6 +46,7 @@ TABLES = {
 }
 
 
+@caching()
 def generate(spark: SparkSession, config: GenerateConfig) -> dict[str, int]:
     """Write the logs under ``config.path``, unless they exist with the same parameters.
 
@@ -73,9 +75,8 @@ def generate(spark: SparkSession, config: GenerateConfig) -> dict[str, int]:
         stream.close()
 
     mark({})  # an interrupted run leaves this: the folder is ours, and must be written again
-    events = simulate(spark, config).persist()
+    events = cached(simulate(spark, config))
     rows = {table: _write_table(spark, events, config, table) for table in TABLES}
-    events.unpersist()
     mark(rows)
     return rows
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from din_model.console import console, printable, stage
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
+from pipelines.caching import cached, caching
 from pipelines.examples.data_quality import Numbers, of_impressions
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.quarantine import good
@@ -43,6 +44,7 @@ LATEST = 5
 """Behaviours of the example user that are printed."""
 
 
+@caching()
 def check_logs(logs: Logs, config: CheckConfig, day: date) -> list[str]:
     """Print what the configuration makes of ``day``'s logs; return the warnings.
 
@@ -54,7 +56,7 @@ def check_logs(logs: Logs, config: CheckConfig, day: date) -> list[str]:
         marked = logs.impressions(day, day)
         files = files_of([marked])
         with naming_damaged(logs.spark, files):
-            reasons, numbers = of_impressions(marked.persist(), spec, day)
+            reasons, numbers = of_impressions(cached(marked), spec, day)
         report.rows = sum(reasons.values())
     rows = good(marked)
     values = _values(rows, spec)
@@ -71,7 +73,6 @@ def check_logs(logs: Logs, config: CheckConfig, day: date) -> list[str]:
     warnings += _print_history(logs, rows, day)
     warnings += _print_candidates(logs, rows, day)
     _print_baselines(spec)
-    marked.unpersist()
     return warnings
 
 
@@ -152,7 +153,7 @@ def _print_history(logs: Logs, rows: DataFrame, day: date) -> list[str]:
         seen = behaviours.where(F.col("time") < start).join(
             rows.select(spec.user).distinct(), spec.user, "left_semi"
         )
-        counts = seen.groupBy(spec.user).count().persist()
+        counts = cached(seen.groupBy(spec.user).count())
         report.rows = int(counts.agg(F.sum("count")).first()[0] or 0)  # type: ignore[index]
     users, known = rows.select(spec.user).distinct().count(), counts.count()
     console.print(f"  {known:,} of {users:,} users have behaviours before {day}")
@@ -166,7 +167,6 @@ def _print_history(logs: Logs, rows: DataFrame, day: date) -> list[str]:
             cells = [_moment(row["time"], spec), spec.histories[row["kind"]].kind]
             table.add_row(*map(printable, (*cells, *(_short(row[name]) for name in names))))
         console.print(table)
-    counts.unpersist()
     return on_history(users, known, day)
 
 

@@ -19,6 +19,7 @@ from din_model.evaluation import plots
 from din_model.evaluation.calibration import Calibration
 from din_model.ranges import Count, Size
 from din_model.registry import artifact, tracking, versions
+from pipelines.caching import cached, caching
 from pipelines.columns import column
 from pipelines.examples.counters import attach
 from pipelines.examples.publish import unsampled_examples
@@ -114,6 +115,7 @@ class _Job:
         return load_vectors(self.store, self.logs.spec, self.day - DAY)
 
 
+@caching()
 def score_day(
     logs: Logs, store: Store, model: ModelVersion, config: ScoreConfig, day: date,
     rules: CandidatesConfig | None = None,
@@ -168,7 +170,6 @@ def _score_day(
     if config.shadow:
         other = ModelVersion(model.name, versions.resolve(model.name, config.shadow))
         _score_shadow(job, candidates, other, manifest)
-    candidates.unpersist()
     return manifest
 
 
@@ -215,14 +216,13 @@ def _count_candidates(job: _Job, marked: DataFrame) -> Candidates:
         InputError: none can be scored; a join has lost or doubled some.
     """
     vocabulary, _ = open_vocabulary(job.logs.spark, job.store)
-    marked = marked.persist()
+    marked = cached(marked)
     given = marked.count()
     rows = encode_candidates(marked, job.logs.spec, vocabulary)
     if job.sums:
         sums = job.store.read(job.logs.spark, [job.sums])
         rows = attach(rows, sums, job.logs.spec, start_of(job.day, job.logs.spec.time_zone))
     candidates = count_candidates(rows, given, job.config.top)
-    marked.unpersist()
     if candidates.counts["good"] == 0:
         raise InputError(
             f"no candidate for {job.day} can be scored, {candidates.counts['refused']} are refused:"

@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from din_model.errors import InputError
 from din_model.features import UNKNOWN, FeatureSpec
 from din_model.registry.artifact import write_vectors
+from pipelines.caching import cached
 from pipelines.examples.vocabulary import decode, encode, padded
 from pipelines.scoring.udf import GROUP, IS_STATE, ITEM, USER, Batches, Task, loaded, score_batches
 
@@ -77,11 +78,6 @@ class Candidates:
         """Broken rows, with their reason and text."""
         return self.rows.where("reason is not null").select("reason", "raw").coalesce(1)
 
-    def unpersist(self) -> None:
-        """Release the cached frames."""
-        self.rows.unpersist()
-        self.sizes.unpersist()
-
 
 def ship(
     spark: SparkSession, model_folder: Path, vectors: Mapping[str, NDArray[Any]] | None = None
@@ -126,7 +122,7 @@ def encode_candidates(candidates: DataFrame, spec: FeatureSpec, vocabulary: Data
 
 
 def count_candidates(rows: DataFrame, given: int, top: int | None) -> Candidates:
-    """Count encoded candidates; they are cached until ``unpersist``.
+    """Count encoded candidates; they are cached.
 
     Args:
         rows: encoded candidates with their counters.
@@ -136,10 +132,10 @@ def count_candidates(rows: DataFrame, given: int, top: int | None) -> Candidates
     Raises:
         InputError: a join has lost or doubled candidates.
     """
-    rows = rows.persist()
+    rows = cached(rows)
     good = F.col("reason").isNull().cast("long")
     sizes = rows.groupBy(GROUP).agg(F.sum(good).alias("good"), F.count("*").alias("candidates"))
-    sizes = sizes.persist()
+    sizes = cached(sizes)
     over = F.greatest(F.col("good") - (top or 2**62), F.lit(0)).alias("below_top")
     sums = sizes.select("candidates", "good", over).groupBy().sum().first()
     assert sums is not None
