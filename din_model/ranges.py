@@ -4,7 +4,7 @@
 and docs/configuration.md prints them. Every number of the configuration has one of these types.
 """
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -53,6 +53,17 @@ def _date(value: Any) -> Any:
     return day
 
 
+def _moment(text: str) -> str:
+    text = text.replace("Z", "+00:00")  # which Python reads only from 3.11 on
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime.min
+    if moment.tzinfo is None or not 1970 <= moment.year <= 2200:
+        raise ValueError("must be a time with its zone, such as 2026-11-22T03:00:00Z")
+    return text
+
+
 def _bounds(bounds: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
     if None not in bounds and bounds != tuple(sorted(bounds)):  # type: ignore[type-var]
         raise ValueError("the first number must not be above the second")
@@ -83,6 +94,7 @@ Share = Annotated[float, Field(ge=0, le=1, description="number from 0 to 1")]
 PositiveShare = Annotated[float, Field(gt=0, le=1, description="number above 0, up to 1")]
 Probability = Annotated[float, Field(gt=0, lt=1, description="number between 0 and 1")]
 Date = Annotated[date, BeforeValidator(_date), Field(description="date")]
+Moment = Annotated[str, AfterValidator(_moment), Field(description="time with its zone")]
 Bounds = Annotated[
     tuple[Number | None, Number | None],
     AfterValidator(_bounds),

@@ -3,11 +3,13 @@
     python -m jobs.score --config conf/demo.yaml --date 2026-11-23 --model 7 [score.explain=3]
     python -m jobs.score --config conf/demo.yaml --date 2026-11-23 score.shadow=8
     python -m jobs.score --config conf/demo.yaml --date 2026-11-22 score.replay=true
+    python -m jobs.score --config conf/demo.yaml --date 2026-11-23 score.as_of=2026-11-23T02:00:00Z
 
 The default model is the champion; --model takes a version, @alias or models:/NAME/7. A shadow
 version scores the same candidates into its own table, and the job logs how the rankings differ.
 The third form publishes nothing: it attaches histories to the day's impressions as scoring does,
-and fails if they differ from the examples of that day.
+and fails if they differ from the examples of that day. With score.as_of the job reads what was
+published at that time, as long as jobs.vacuum has kept it.
 """
 
 from datetime import date
@@ -23,7 +25,7 @@ from pipelines.scoring.skew_check import replay
 def run(settings: Settings, day: date) -> None:
     logs, store = settings.open("score", day)
     if settings.score.replay:
-        rows = replay(logs, store, day)
+        rows = replay(logs, settings.score.inputs(store), day)
         console.print(f"  replayed {rows:,} impressions of {day}: histories equal the examples'")
         return
     look = tracking.connect(settings.tracking, store.url)

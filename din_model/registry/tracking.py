@@ -6,7 +6,7 @@ Only this package talks to MLflow.
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +176,23 @@ def log_examples(date: str, url: str, digest: str, use: str) -> None:
     source = SparkDatasetSource(path=masked(url))
     dataset = MetaDataset(source, name=f"examples of {date}", digest=digest[-36:])  # type: ignore[abstract]
     mlflow.log_input(dataset, context=use)
+
+
+def runs_of_inputs(run_ids: Iterable[str]) -> set[str]:
+    """Return the runs of examples (see ``log_examples``) that these runs of MLflow read."""
+    client = MlflowClient()
+    inputs = [client.get_run(run_id).inputs for run_id in run_ids]
+    return {each.dataset.digest for found in inputs if found for each in found.dataset_inputs}
+
+
+def open_runs(config: TrackingConfig) -> list[str]:
+    """Return the ids of the experiment's runs that have not ended."""
+    experiment = MlflowClient().get_experiment_by_name(config.experiment)
+    assert experiment is not None, "connect creates it"
+    found = mlflow.search_runs(
+        [experiment.experiment_id], "attributes.status = 'RUNNING'", output_format="list"
+    )
+    return [run.info.run_id for run in found]
 
 
 def log_dict(data: dict[str, Any], name: str) -> None:

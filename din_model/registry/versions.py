@@ -62,6 +62,12 @@ def find(model: str, fingerprint: str) -> int | None:
     return min(equal, default=None)
 
 
+def runs(model: str) -> list[str]:
+    """Return the ids of the MLflow runs that the registered versions were trained in."""
+    registered = MlflowClient().search_model_versions(f"name = '{model}'")
+    return [v.run_id for v in registered if v.run_id]
+
+
 def register(model: str, folder: Path, fingerprint: str, tags: dict[str, str]) -> int:
     """Log a model folder in the active run and register it; return its version."""
     client = MlflowClient()

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from din_model.console import console, stage
 from din_model.errors import InputError
 from din_model.evaluation import plots
 from din_model.evaluation.calibration import Calibration
-from din_model.ranges import Count, Size
+from din_model.ranges import Count, Moment, Size
 from din_model.registry import artifact, tracking, versions
 from pipelines.caching import cached, caching
 from pipelines.columns import column
@@ -74,6 +74,8 @@ class ScoreConfig(Section):
         postgres: table in PostgreSQL that it is copied to.
         replay: attach histories to the impressions of the date itself and compare them with those
             of the examples; nothing is published.
+        as_of: score from the states, counters and vectors that were published then, to repeat an
+            earlier table; null: those that are published now.
         guards: limits that hold a table back.
     """
 
@@ -84,7 +86,12 @@ class ScoreConfig(Section):
     table: str | None = None
     postgres: PostgresConfig | None = None
     replay: bool = False
+    as_of: Moment | None = None
     guards: GuardsConfig = field(default_factory=GuardsConfig)
+
+    def inputs(self, store: Store) -> Store:
+        """Return the store to read from: as it is now, or as of a moment."""
+        return store.at(datetime.fromisoformat(self.as_of)) if self.as_of else store
 
     def __post_init__(self) -> None:
         if self.table:
@@ -104,6 +111,7 @@ class _Job:
 
     logs: Logs
     store: Store
+    inputs: Store  # what is read for the scores
     config: ScoreConfig
     day: date
     state: Manifest  # at the end of the day before
@@ -112,7 +120,7 @@ class _Job:
     @cached_property
     def vectors(self) -> dict[str, NDArray[Any]]:
         """The given vectors, loaded once for the model and its shadow."""
-        return load_vectors(self.store, self.logs.spec, self.day - DAY)
+        return load_vectors(self.inputs, self.logs.spec, self.day - DAY)
 
 
 @caching()
@@ -145,8 +153,9 @@ def _score_day(
     rules: CandidatesConfig | None,
 ) -> Manifest:  # fmt: skip
     started = time.perf_counter()
-    state = store.require(STATE, day - DAY, "run jobs.build_sequences for it")
-    job = _Job(logs, store, config, day, state, _open_sums(logs, store, day))
+    inputs = config.inputs(store)
+    state = inputs.require(STATE, day - DAY, "run jobs.build_sequences for it")
+    job = _Job(logs, store, inputs, config, day, state, _open_sums(logs, inputs, day))
     with stage(f"{day} score") as report:
         marked = candidates_of(logs, store, day, rules)
         folder, metadata = _open_model(logs, model)
@@ -196,7 +205,7 @@ def _origin(
     metadata: artifact.ModelMetadata,
 ) -> dict[str, Any]:  # fmt: skip
     """Return everything that the scores depend on."""
-    vectors = [m for m in job.store.manifests(VECTORS) if m.date < str(job.day)]
+    vectors = [m for m in job.inputs.manifests(VECTORS) if m.date < str(job.day)]
     return {
         plan.PINS: plan.pins(job.state, job.sums, *vectors),
         "model": model.name,
@@ -215,12 +224,12 @@ def _count_candidates(job: _Job, marked: DataFrame) -> Candidates:
     Raises:
         InputError: none can be scored; a join has lost or doubled some.
     """
-    vocabulary, _ = open_vocabulary(job.logs.spark, job.store)
+    vocabulary, _ = open_vocabulary(job.logs.spark, job.inputs)
     marked = cached(marked)
     given = marked.count()
     rows = encode_candidates(marked, job.logs.spec, vocabulary)
     if job.sums:
-        sums = job.store.read(job.logs.spark, [job.sums])
+        sums = job.inputs.read(job.logs.spark, [job.sums])
         rows = attach(rows, sums, job.logs.spec, start_of(job.day, job.logs.spec.time_zone))
     candidates = count_candidates(rows, given, job.config.top)
     if candidates.counts["good"] == 0:
@@ -236,9 +245,9 @@ def _score(job: _Job, candidates: Candidates, folder: Path, model: ModelVersion)
     logs = job.logs
     task = Task(start_of(job.day, logs.spec.time_zone), job.config.explain, job.config.top)
     night = Night(logs.spec, ship(logs.spark, folder, job.vectors), task)
-    state = job.store.read(logs.spark, [job.state])
+    state = job.inputs.read(logs.spark, [job.state])
     rows = score(candidates.good, candidates.sizes, state, night)
-    vocabulary, _ = open_vocabulary(logs.spark, job.store)
+    vocabulary, _ = open_vocabulary(logs.spark, job.inputs)
     return restore_keys(rows, logs.spec, vocabulary).withColumns(
         {
             "model": F.lit(model.name),

@@ -7,8 +7,8 @@ version reads on until its files are vacuumed.
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -24,8 +24,11 @@ from pipelines.hadoop import reason
 UNFINISHED = timedelta(days=1)
 """Age below which a file without a transaction may belong to a job that is still running."""
 
-ONCE = CommitProperties(max_commit_retries=0)
-"""No repetition by the library: it would let two first publications of a date both in."""
+FOREVER = {"delta.logRetentionDuration": "interval 36500 days"}
+"""The log keeps every version, so that a run is found as long as its files are there."""
+
+RUN = "run"
+"""The run that a version published, in the version's metadata."""
 
 
 class File(NamedTuple):
@@ -66,10 +69,25 @@ class Table:
             return []
         assert self._table is not None
         if (version := self._version()) != self._known[0]:
-            files = self._table.get_add_actions(flatten=True)
-            columns = [files.column(f"partition.{n}").to_pylist() for n in self._partitions]
-            self._known = (version, sorted(set(zip(*columns, strict=True))))
+            self._known = (version, self._partitions_of(self._table))
         return self._known[1]
+
+    def partitions_at(self, moment: datetime) -> list[tuple[Any, ...]]:
+        """Return the values of the partition columns that had files at a moment."""
+        if not self._open():
+            return []
+        assert self._table is not None
+        first = self._table.history()[-1]["timestamp"]
+        if moment.timestamp() * 1000 < first:
+            return []
+        then = DeltaTable(self.url, storage_options=self._options)
+        then.load_as_version(moment)
+        return self._partitions_of(then)
+
+    def _partitions_of(self, table: DeltaTable) -> list[tuple[Any, ...]]:
+        files = table.get_add_actions(flatten=True)
+        columns = [files.column(f"partition.{n}").to_pylist() for n in self._partitions]
+        return sorted(set(zip(*columns, strict=True)))
 
     def add(
         self, values: tuple[str, str], files: Sequence[File], schema: pa.Schema,
@@ -104,14 +122,17 @@ class Table:
                 self._open()
             version = self._version()
             columns, by = self._merged(schema), list(self._partitions)
+            # No repetition by the library: it would let two first publications of a date both in.
+            commit = CommitProperties(max_commit_retries=0, custom_metadata={RUN: values[1]})
             try:
                 if self._table is None:
                     create_table_with_add_actions(
-                        self.url, columns, actions, "error", by, storage_options=self._options
-                    )
+                        self.url, columns, actions, "error", by, configuration=FOREVER,
+                        storage_options=self._options, commit_properties=commit,
+                    )  # fmt: skip
                 else:
                     self._table.create_write_transaction(
-                        [*actions], mode, columns, by, filters, commit_properties=ONCE
+                        [*actions], mode, columns, by, filters, commit_properties=commit
                     )
                 return
             except DeltaError as error:
@@ -121,17 +142,21 @@ class Table:
                         f"{self.url}: the transaction failed ({reason(error)}): run the job again"
                     ) from None
 
-    def vacuum(self, keep: timedelta) -> int:
+    def vacuum(self, keep: timedelta, pinned: Collection[str] = ()) -> int:
         """Remove the files that were replaced longer than ``keep`` ago; return how many.
 
         Files without a transaction, which killed jobs left behind, are removed once they are a day
-        old, because a running job may be writing younger ones.
+        old, because a running job may be writing younger ones. Files of ``pinned`` runs stay.
         """
         if not self._open():
             return 0
         assert self._table is not None
-        removed = self._table.vacuum(_hours(keep), False, False)
-        left = self._table.vacuum(_hours(max(keep, UNFINISHED)), False, False, full=True)
+        history = self._table.history() if pinned else []
+        kept = [each["version"] for each in history if each.get(RUN) in pinned] or None
+        removed = self._table.vacuum(_hours(keep), False, False, keep_versions=kept)
+        left = self._table.vacuum(
+            _hours(max(keep, UNFINISHED)), False, False, full=True, keep_versions=kept
+        )
         return len(removed) + len(left)
 
     def _version(self) -> int:

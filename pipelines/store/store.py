@@ -10,7 +10,7 @@ job that was killed in between.
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
@@ -62,9 +62,15 @@ class StoreConfig(Section):
 
 
 class Store:
-    """All data sets below one root folder."""
+    """All data sets below one root folder.
 
-    def __init__(self, root: str) -> None:
+    Args:
+        root: the folder.
+        as_of: a time; what was published then is read, and nothing can be published.
+    """
+
+    def __init__(self, root: str, as_of: datetime | None = None) -> None:
+        self._root, self._as_of = root, as_of
         try:
             self.fs, self.base = url_to_fs(expand(root))
         except (ValueError, ImportError) as error:
@@ -82,6 +88,10 @@ class Store:
         self._tables: dict[str, Table] = {}
         self._manifests: dict[str, Manifest] = {}
         self._seen: dict[str, Runs] | None = None
+
+    def at(self, moment: datetime) -> "Store":
+        """Return the store as it was at a moment, to read from."""
+        return Store(self._root, moment)
 
     def manifest(self, name: str, day: date) -> Manifest | None:
         """Return the manifest of the date, or None.
@@ -193,6 +203,7 @@ class Store:
         Raises:
             InputError: somebody else published the date, or erased users; see ``job``.
         """
+        assert self._as_of is None, "an earlier version is read only"
         run = f"{datetime.now(timezone.utc):{STAMP}}-{secrets.token_hex(3)}"
         if replaces:
             run = f"{replaces.run.partition('.')[0]}.{run}"
@@ -227,12 +238,13 @@ class Store:
             self.fs.pipe_file(target, text.encode())
         return f"{self.url}/{path}"
 
-    def vacuum(self, keep: timedelta) -> int:
+    def vacuum(self, keep: timedelta, pinned: Collection[str] = ()) -> int:
         """Remove the files of runs that were superseded longer than ``keep`` ago; return how many.
 
-        Files of killed jobs and abandoned checkpoints are removed too, published runs never.
+        Files of killed jobs and abandoned checkpoints are removed too, published and ``pinned``
+        runs never.
         """
-        removed = sum(self._table(name).vacuum(keep) for name in DATA_SETS)
+        removed = sum(self._table(name).vacuum(keep, pinned) for name in DATA_SETS)
         oldest = datetime.now(timezone.utc) - keep
         for path in self._list(CHECKPOINTS):
             latest = f"{path}/{LATEST}"
@@ -251,7 +263,8 @@ class Store:
         return self._tables[name]
 
     def _runs(self, name: str) -> Runs:
-        return dict(self._table(name).partitions())
+        table = self._table(name)
+        return dict(table.partitions_at(self._as_of) if self._as_of else table.partitions())
 
     def _manifest(self, name: str, day: date, run: str) -> Manifest:
         path = _record_path(name, day, run)
@@ -318,9 +331,12 @@ class Store:
         sizes = {path.rpartition("/")[2]: info["size"] for path, info in files.items()}
         for file, url in zip(manifest.files, self.urls(manifest), strict=True):
             if (size := sizes.get(file.path)) != file.bytes:
+                way_out = "restore the file, or build its date again"
+                if self._as_of:
+                    way_out = "it was removed since then: choose a later score.as_of"
                 raise InputError(
-                    f"{url}: has {size or 'no'} bytes, but its manifest says {file.bytes}: restore"
-                    " the file, or build its date again"
+                    f"{url}: has {size or 'no'} bytes, but its manifest says {file.bytes}:"
+                    f" {way_out}"
                 )
 
 

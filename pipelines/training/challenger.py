@@ -69,6 +69,8 @@ def train_challenger(
     if version := int(all_reduce(torch.tensor([registered or 0]))):
         return version, versions.load(model_name, version)[1].metrics
     older = versions.load(model_name, start)[0] if start else None
+    if rank() == 0:
+        _log_inputs(store, training_set)
     checkpoints = Checkpoints(f"{store.url}/{CHECKPOINTS}/{fingerprint}", config.checkpoint_every)
     model, (due, read), state = train(store, training_set, config, _log_step, older, checkpoints)
     result = _evaluate(model, store, training_set, config) if evaluated_on else None
@@ -85,7 +87,7 @@ def train_challenger(
     version = _register(model, metadata, model_name, evaluated_on)
     checkpoints.remove()
     if rank() == 0:
-        _log_training(store, training_set, state, result, config.model.encoder)
+        _log_training(training_set, state, result, config.model.encoder)
     return version, metadata.metrics
 
 
@@ -117,11 +119,9 @@ def _evaluate(
 
 
 def _log_training(
-    store: Store, training_set: TrainingSet, state: TrainState, result: EvalResult | None,
-    encoder: str,
-) -> None:  # fmt: skip
-    """Log inputs, metrics and plots with the active run."""
-    _log_inputs(store, training_set)
+    training_set: TrainingSet, state: TrainState, result: EvalResult | None, encoder: str
+) -> None:
+    """Log metrics and plots with the active run."""
     tracking.log_figure(plots.training_curve(state.losses, training_set.base_rate), "training")
     if result is None:
         return
@@ -203,6 +203,7 @@ def _prepare(
 
 
 def _log_inputs(store: Store, training_set: TrainingSet) -> None:
+    """Log which runs are read, which jobs.vacuum then keeps."""
     uses = {
         "training": training_set.days,
         "judging": [training_set.evaluation] if training_set.evaluation else [],

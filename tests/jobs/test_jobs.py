@@ -1,7 +1,8 @@
 """Every job's run(), in this process, on a store that three nights have filled."""
 
+import shutil
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 
@@ -9,6 +10,7 @@ from din_model.errors import InputError
 from din_model.registry import versions
 from din_model.registry.export import ExportConfig
 from jobs import build_sequences, erase, export, generate_logs, rollback, score, train, vacuum
+from pipelines.store.store import Store, StoreConfig
 from tests.nights import NIGHTS
 
 LAST, SCORED = NIGHTS[-1], NIGHTS[-1] + timedelta(days=1)
@@ -53,6 +55,26 @@ def test_a_vacuum_keeps_what_was_replaced_within_store_keep(nights, capsys):
     settings, store, _ = nights
     vacuum.run(settings, None)
     assert f"{store.url}: 0 files removed" in capsys.readouterr().out
+
+
+def test_a_vacuum_keeps_the_examples_that_registered_versions_were_trained_on(
+    spark, nights, tmp_path
+):
+    settings, original, _ = nights
+    ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
+    store = Store(str(shutil.copytree(original.base, tmp_path / "store", ignore=ignored)))
+    trained = [store.require("examples", day, "") for day in NIGHTS]
+    scores = store.require("scores", NIGHTS[-1], "")
+    for before in (*trained, scores):
+        rows = store.read(spark, [before])
+        store.publish(before.name, date.fromisoformat(before.date), rows, before.facts)
+    tracked = replace(settings.tracking, uri=f"sqlite:///{original.base}/mlflow.db")
+    kept = StoreConfig(store.base, keep="0s")
+    vacuum.run(replace(settings, store=kept, tracking=tracked), None)
+    for before in trained:
+        assert store.read(spark, [before]).count() == before.rows
+    with pytest.raises(InputError, match="has no bytes"):
+        store.read(spark, [scores])
 
 
 @pytest.mark.parametrize(

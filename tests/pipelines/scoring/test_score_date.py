@@ -3,7 +3,7 @@
 import gzip
 import shutil
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,18 @@ def test_top_publishes_each_users_best_and_counts_the_others(spark, nights, copy
     assert manifest.facts["below_top"] == below > 0
     refused, candidates = manifest.facts["refused"], manifest.facts["candidates"]
     assert manifest.rows + below + refused == candidates
+
+
+def test_scores_of_an_earlier_moment_rest_on_what_was_published_then(spark, nights, copy):
+    then = datetime.now(timezone.utc).isoformat()
+    state = copy.require("state", NIGHTS[-1], "")
+    copy.publish("state", NIGHTS[-1], copy.read(spark, [state]).where("false"), state.facts)
+    without = scored(nights, copy, guards=GuardsConfig(max_without_history=1, max_drift=100))
+    assert without.facts["without_history"] == 1
+    again = scored(nights, copy, as_of=then)
+    assert again.facts["pins"]["state"] == [state.id]
+    before = nights[1].manifest("scores", DAY)
+    assert rows(copy.read(spark, [again])) == rows(copy.read(spark, [before]))
 
 
 def test_a_shadow_scores_the_same_candidates_into_its_own_table(spark, nights, copy, monkeypatch):

@@ -5,7 +5,7 @@ import os
 import pickle
 import shutil
 import time
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import pyarrow as pa
@@ -196,6 +196,34 @@ def test_a_vacuum_removes_what_was_replaced_long_enough_ago_and_nothing_publishe
     assert store.read(spark, [first]).count() == 10
     assert store.vacuum(timedelta(0)) == len(first.files)
     assert store.read(spark, [second]).count() == 7
+
+
+def test_a_vacuum_keeps_pinned_runs(spark: SparkSession, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    first, second, third = (
+        store.publish("scores", DAY, rows(spark, 10 * n, 3), {}) for n in range(3)
+    )
+    store.vacuum(timedelta(0), {first.run})
+    assert [store.read(spark, [m]).count() for m in (first, third)] == [3, 3]
+    assert not (tmp_path / second.folder / second.files[0].path).exists()
+
+
+def test_an_earlier_moment_shows_what_was_published_then(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    store = Store(str(tmp_path))
+    before = datetime.now(timezone.utc)
+    first = store.publish("scores", DAY, rows(spark, 0, 10), {})
+    between = datetime.now(timezone.utc)
+    second = store.publish("scores", DAY, rows(spark, 50, 7), {})
+    other = store.publish("scores", NEXT, rows(spark, 50, 7), {})
+    assert store.at(before).manifests("scores") == []
+    assert store.at(between).manifests("scores") == [first]
+    assert store.at(datetime.now(timezone.utc)).manifests("scores") == [second, other]
+    assert store.at(between).manifests("shadow") == []
+    store.vacuum(timedelta(0))
+    with pytest.raises(InputError, match=r"has no bytes, .* choose a later score\.as_of"):
+        store.at(between).read(spark, [first])
 
 
 def test_a_vacuum_leaves_the_files_of_running_jobs_and_takes_those_of_killed_ones(
