@@ -16,6 +16,11 @@ from pipelines.erasure import erase
 from pipelines.session import spark_session
 from pipelines.store.store import Store
 
+NOT_REACHED = (
+    "raw logs, tables delivered elsewhere, and the weights of earlier models, whose ids nothing"
+    " ties to a user any more"
+)
+
 
 def run(settings: Settings, day: date | None) -> None:
     users = settings.erase.users
@@ -26,6 +31,7 @@ def run(settings: Settings, day: date | None) -> None:
     if not any(removed.values()):
         raise InputError(f"erase.users: nothing is known of {', '.join(users)}")
     console.print(f"  {len(users)} users erased: {sum(removed.values()):,} rows")
+    console.print(f"  not reached: {NOT_REACHED}")
 
 
 if __name__ == "__main__":

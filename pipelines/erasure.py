@@ -45,7 +45,9 @@ def erase(
 ) -> dict[str, int]:
     """Remove all rows of ``users`` and all superseded runs; return data set -> rows removed.
 
-    A job that began before cannot publish afterwards; see Store.job.
+    A job that began before cannot publish afterwards; see Store.job. Checkpoints of unfinished
+    trainings are removed too, which could not continue on the remaining rows. Reports of nights
+    name no user, in the store and in MLflow.
 
     Raises:
         InputError: nothing is built in this store, or a date has examples of no other user.
@@ -60,6 +62,7 @@ def erase(
         store.publish(ERASURES, today, None, {"users": len(users)})
         replace_rows = partial(_replace_rows, store, spec, config)
         removed: dict[str, int] = {}
+        store.remove_checkpoints()
         for name, condition in conditions.items():
             with stage(f"erase from {name}") as report:
                 removed[name] = report.rows = _remove(spark, store, name, condition, replace_rows)

@@ -238,6 +238,10 @@ class Store:
             self.fs.pipe_file(target, text.encode())
         return f"{self.url}/{path}"
 
+    def remove_checkpoints(self) -> None:
+        """Remove the checkpoints of all unfinished trainings."""
+        self._remove(CHECKPOINTS)
+
     def vacuum(self, keep: timedelta, pinned: Collection[str] = ()) -> int:
         """Remove the files of runs that were superseded longer than ``keep`` ago; return how many.
 

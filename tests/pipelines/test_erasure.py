@@ -15,7 +15,7 @@ from pipelines.examples.build import is_built
 from pipelines.examples.split import SplitConfig
 from pipelines.examples.vocabulary import open_vocabulary
 from pipelines.store.data_sets import DATA_SETS
-from pipelines.store.store import Store
+from pipelines.store.store import CHECKPOINTS, Store
 from pipelines.training.training_set import open_training_set
 from tests.nights import NIGHTS
 
@@ -75,9 +75,13 @@ def test_an_erased_user_is_in_no_data_set_and_others_are_unchanged(spark, copied
     store.publish("shadow", NIGHTS[-1], shadow, {})
     before, ids = others(spark, store, key, number), [m.id for m in store.manifests("state")]
     sizes = {m.date: m.rows for m in store.manifests("examples")}
+    unfinished = Path(store.base, CHECKPOINTS, "fingerprint/latest")
+    unfinished.parent.mkdir(parents=True)
+    unfinished.touch()
     assert key in texts(store)
     job.run(replace(settings, erase=EraseConfig((key,))), None)
     assert key not in texts(store)
+    assert not unfinished.exists()
     assert others(spark, store, key, number) == before
     for name in BY_ID:
         rows = store.read(spark, store.manifests(name))
