@@ -75,6 +75,7 @@ setup(
         "pipelines": ["log4j2.properties"],
         "pipelines.reports": ["*.html.j2"],
     },
+    entry_points={"console_scripts": ["din = jobs.din:main"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
 )

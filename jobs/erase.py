@@ -1,4 +1,4 @@
-"""Erase users from all published data: state, examples, counts, scores, quarantine.
+"""Erase users from all published data: examples, states, scores, broken rows.
 
     python -m jobs.erase --config conf/demo.yaml 'erase.users=[u0000007, u0000042]'
 
