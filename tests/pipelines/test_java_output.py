@@ -19,6 +19,25 @@ def test_a_process_that_starts_in_the_block_writes_masked_lines(capfd):
     assert capfd.readouterr().err == "after"
 
 
+def test_nothing_is_lost_of_what_was_written_before_this_process_ends():
+    # The process in the block writes, and lives on, longer than the one that reads.
+    code = """
+import os, subprocess, sys
+from pipelines.java_output import masked_stderr
+writes = "import os, time; [os.write(2, b'line %d%c' % (n, 10)) for n in range(5000)]; os.close(1)"
+with masked_stderr():
+    writer = subprocess.Popen(
+        [sys.executable, "-c", writes + "; time.sleep(60)"], stdout=subprocess.PIPE)
+writer.stdout.read()
+import atexit
+atexit._run_exitfuncs()
+os.kill(writer.pid, 9)
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [f"line {n}" for n in range(5000)]
+
+
 def test_javas_errors_are_masked():
     code = """
 from din_model.masking import remember
