@@ -10,7 +10,7 @@ from din_model.registry import tracking
 from jobs import compare as job
 from pipelines.store.store import Store
 from pipelines.training.grid import CompareConfig
-from tests.nights import NIGHTS, withdraw
+from tests.nights import NIGHTS
 from tests.pages import stands_alone
 
 GRID = CompareConfig(
@@ -20,12 +20,11 @@ GRID = CompareConfig(
 
 @pytest.fixture(scope="module")
 def compared(nights, tmp_path_factory):
-    """A comparison in a store that lacks the date which judges: it is built first."""
+    """A comparison in a store whose dates are built."""
     settings, store, _ = nights
     folder = tmp_path_factory.mktemp("compare")
     shutil.copytree(store.base, folder / "store")
     copy = Store(str(folder / "store"))
-    withdraw(copy, "counts", NIGHTS[-1])
     settings = replace(
         settings,
         store=replace(settings.store, path=copy.base),

@@ -93,6 +93,7 @@ def test_running_a_night_again_changes_nothing(nights):
     assert versions.champion(settings.tracking.model) == champion
 
 
+@pytest.mark.slow
 def test_a_cold_rebuild_equals_the_chain(spark, nights, tmp_path):
     settings, store, _ = nights
     logs, _ = settings.open("tests", NIGHTS[-1])

@@ -7,8 +7,9 @@ import pytest
 from din_model.training.config import TrainConfig
 from pipelines.examples.build import build_day
 from pipelines.examples.data_quality import QualityConfig
-from pipelines.examples.publish import BuildConfig, unsampled_examples
+from pipelines.examples.publish import BuildConfig, Publication, republish, unsampled_examples
 from pipelines.examples.split import SplitConfig
+from pipelines.store.data_sets import EXAMPLES
 from pipelines.store.store import Store
 from pipelines.training.training_set import hold_out, open_training_set
 from tests.pipelines.examples.test_build import DAY, impressions, logs_of
@@ -44,8 +45,10 @@ def test_a_sampled_day_keeps_every_click_and_is_evaluated_on_every_row(spark, tm
 
 @pytest.mark.parametrize(("shards", "files"), [(1, 4), (3, 6)])
 def test_a_date_has_a_file_to_hold_out_however_few_ranks_there_are(spark, tmp_path, shards, files):
-    logs, store = logs_of(spark, tmp_path, impressions(40)), Store(str(tmp_path / "store"))
-    manifest = build_day(logs, store, replace(CONFIG, shards=shards), SplitConfig(), DAY)
+    spec, store = logs_of(spark, tmp_path, []).spec, Store(str(tmp_path / "store"))
+    examples = spark.range(40).selectExpr("id as example_id", "id as time", "id % 7 as item")
+    publication = Publication(EXAMPLES, DAY, {"sample_rate": 1})
+    manifest = republish(store, publication, examples, spec, replace(CONFIG, shards=shards))
     assert len(manifest.files) == files
     slices = hold_out(store, (manifest,))
     assert slices.validation.rows > 0
