@@ -3,7 +3,6 @@
 import argparse
 import datetime
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import Any, NoReturn
 
 from pyspark.sql import SparkSession
 
+from din_model import termination
 from din_model.config import Section, load, to_dict
 from din_model.console import console, printable
 from din_model.errors import InputError
@@ -105,9 +105,6 @@ class Settings(Section):
         return with_measures(logs, store, day), store
 
 
-TERMINATED = 143
-"""Exit status of a job that SIGTERM has ended."""
-
 UNCHANGED = "published data is unchanged, and the job may be started again"
 
 Job = Callable[[Settings, Any], None]
@@ -126,28 +123,20 @@ def main(
         options: the job's own options, with the configuration key that each sets.
     """
     remember_environment(os.environ)
-    signal.signal(signal.SIGTERM, _end)
     sys.excepthook = _print_trace
-    words = command_line(manual, options or {}).parse_intermixed_args()
+    termination.handle()
     try:
+        words = command_line(manual, options or {}).parse_intermixed_args()
         job(*resolve(words, dated, options or {}))
-    except Exception as error:
-        line = one_line(error)
+    except BaseException as error:
+        if termination.received():
+            _fail(f"ended by SIGTERM; {UNCHANGED}", termination.STATUS)
+        if isinstance(error, KeyboardInterrupt):
+            _fail(f"ended by Ctrl-C; {UNCHANGED}", 130)
+        line = one_line(error) if isinstance(error, Exception) else None
         if line is None:
             raise
         _fail(f"error: {line}", 2)
-    except KeyboardInterrupt:
-        _fail(f"ended by Ctrl-C; {UNCHANGED}", 130)
-    except SystemExit as end:
-        if end.code != TERMINATED:
-            raise
-        _fail(f"ended by SIGTERM; {UNCHANGED}", TERMINATED)
-
-
-def _end(*_: Any) -> None:
-    """End by an exception: stages clean up, and runs are closed as KILLED."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # while it cleans up
-    raise SystemExit(TERMINATED)
 
 
 def _fail(line: str, status: int) -> NoReturn:

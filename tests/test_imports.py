@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = {
     "din_model": [
-        {"masking", "yaml_text", "declarations"}, {"errors", "names"},
+        {"masking", "termination", "yaml_text", "declarations"}, {"errors", "names"},
         {"config", "console", "feature_checks"}, {"features"}, {"ranges"},
         {"distributed"}, {"data"}, {"modules"}, {"evaluation"}, {"training"}, {"registry"},
     ],

@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from din_model import termination
 from din_model.config import Section, expand
 from din_model.errors import InputError
 from din_model.masking import holds_secret, masked, masked_values, remember_passwords
@@ -137,8 +138,9 @@ def _killed_if_ended() -> Iterator[None]:
     """Close the active run as KILLED if the job is told to end."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
-        mlflow.end_run("KILLED")
+    except BaseException as error:
+        if termination.received() or not isinstance(error, Exception):
+            mlflow.end_run("KILLED")
         raise
 
 

@@ -1,6 +1,7 @@
 """Starts the ranks of a training: in this process, by torchrun's agent, or on Spark's executors."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import fsspec
 import torch
@@ -37,6 +38,9 @@ from pipelines.training.evaluate import Metrics
 from pipelines.training.training_set import TrainingSet
 
 R = TypeVar("R")
+
+AGENTS_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Signals for which torchrun's agent sets its own handlers, and leaves them set."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def on_ranks(config: LaunchConfig, store_url: str, work: Callable[[], R]) -> R:
         return work()
     error_folder = f"{store_url}/ranks-{uuid.uuid4().hex}"
     threads = max(1, (os.cpu_count() or 1) // config.ranks) if config.launcher == "torchrun" else 0
-    on_sigterm = signal.getsignal(signal.SIGTERM)  # torchrun's agent sets its own
+    handlers = {number: signal.getsignal(number) for number in AGENTS_SIGNALS}
     try:
         if config.launcher == "spark":
             here = str(SparkSession.active().sparkContext.master).startswith("local")
@@ -133,15 +137,24 @@ def on_ranks(config: LaunchConfig, store_url: str, work: Callable[[], R]) -> R:
         )  # fmt: skip
         return elastic_launch(agent, _rank)(work, error_folder, threads)[0]
     except SignalException as error:
-        raise SystemExit(128 + error.sigval) from None
+        _restore(handlers)
+        signal.raise_signal(error.sigval)
+        raise
     except Exception as error:  # each launcher has its own type, and none holds the rank's error
         raise _first(error_folder) or _lost(error) or error from None
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_sigterm)
+        _restore(handlers)
+        for process in multiprocessing.active_children():  # the agent had not counted it yet
+            process.terminate()
         fs, path = fsspec.core.url_to_fs(error_folder)
         if fs.exists(path):
             fs.rm(path, recursive=True)
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    if threading.current_thread() is threading.main_thread():  # else the agent has set none
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _rank(work: Callable[[], R], error_folder: str, threads: int) -> R:

@@ -1,7 +1,9 @@
 """The command line that all jobs share."""
 
+import logging
 import os
 import signal
+import subprocess
 import sys
 from datetime import date
 
@@ -11,7 +13,7 @@ import pytest
 from din_model.console import console
 from din_model.registry import tracking
 from jobs.cli import Settings, _print_trace, main
-from tests.nights import DEMO
+from tests.nights import DEMO, environment
 
 
 def test_options_and_overrides_may_come_in_any_order(monkeypatch):
@@ -54,30 +56,102 @@ def test_a_bug_in_a_job_keeps_its_stack_trace(monkeypatch):
         main(fail, None)
 
 
-def test_sigterm_ends_a_job_with_one_line_and_closes_its_run_as_killed(
-    monkeypatch, capsys, tmp_path
+class Terminates:
+    """Is collected while SIGTERM arrives; Python drops exceptions of such calls."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def in_a_call() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+
+
+def in_a_call_before_a_cleanup_that_fails() -> None:
+    try:
+        in_a_call()
+    finally:
+        raise KeyError("c")
+
+
+def in_a_callback() -> None:
+    Terminates()
+    signal.pause()
+
+
+@pytest.fixture
+def handlers(monkeypatch):
+    """Put back what a job has set for its process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
+    for hook in ("excepthook", "unraisablehook"):
+        monkeypatch.setattr(sys, hook, getattr(sys, hook))
+    yield
+    logging.disable(logging.NOTSET)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    "terminated", [in_a_call, in_a_call_before_a_cleanup_that_fails, in_a_callback]
+)
+def test_sigterm_ends_a_job_with_one_line_and_closes_its_runs_as_killed(
+    monkeypatch, capsys, tmp_path, handlers, terminated
 ):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(sys, "argv", ["job", "--config", str(DEMO)])
     monkeypatch.setattr(console, "_file", None)
 
     def work(settings: Settings, day: date) -> None:
         tracking.connect(settings.tracking, f"file://{tmp_path}")
         with tracking.run("outer", {}, {}), tracking.run("inner", {}, {}):
-            os.kill(os.getpid(), signal.SIGTERM)
-            signal.pause()
+            terminated()
 
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main(work, None)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(SystemExit) as ended:
+        main(work, None)
     assert ended.value.code == 143
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("ended by SIGTERM")
     runs = mlflow.search_runs(experiment_names=["din-demo"])
     assert list(runs["status"]) == ["KILLED", "KILLED"]
+
+
+BUSY = """
+from pathlib import Path
+from jobs.cli import main
+from pipelines.session import spark_session
+
+def work(settings, day):
+    spark = spark_session("busy", "UTC")
+    while True:
+        frame = spark.range(100).persist()
+        try:
+            frame.count()
+            Path("busy").touch()
+            frame.count()
+        finally:
+            frame.unpersist()
+
+main(work, None)
+"""
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_sigterm_amid_calls_to_java_ends_a_job_with_one_line(tmp_path, whole_group):
+    command = [sys.executable, "-c", BUSY, "--config", str(DEMO)]
+    with subprocess.Popen(
+        command, env=environment(), cwd=tmp_path, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as job:  # fmt: skip
+        try:
+            while not (tmp_path / "busy").exists():
+                assert job.poll() is None, job.communicate()
+            (os.killpg if whole_group else os.kill)(job.pid, signal.SIGTERM)
+            _, said = job.communicate(timeout=60)
+        finally:
+            job.kill()
+    assert job.returncode == 143, said
+    assert len([line for line in said.splitlines() if " WARN " not in line]) == 1, said
+    assert said.splitlines()[-1].startswith("ended by SIGTERM")
 
 
 def test_a_trace_is_printed_without_secrets(capsys):

@@ -140,6 +140,21 @@ def test_a_rank_that_is_killed_fails_the_job(nights):
     assert not [rank for rank in ranks if rank.is_running()]
 
 
+def test_sigterm_ends_the_job_and_its_ranks_with_one_line(nights):
+    with started(nights, "ranks-terminated", *BY_TORCHRUN, "train.epochs=10000") as job:
+        try:
+            while len(ranks := ranks_of(job)) < 2:
+                assert job.poll() is None, job.communicate()
+            job.terminate()
+            _, said = job.communicate(timeout=120)
+        finally:
+            job.kill()
+    assert job.returncode == 143, said
+    [line] = said.splitlines()
+    assert line.startswith("ended by SIGTERM")
+    assert not [rank for rank in ranks if rank.is_running()]
+
+
 def test_ranks_need_a_launcher():
     with pytest.raises(ValueError, match="launcher local has one rank"):
         LaunchConfig(ranks=2)
