@@ -5,40 +5,68 @@ configuration itself are refused (``holds_secret``), because the configuration i
 run. Standard library only.
 """
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
-USER_INFO = re.compile(r"(://[^\s:/@]*?)(?::|%3[Aa])(?!\d+/)([^\s\"<>]{0,4000})@")
-"""``://user:password@``; the password may hold slashes. A port and a path are none."""
+REST = r"([^\s\"<>]{0,4000})@"  # may hold slashes, colons and ``@``
 
-TOKEN = re.compile(r"(https?://)([^\s:/@?#]+)@")
+USER_INFO = re.compile(rf"://[^\s:/@]*(?:@[^\s:/@]+)?(?::|%3[Aa])(?!\d+(?:[/?#\s]|$)){REST}")
+"""``://user:password@``. A port and a path are none."""
+
+DATABASE = re.compile(
+    r"(?i)\b(?:postgres\w*|mysql|mariadb|mssql|sqlserver|oracle|rediss?|amqps?|mongodb)(?:\+\w+)*"
+    rf"://[^\s:/]*:(?!\d+(?:/[^/@:?]*)?\?){REST}"
+)
+"""The same where a path holds no ``@``: the password may begin like a port."""
+
+BUCKET = re.compile(rf"\b(?:s3[an]?|gs|oss|cosn?|obs)://(?=[^\s/@]*[A-Z])[^\s:/@]+[:/]{REST}")
+"""``s3://KEY/SECRET@bucket``. The name of a bucket holds no capital letters."""
+
+TOKEN = re.compile(r"https?://([^\s:/@?#]+)@")
 """``https://token@``, as some servers take it."""
 
-WORD = (
-    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|sig|signature"
-    r"|(?:api|access|account|private|secret)[._-]?key)"
-)
-KEYED = re.compile(
-    rf"(?i)((?<![a-z]){WORD}|(?:password|secret)\w*)(\s*(?:=|%3D)\s*)(?!\s|\*\*\*|\$\{{)"
-    r"('[^']*'|[^\s&;,'\"]+)"
-)
-"""``password=…``, in the query of an address and in ``key=value`` texts of database drivers."""
-
-QUOTED = re.compile(rf"(?i)([\"'][\w.-]*{WORD}[\"']\s*:\s*)([\"'])(?!\*\*\*|\$\{{)([^\"']+)\2")
-"""``"password": "…"``, as servers repeat what they were sent."""
-
-HEADER = re.compile(
-    r"(?i)\b(authorization[\"']?\s*[:=]\s*[\"']?\w+\s+|bearer\s+(?=\S*\d))([\w+/.~-]{8,}=*)"
-)
-"""``Authorization: Basic …``, ``Bearer …``."""
-
-ORACLE = re.compile(r"(?i)(:thin:[^\s/@:]+)/([^\s@]+)@")
+ORACLE = re.compile(r"(?i):thin:[^\s/@:]+/([^\s@]+)@")
 """``jdbc:oracle:thin:user/password@host``."""
 
-SECRET_KEY = re.compile(rf"(?i)(?:^|[._-]|(?<=[a-z])(?=[A-Z])){WORD}(?:$|[._-])|password|secret")
+HEADER = re.compile(
+    r"(?i)(?:\bauthorization[\"']?\s*[:=]\s*[\"']?\w+\s+|\bbearer(?:\s+|%20|\+)(?=\S*\d)"
+    r"|\b[\w-]{0,40}(?:-token|api-key|-secret)\s*:\s*|--[\w-]{0,40}(?:password|token|secret)\s+)"
+    r"([\w+/.~-]{6,}=*)"
+)
+"""``Authorization: Basic …``, ``Bearer …``, ``X-Api-Key: …``, ``--password …``."""
+
+QUERY = re.compile(r"(?i)[?&](?:auth|key|code|sas|pw|pass|hmac)=([^\s&;'\"]+)")
+"""Words that name a secret in the query of an address only."""
+
+PATTERNS = (USER_INFO, DATABASE, BUCKET, TOKEN, ORACLE, HEADER, QUERY)
+
+LONG_WORD = (
+    r"(?:token|credentials?|signature|passphrase|passcode|pwd"
+    r"|(?:api|access|account|private|secret|encryption|shared|signing|storage)[._-]?key)"
+)
+WORD = rf"(?:{LONG_WORD}|pass|sig|jwt|cookie|authorization|azure[._]sas)"
+
+SECRET_KEY = re.compile(
+    rf"(?i:(?:^|[._-]){WORD}(?:$|[._-])|{LONG_WORD}$|password|passwd|secret)"
+    rf"|(?<=[a-z0-9])(?=[A-Z])(?i:{WORD})(?:$|[._-]|(?=[A-Z]))"
+)
 """Names of settings whose whole value is a secret."""
+
+KEY = re.compile(
+    r"(?:(?<![\w.%-])|(?<=%[0-9A-Fa-f]{2}))-*([A-Za-z_][\w.-]*)\s*(?:=|%3[Dd])\s*"
+    r"|([\"'])([A-Za-z_][\w.-]*)\2\s*:\s*"
+)
+"""``password=``, in addresses and texts of database drivers; ``"password":``, in JSON."""
+
+VALUE = re.compile(
+    r"'((?:[^'\\]|\\.|'')*)'|\"((?:[^\"\\]|\\.|\"\")*)\"|\{([^{}]*)\}|(['\"]?[^\s&;'\"]+)"
+)
+
+ADDRESS = re.compile(r"\s*[\w+.-]+://[^:/@]*:(?!\d+(?:[/?#\s]|$))(.+)@", re.DOTALL)
+"""A text that is an address and nothing else: its password may hold blanks too."""
 
 VARIABLE = re.compile(r"\$\{\w+\}")
 
@@ -54,13 +82,15 @@ _values: dict[str, str] = {}
 def remember_environment(variables: Mapping[str, str]) -> None:
     """Mask the values of variables that are called like a secret, such as PGPASSWORD."""
     for name, value in variables.items():
-        if SECRET_KEY.search(name) and len(value) >= SHORT and name not in ("PWD", "OLDPWD"):
+        is_word = len(value) < SHORT and (value.isalpha() or value.isdigit())  # as ``true`` is
+        if SECRET_KEY.search(name) and name not in ("PWD", "OLDPWD") and not is_word:
             remember(name, value)
 
 
 def remember(name: str, value: str) -> None:
     """Mask a value of the environment from now on; it is written as ``${NAME}``."""
-    for text in {value, quote(value), quote(value, safe=""), quote_plus(value), unquote(value)}:
+    quoted = {quote(value), quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1]}
+    for text in {value, unquote(value)} | quoted:
         if len(text) >= LEAST:
             _values[text] = f"${{{name}}}"
 
@@ -71,13 +101,14 @@ def masked(text: str) -> str:
         pattern = re.escape(value)
         if len(value) < SHORT:
             pattern = rf"(?<![A-Za-z0-9]){pattern}(?![A-Za-z0-9])"
-        text = re.sub(pattern, lambda _, name=name: name, text)  # type: ignore[misc]
-    text = USER_INFO.sub(r"\1:***@", text)
-    text = TOKEN.sub(r"\1***@", text)
-    text = ORACLE.sub(r"\1/***@", text)
-    text = QUOTED.sub(r"\1\2***\2", text)
-    text = HEADER.sub(r"\1***", text)
-    return KEYED.sub(r"\1\2***", text)
+        flags = re.IGNORECASE if "%" in value else 0  # %2b is %2B
+        text = re.sub(pattern, lambda _, name=name: name, text, flags=flags)
+    parts, done = [], 0
+    for start, end in sorted(_secrets(text)):
+        if end > done and not VARIABLE.fullmatch(text, start, end):
+            parts += [text[done:start], "***"] if start >= done else []
+            done = end
+    return "".join(parts) + text[done:]
 
 
 def masked_values(data: Any) -> Any:
@@ -94,6 +125,11 @@ def holds_secret(text: str) -> bool:
     return any(VARIABLE.sub("", secret) for secret in _passwords(text))
 
 
+def names_secret(text: str) -> bool:
+    """Return whether one of its ``${VARIABLE}`` is called like a secret."""
+    return any(SECRET_KEY.search(variable[2:-1]) for variable in VARIABLE.findall(text))
+
+
 def remember_passwords(name: str, address: str) -> None:
     """Mask the passwords of an address also where they stand without it."""
     for secret in _passwords(address):
@@ -101,9 +137,19 @@ def remember_passwords(name: str, address: str) -> None:
 
 
 def _passwords(text: str) -> list[str]:
-    found = [match[2] for match in USER_INFO.finditer(text)]
-    for written in {text, unquote(text)}:
-        found += [match[2] for match in (*USER_INFO.finditer(written), *TOKEN.finditer(written))]
-        found += [match[2] for match in (*ORACLE.finditer(written), *HEADER.finditer(written))]
-        found += [match[3] for match in (*KEYED.finditer(written), *QUOTED.finditer(written))]
-    return found
+    written = {text, unquote(text)}
+    found = [each[start:end] for each in written for start, end in _secrets(each)]
+    return found + [match[1] for match in [ADDRESS.match(text)] if match]
+
+
+def _secrets(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where secrets begin and end; they may overlap."""
+    for pattern in PATTERNS:
+        for match in pattern.finditer(text):
+            yield match.span(1)
+    done = 0
+    for key in KEY.finditer(text):
+        is_secret = key.start() >= done and SECRET_KEY.search(key[1] or key[3])
+        if is_secret and (value := VALUE.match(text, key.end())):
+            done = value.end()
+            yield value.span(value.lastindex or 0)

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 from pyspark.sql import DataFrame, SparkSession
 
+from din_model import masking
 from din_model.config import Section, expand
 from din_model.errors import InputError
 from din_model.ranges import Duration
@@ -78,6 +79,11 @@ class Store:
         self._local = "file" in self.fs.protocol
         if self._local and self.fs.isfile(self.base):
             raise InputError(f"store.path: {root} is a file: name a folder")
+        if self._local and (masking.holds_secret(self.base) or masking.names_secret(root)):
+            raise InputError(
+                f"store.path: {root} holds a password, which MLflow's database would hold too: name"
+                " another folder"
+            )
         if self._local and (found := re.search(r"[%\\]", self.base)):
             raise InputError(
                 f"store.path: {root} contains {found[0]}, which the library of Delta tables takes"

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import time
 from datetime import date, datetime, timedelta, timezone
@@ -320,6 +321,15 @@ def test_every_character_of_the_path_stands_for_itself(
 
     store.publish("numbers", DAY, rows(spark, 5, 2), {}, check)
     assert seen == [2]
+
+
+@pytest.mark.parametrize("folder", ["${STORE_PASSWORD}", "${PLACE}"])
+def test_a_local_path_that_holds_a_password_is_refused(tmp_path, monkeypatch, folder):
+    monkeypatch.setenv("STORE_PASSWORD", "correct horse")
+    monkeypatch.setenv("PLACE", "token=hunter2")
+    with pytest.raises(InputError, match=r"store.path: .* holds a password") as caught:
+        Store(f"{tmp_path}/{folder}")
+    assert not re.search("horse|hunter2", str(caught.value))
 
 
 @pytest.mark.parametrize(
