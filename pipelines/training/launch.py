@@ -39,6 +39,7 @@ from pipelines.training.training_set import TrainingSet
 
 R = TypeVar("R")
 
+AGENT = "torch.distributed.elastic"
 AGENTS_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Signals for which torchrun's agent sets its own handlers, and leaves them set."""
 
@@ -129,7 +130,8 @@ def on_ranks(config: LaunchConfig, store_url: str, work: Callable[[], R]) -> R:
             here = str(SparkSession.active().sparkContext.master).startswith("local")
             spark = TorchDistributor(config.ranks, here, torch.cuda.is_available())
             return cast(R, spark.run(_rank, work, error_folder, threads))
-        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        for name in [each for each in logging.root.manager.loggerDict if each.startswith(AGENT)]:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         agent = Elastic(
             min_nodes=1, max_nodes=1, nproc_per_node=config.ranks, run_id=uuid.uuid4().hex,
             rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", max_restarts=config.restarts,
