@@ -73,6 +73,7 @@ setup(
     package_data={
         "din_model.registry": ["*.md.j2"],
         "pipelines": ["log4j2.properties"],
+        "pipelines.ingest": ["*.yaml.j2"],
         "pipelines.reports": ["*.html.j2"],
     },
     entry_points={"console_scripts": ["din = jobs.din:main"]},

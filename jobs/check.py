@@ -18,7 +18,10 @@ from pipelines.reports.log_warnings import CheckConfig
 def run(settings: Settings, day: date) -> None:
     logs, _ = settings.open("check", day)
     config = CheckConfig(
-        settings.train.batch_size, settings.nightly.min_users, settings.build.max_broken
+        settings.train.batch_size,
+        settings.nightly.min_users,
+        settings.build.max_broken,
+        settings.build.negatives is not None,
     )
     warnings = check_logs(logs, config, day)
     for warning in warnings:

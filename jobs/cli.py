@@ -122,12 +122,21 @@ def main(
         dated: whether the job needs a date.
         options: the job's own options, with the configuration key that each sets.
     """
+
+    def run() -> None:
+        words = command_line(manual, options or {}).parse_intermixed_args()
+        job(*resolve(words, dated, options or {}))
+
+    reported(run)
+
+
+def reported(run: Callable[[], None]) -> None:
+    """Call a job's function, and print a known error as one line."""
     remember_environment(os.environ)
     sys.excepthook = _print_trace
     termination.handle()
     try:
-        words = command_line(manual, options or {}).parse_intermixed_args()
-        job(*resolve(words, dated, options or {}))
+        run()
     except BaseException as error:
         if termination.received():
             _fail(f"ended by SIGTERM; {UNCHANGED}", termination.STATUS)

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 COMMANDS = {
+    "init": "init",
     "generate": "generate_logs",
     "check": "check",
     "build": "build_sequences",
@@ -27,9 +28,10 @@ COMMANDS = {
 }
 """Module of ``jobs`` for each command, in the order in which a newcomer needs them."""
 
-FIRST_STEPS = """First steps: write a configuration for your logs (see conf/demo.yaml), look at what
-it makes of one date, then run that date's night:
+FIRST_STEPS = """First steps: propose a configuration for your logs, correct it, look at what it
+makes of one date, then run that date's night:
 
+    din init logs/impressions
     din check --config my.yaml --date 2026-11-22
     din nightly --config my.yaml --date 2026-11-22
 

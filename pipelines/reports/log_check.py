@@ -4,6 +4,7 @@ It prints what it understood of each column, some typed rows, why rows are broke
 history.
 """
 
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -34,6 +35,9 @@ from pipelines.training import boosted_trees
 SHOWN = 20
 """Typed rows that are printed."""
 
+OF_TIME_AND_LABEL, LEAST_WIDTH = 33, 14
+"""Characters of a line: the columns of time and label, and each further column."""
+
 HISTORY_DAYS = 7
 """Days of behaviours that are read of a long dated log."""
 
@@ -61,7 +65,8 @@ def check_logs(logs: Logs, config: CheckConfig, day: date) -> list[str]:
     rows = good(marked)
     values = _values(rows, spec)
     console.print(_columns_table(values, numbers, spec))
-    console.print(_rows_table(rows, spec))
+    for table in _rows_tables(rows, spec):
+        console.print(table)
     _print_reasons(reasons, marked)
     shown = reasons.get("good", 0)
     clicked = round(shown * numbers.get("label_rate", 0.0))
@@ -117,17 +122,20 @@ def _reads(f: Feature) -> str:
     return f"embedding of {f.dimension}" if f.dimension else "not in the model"
 
 
-def _rows_table(rows: DataFrame, spec: FeatureSpec) -> Table:
-    names = [f.name for f in spec.features]
-    extra = [name for name in ("weight", "reference") if name in rows.columns]
-    labels = [f.log_name for f in spec.features]
-    table = _table(f"The first {SHOWN} typed rows", "time", "label", *labels, *extra)
-    first = rows.orderBy("time", "example_id").select("time", "label", *names, *extra).limit(SHOWN)
-    for row in first.collect():
-        cells = [_moment(row["time"], spec), f"{row['label']:g}"]
-        cells += [_short(row[name]) for name in (*names, *extra)]
-        table.add_row(*map(printable, cells))
-    return table
+def _rows_tables(rows: DataFrame, spec: FeatureSpec) -> Iterator[Table]:
+    """Yield the same rows again and again, each time with as many columns as the terminal fits."""
+    titles = {f.name: f.log_name for f in spec.features}
+    titles |= {name: name for name in ("weight", "reference") if name in rows.columns}
+    first = rows.orderBy("time", "example_id").select("time", "label", *titles).limit(SHOWN)
+    shown, names = first.collect(), list(titles)
+    fitting = max(1, (console.width - OF_TIME_AND_LABEL) // LEAST_WIDTH)
+    for start in range(0, len(names), fitting):
+        part = names[start : start + fitting]
+        table = _table(f"The first {SHOWN} typed rows", "time", "label", *[titles[n] for n in part])
+        for row in shown:
+            cells = [_moment(row["time"], spec), f"{row['label']:g}"]
+            table.add_row(*map(printable, [*cells, *(_short(row[name]) for name in part)]))
+        yield table
 
 
 def _print_reasons(reasons: dict[str, int], marked: DataFrame) -> None:

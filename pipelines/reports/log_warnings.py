@@ -23,11 +23,13 @@ class CheckConfig:
         batch_size: rows per training step.
         min_users: see training.gate.NightlyConfig.
         max_broken: share of broken rows above which a build stops.
+        negatives: whether unclicked rows are sampled.
     """
 
     batch_size: int
     min_users: int
     max_broken: float
+    negatives: bool = False
 
 
 def on_rows(reasons: Mapping[str, int], config: CheckConfig, day: date) -> list[str]:
@@ -76,7 +78,7 @@ def on_labels(shown: int, clicked: int, users: int, config: CheckConfig) -> list
     warnings = []
     if shown and not clicked:
         warnings.append("no impression is clicked: check features.label or sources.clicks")
-    if shown and clicked == shown:
+    if shown and clicked == shown and not config.negatives:
         warnings.append("every impression is clicked: set build.negatives for logs of positives")
     if shown and 0 < clicked < shown and users < config.min_users:
         warnings.append(

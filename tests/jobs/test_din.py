@@ -52,7 +52,7 @@ def test_completion_offers_the_commands() -> None:
         ["bash", "-c", f"{called('completion', 'bash').stdout}complete -p din"],
         capture_output=True, text=True,
     ).stdout  # fmt: skip
-    assert '-W "generate check' in words.replace("'", '"')
+    assert '-W "init generate check' in words.replace("'", '"')
 
 
 def test_the_package_installs_the_command() -> None:
