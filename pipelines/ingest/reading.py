@@ -175,6 +175,9 @@ class _Place:
             if self.source.schema:
                 declared = self.spark.createDataFrame([], self.source.schema).schema
                 schema = self._by_name(group[0], declared) if header else declared
+            elif kind == "csv":
+                schema = next(self._load(None, group, files)).rows.schema
+            if schema and CORRUPT not in schema.names:  # Spark infers it for JSON by itself
                 schema = schema.add(CORRUPT, "string")
             for rows, place in self._load(schema, group, files):
                 yield Raw(_parsed(rows), place)

@@ -69,6 +69,17 @@ def test_a_row_that_does_not_fit_its_header_is_malformed(spark, tmp_path):
     assert [row["_corrupt_record"] for row in found] == ["i1,u1,far", "i2,u2", None]
 
 
+@pytest.mark.parametrize("options", [CSV, CSV | {"inferSchema": "true"}])
+def test_a_row_of_too_many_cells_is_malformed_without_a_schema_too(spark, tmp_path, options):
+    put(tmp_path / f"{DAY}/hour=1/a.csv", "item,title,place\ni1,so, far,7\ni2,near,8\n")
+    log = source(tmp_path, options=options)
+    [raw] = read(spark, log, "impressions", [DAY])
+    assert [(row["hour"], row["_corrupt_record"]) for row in raw.rows.collect()] == [
+        (1, "i1,so, far,7"),
+        (1, None),
+    ]
+
+
 def test_parquet_of_nanoseconds_is_read_in_microseconds(spark, tmp_path):
     times = pd.Series([NOON, None, datetime(1969, 12, 31, 23, 59, 59, 999999)])
     frame = pd.DataFrame({"at": times.astype("datetime64[ns]"), "id": [1, 2, 3]})
