@@ -72,6 +72,11 @@ class Store:
 
     def __init__(self, root: str, as_of: datetime | None = None) -> None:
         self._root, self._as_of = root, as_of
+        if masking.holds_secret(expand(root)) or masking.names_secret(root):
+            raise InputError(
+                f"store.path: {root} holds a password, but the logs of the tables name their"
+                " folders: name another one"
+            )
         try:
             self.fs, self.base = url_to_fs(expand(root))
         except (ValueError, ImportError) as error:
@@ -79,11 +84,6 @@ class Store:
         self._local = "file" in self.fs.protocol
         if self._local and self.fs.isfile(self.base):
             raise InputError(f"store.path: {root} is a file: name a folder")
-        if self._local and (masking.holds_secret(self.base) or masking.names_secret(root)):
-            raise InputError(
-                f"store.path: {root} holds a password, which MLflow's database would hold too: name"
-                " another folder"
-            )
         if self._local and (found := re.search(r"[%\\]", self.base)):
             raise InputError(
                 f"store.path: {root} contains {found[0]}, which the library of Delta tables takes"

@@ -18,7 +18,6 @@ CORE = "CANARY"
 
 VARIABLES = {
     "DIN_LOGS": f"{CORE}-of-logs",
-    "DIN_STORE": f"{CORE}-of-store",
     "DIN_OPTION": f"{CORE}/of+option",
     "DIN_TOKEN": f"{CORE} of token",
     "PGPASSWORD": f"{CORE}-of-postgres",
@@ -32,11 +31,10 @@ class Jobs:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.printed = folder, ""
-        logs, store = f"{folder}/out/demo/logs", f"{folder}/out/demo/store"
+        logs = f"{folder}/out/demo/logs"
         text = Path(demo(folder)).read_text()
         text = text.replace(f"path: {logs}\n", f"path: {folder}/generated\n")  # then moved
         text = text.replace(logs, f"{folder}/${{DIN_LOGS}}")
-        text = text.replace(f"path: {store}", f"path: '{folder}/${{DIN_STORE}}'")
         options = f"    format: json\n    options: {SECRET_OPTIONS}\n"
         (folder / "demo.yaml").write_text(text.replace("    format: json\n", options, 1))
         (folder / "tmp").mkdir()
@@ -93,6 +91,8 @@ def test_no_secret_leaves_a_night_however_it_ends(jobs):
         wrong = "sources.impressions.query=SELECT *, nothing AS user_id FROM raw"
         query = jobs.run("build_sequences", "--date", str(NIGHTS[1]), wrong, tracking=at(server))
         assert query.returncode == 2, query.stderr
+    refused = jobs.run("nightly", "--date", str(NIGHTS[1]), "store.path=store/${DIN_TOKEN}")
+    assert refused.returncode == 2, refused.stderr
     unreachable = jobs.run("nightly", "--date", str(NIGHTS[1]), tracking=at(server))
     assert unreachable.returncode == 2, unreachable.stderr
     assert "error: tracking: " in unreachable.stderr

@@ -323,12 +323,14 @@ def test_every_character_of_the_path_stands_for_itself(
     assert seen == [2]
 
 
-@pytest.mark.parametrize("folder", ["${STORE_PASSWORD}", "${PLACE}"])
-def test_a_local_path_that_holds_a_password_is_refused(tmp_path, monkeypatch, folder):
+@pytest.mark.parametrize(
+    "path", ["{folder}/${{STORE_PASSWORD}}", "{folder}/${{PLACE}}", "s3://KEY:${{PLACE}}@bucket/x"]
+)
+def test_a_path_that_holds_a_password_is_refused(tmp_path, monkeypatch, path):
     monkeypatch.setenv("STORE_PASSWORD", "correct horse")
     monkeypatch.setenv("PLACE", "token=hunter2")
     with pytest.raises(InputError, match=r"store.path: .* holds a password") as caught:
-        Store(f"{tmp_path}/{folder}")
+        Store(path.format(folder=tmp_path))
     assert not re.search("horse|hunter2", str(caught.value))
 
 
