@@ -1,6 +1,6 @@
 """What the tests share that run random cases."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from din_model.console import printable
 from pipelines.failures import LONGEST, one_line
@@ -9,9 +9,11 @@ FEW = 60
 """Largest number of cases with a fixed seed; runs of more cases draw new ones each time."""
 
 
-def profile(cases: int) -> settings:
+def profile(cases: int, shrink: bool = True) -> settings:
+    """Return the settings of a run; ``shrink`` a failing case if a case takes milliseconds."""
     return settings(
         max_examples=cases,
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
         deadline=None,
         database=None,
         derandomize=cases <= FEW,
