@@ -32,7 +32,7 @@ FOREIGN = {
     "pyspark": ("pipelines", "jobs"),
     "mlflow": ("din_model.registry.tracking", "din_model.registry.versions",
                "din_model.registry.pyfunc"),
-    "petastorm": ("din_model.data.petastorm_reader",),
+    "petastorm": ("din_model.data.petastorm_adapter",),
     "torchrec": ("din_model.modules.sharded_embeddings",),
     "deltalake": ("pipelines.store.delta", "pipelines.ingest.delta_tables"),
     "psycopg": ("pipelines.sinks.postgres_copy",),

@@ -9,7 +9,6 @@ from rare ones (today's news is read, last week's is not), so training replaces 
 first seen on an example's own day by the unknown id.
 """
 
-import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from din_model.data.batch import Batch, example_columns, from_columns
+from din_model.data.petastorm_reader import row_groups
 from din_model.errors import InputError
 from din_model.features import UNKNOWN, FeatureSpec
 
@@ -152,19 +152,11 @@ class Loader:
             self.files if rng is None else [self.files[i] for i in rng.permutation(len(self.files))]
         )
         for file in files:
-            for columns in self._read(file):
+            # One file per reader, because Petastorm sorts the paths it is given.
+            for columns in row_groups(file.url, self.columns):
                 if rng is not None:
                     columns = self._drop_new_ids(columns, file.first_new, rng)
                 yield _weighted(columns, file.sample_rate) if self._sampled else columns
-
-    def _read(self, file: File) -> Iterator[Columns]:
-        with warnings.catch_warnings():
-            # Petastorm 0.12 warns about the old pyarrow API that it uses.
-            warnings.simplefilter("ignore")
-            from din_model.data.petastorm_reader import row_groups
-
-            # One file per reader, because Petastorm sorts the paths it is given.
-            yield from row_groups(file.url, self.columns)
 
     def _drop_new_ids(
         self, columns: Columns, first_new: Mapping[str, int], rng: np.random.Generator

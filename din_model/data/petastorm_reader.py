@@ -1,11 +1,11 @@
 """Reads one Parquet file through Petastorm, from any fsspec address, with lists as matrices.
 
 Petastorm reads and decodes the row groups, in its pool without threads: batches are prefetched in a
-thread anyway, and each further one takes cores from the training step. Version 0.12 needs two
-changes: it splits lists into one array per row, which took three quarters of the reading time, and
-with the pyarrow that it requires it opens local files only.
+thread anyway, and each further one takes cores from the training step. Its own conversion of lists
+makes one array per row, which took three quarters of the reading time; here columns stay Arrow's.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 from fsspec.core import url_to_fs
 from numpy.typing import NDArray
-from petastorm.arrow_reader_worker import ArrowReaderWorker
-from petastorm.reader import Reader
-from petastorm.workers_pool import EmptyResultError
-from petastorm.workers_pool.dummy_pool import DummyPool
-from pyarrow.filesystem import DaskFileSystem, LocalFileSystem
 
+from din_model.data.petastorm_adapter import (
+    ArrowReaderWorker,
+    DummyPool,
+    EmptyResultError,
+    Reader,
+)
 from din_model.errors import InputError, reading
 
 
@@ -31,26 +32,29 @@ def row_groups(url: str, names: Sequence[str]) -> Iterator[dict[str, NDArray[Any
     fs, path = url_to_fs(url)
     if not fs.isfile(path):
         raise InputError(f"{url}: listed in the manifest but missing: build the date again")
-    local = "file" in fs.protocol
     with reading(url), Reader(
-        LocalFileSystem() if local else _Remote(fs), path,
-        schema_fields=[f"^{name}$" for name in names], worker_class=_Worker,
-        reader_pool=DummyPool(), shuffle_row_groups=False, num_epochs=1, is_batched_reader=True,
+        fs, path, schema_fields=[f"^{name}$" for name in names], worker_class=_Worker,
+        reader_pool=_Pool(), shuffle_row_groups=False, num_epochs=1, is_batched_reader=True,
     ) as reader:  # fmt: skip
         for group in reader:
             yield {name: _array(f"{url}: column {name}", getattr(group, name)) for name in names}
 
 
-class _Remote(DaskFileSystem):
-    """Adds the file system calls of pyarrow's old data sets that its fsspec wrapper lacks."""
+class _Pool(DummyPool):
+    """Petastorm's pool without threads, with all row groups in its queue before the first read.
 
-    def isdir(self, path: str) -> bool:
-        """Return whether the path is a folder."""
-        return bool(self.fs.isdir(path))
+    Petastorm's pools look for work, and then ask whether more will come. They lose what the thread
+    of the ventilator adds in between, or wait for ever for a row group after the last one.
+    """
 
-    def isfile(self, path: str) -> bool:
-        """Return whether the path is a file."""
-        return bool(self.fs.isfile(path))
+    def __init__(self) -> None:
+        super().__init__()
+        self.workers_count = sys.maxsize  # the ventilator hands out this many row groups at once
+
+    def start(self, worker_class: type, worker_args: Any, ventilator: Any) -> None:
+        """Make the worker, and take all row groups from the ventilator, in this thread."""
+        super().start(worker_class, worker_args)
+        ventilator._ventilate()  # noqa: SLF001 (its start() runs this in a thread)
 
 
 class _Columns:
