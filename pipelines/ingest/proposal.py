@@ -3,6 +3,7 @@
 Every guess carries its reason, which the proposed file holds as a comment.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -175,7 +176,7 @@ def _yaml(value: Any) -> str:
         return "[" + ", ".join(map(_yaml, value)) + "]"
     text = str(value)
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z][\w./-]*", text):
-        text = '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t") + '"'
+        return json.dumps(text, ensure_ascii=False)  # a quoted text of YAML, too
     return text
 
 
@@ -217,7 +218,7 @@ def _time(frame: pd.DataFrame, given: str | None, taken: set[str]) -> Time:
     """Return the column of the event's time.
 
     Raises:
-        InputError: there is none, or the given one holds no times.
+        InputError: no column holds times, or the column that --time names does not.
     """
     names = [given] if given else [n for n in frame.columns if n not in taken]
     found: list[tuple[Any, ...]] = []
@@ -303,7 +304,7 @@ def _id_column(frame: pd.DataFrame, name: str, side: str) -> Column:
 def _column(
     values: "pd.Series[Any]", frame: pd.DataFrame, user: str, item: str, side: str | None = None
 ) -> Column:
-    """Return a feature, or why there is none."""
+    """Return the feature that a column can be, or the reason to leave the column out."""
     name, known = str(values.name), values.dropna()
     if not len(known):
         return Column(name, None, "no values in the sample")

@@ -18,7 +18,7 @@ Pins = dict[str, list[str]]
 
 
 def pins(*upstream: Manifest | None) -> Pins:
-    """Return the pins of a run that is made of these; None stands for one that there is not."""
+    """Return the pins of a run that is made of these runs; None is left out."""
     ids: Pins = {}
     for manifest in upstream:
         if manifest:
