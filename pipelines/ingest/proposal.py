@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any
 
 import pandas as pd
@@ -15,6 +14,7 @@ from jinja2 import Environment, PackageLoader
 
 from din_model.errors import InputError
 from pipelines.ingest.log_sample import LogSample
+from pipelines.ingest.times import Time, parsed, time_of, words_of
 
 USER = {"user", "uid", "userid", "member", "customer", "visitor", "reader", "account", "viewer",
         "subscriber", "client", "cookie", "session", "visitorid", "reviewer"}  # fmt: skip
@@ -23,39 +23,11 @@ ITEM = {"item", "article", "articles", "news", "product", "movie", "video", "ad"
         "goods", "itemid", "iid", "pid", "creative", "recipe", "hotel", "job", "offer"}  # fmt: skip
 LABEL = {"click", "clicked", "label", "target", "clk", "converted", "conversion", "liked",
          "purchased", "bought", "isclick"}  # fmt: skip
-TIME = {"time", "timestamp", "ts", "date", "datetime", "at", "when"}
-OF_EVENT = {"impression", "click", "event", "view", "action", "show", "shown", "log"}
-NOT_OF_EVENT = {"start", "end", "created", "published", "birth", "updated", "registered", "next"}
 KEY = {"impression", "request", "event", "row", "log", "id"}
 LATER = {"dwell", "read", "scroll", "duration", "watch", "watched", "stay", "revenue", "rating"}
 
-EPOCHS = {"s": 1e9, "ms": 1e12, "us": 1e15, "ns": 1e18}
-"""Order of magnitude of today, by unit."""
-
-PATTERNS = {
-    "%m/%d/%Y %I:%M:%S %p": "M/d/yyyy h:mm:ss a", "%m/%d/%Y %H:%M:%S": "M/d/yyyy H:mm:ss",
-    "%m/%d/%Y %H:%M": "M/d/yyyy H:mm", "%d/%m/%Y %H:%M:%S": "d/M/yyyy H:mm:ss",
-    "%d.%m.%Y %H:%M:%S": "d.M.yyyy H:mm:ss", "%Y%m%d%H%M%S": "yyyyMMddHHmmss",
-    "%Y%m%d": "yyyyMMdd",
-}  # fmt: skip
-"""Texts of times that are not ISO: Python's pattern -> Spark's."""
-
-STRAY = 0.005
-"""Share of the times, at both ends, that may be wrong."""
-
 MANY = 1000
 """Distinct whole numbers above which a column is a quantity, unless it is named as an id."""
-
-
-@dataclass(frozen=True)
-class Time:
-    """The column of the time: unit of whole numbers, or Spark's pattern of a text, and days."""
-
-    column: str
-    unit: str | None
-    pattern: str | None
-    first: date
-    last: date
 
 
 @dataclass(frozen=True)
@@ -142,7 +114,7 @@ def propose(log: LogSample, tables: list[LogSample], given: Mapping[str, str | N
             raise InputError(f"--{role} {name}: the log has {', '.join(frame.columns)}")
     user = given.get("user") or _named(frame, "user", USER, set())
     item = given.get("item") or _named(frame, "item", ITEM, {user})
-    time = _time(frame, given.get("time"), {user, item})
+    time = time_of(frame, given.get("time"), {user, item})
     label = given.get("label") or _label(frame, {user, item, time.column})
     key = _key(frame, item, {user, item, time.column, label})
     taken = {user, item, time.column, label, *key}
@@ -180,17 +152,13 @@ def _yaml(value: Any) -> str:
     return text
 
 
-def _words(name: str) -> set[str]:
-    """Split snake_case and camelCase: ``click_deviceGroup`` -> click, device, group."""
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
-    return {word.lower() for word in words} | {name.lower()}
-
-
 def _named(frame: pd.DataFrame, role: str, names: set[str], taken: set[str]) -> str:
     """Return the column that names say is user or item: best an id, first with the best word."""
-    found = [n for n in frame.columns if n not in taken and _words(n) & names and _is_key(frame[n])]
+    found = [
+        n for n in frame.columns if n not in taken and words_of(n) & names and _is_key(frame[n])
+    ]
     if not found:
-        lists = [n for n in frame.columns if _words(n) & names and _is_list(frame[n])]
+        lists = [n for n in frame.columns if words_of(n) & names and _is_list(frame[n])]
         hint = f"; {lists[0]} holds lists: conf/datasets/ebnerd.yaml has a query" if lists else ""
         raise InputError(
             f"no column is named like the {role}: say --{role} COLUMN, one of"
@@ -198,7 +166,7 @@ def _named(frame: pd.DataFrame, role: str, names: set[str], taken: set[str]) -> 
         )
 
     def rank(name: str) -> tuple[bool, bool, int]:
-        words = _words(name)
+        words = words_of(name)
         return "session" not in words, "id" in words or name.lower() in names, -len(words)
 
     return max(found, key=rank)
@@ -214,57 +182,9 @@ def _is_key(values: "pd.Series[Any]") -> bool:
     return kind in ("string", "integer", "empty") and values.nunique() > 1
 
 
-def _time(frame: pd.DataFrame, given: str | None, taken: set[str]) -> Time:
-    """Return the column of the event's time.
-
-    Raises:
-        InputError: no column holds times, or the column that --time names does not.
-    """
-    names = [given] if given else [n for n in frame.columns if n not in taken]
-    found: list[tuple[Any, ...]] = []
-    for name in names:
-        parsed = _parsed(frame[name])
-        if parsed is not None:
-            words = _words(name)
-            rank = (bool(words & OF_EVENT) - bool(words & NOT_OF_EVENT), bool(words & TIME))
-            found.append((rank, -len(found), name, parsed))
-    if not found:
-        raise InputError(
-            f"no column holds times{f' in {given}' if given else ''}: say --time COLUMN, one of"
-            f" {', '.join(frame.columns)}, or give the log such a column"
-        )
-    *_, name, (times, unit, pattern) = max(found)
-    first, last = times.quantile([STRAY, 1 - STRAY])  # a few clocks are wrong
-    return Time(name, unit, pattern, first.date(), last.date())
-
-
-def _parsed(values: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None, str | None] | None:
-    """Return (times, unit, pattern) if almost all values are times."""
-    values = values.dropna()
-    if values.empty or pd.api.types.is_bool_dtype(values):
-        return None
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return values, None, None
-    if pd.api.types.is_numeric_dtype(values):
-        middle = float(values.median())
-        for unit, size in EPOCHS.items():
-            if 0.5 * size < middle < 5 * size:
-                return pd.to_datetime(values, unit=unit), unit, None  # type: ignore[call-overload]
-        return None
-    texts = values.astype(str)
-    if texts.map(lambda text: bool(re.fullmatch(r"\d{10}|\d{13}|\d{16}", text))).mean() > 0.99:
-        return _parsed(pd.to_numeric(texts))
-    for pattern in (None, *PATTERNS):
-        options: dict[str, Any] = {"format": pattern or "ISO8601", "errors": "coerce"}
-        times = pd.to_datetime(texts, utc=True, **options)
-        if times.notna().mean() > 0.95:
-            return times.dropna(), None, PATTERNS[pattern] if pattern else None
-    return None
-
-
 def _label(frame: pd.DataFrame, taken: set[str | None]) -> str | None:
     binary = [n for n in frame.columns if n not in taken and _is_flag(frame[n])]
-    named = [n for n in binary if _words(n) & LABEL]
+    named = [n for n in binary if words_of(n) & LABEL]
     return named[0] if named else None
 
 
@@ -277,7 +197,7 @@ def _is_flag(values: "pd.Series[Any]") -> bool:
 
 def _key(frame: pd.DataFrame, item: str, taken: set[str | None]) -> tuple[str, ...]:
     """Return the columns that are named like an id and identify a row, if there are such."""
-    for name in (n for n in frame.columns if n not in taken and _words(n) & KEY):
+    for name in (n for n in frame.columns if n not in taken and words_of(n) & KEY):
         if _is_key(frame[name]):
             for columns in ([name], [name, item]):
                 if not frame.duplicated(columns).any():
@@ -315,9 +235,9 @@ def _column(
     distinct = texts.nunique()
     if distinct == 1:
         return Column(name, None, "one value in the sample")
-    if _words(name) & LATER:
+    if words_of(name) & LATER:
         return Column(name, None, "may be known only after the click, which would leak it")
-    if _parsed(known) is not None:
+    if parsed(known) is not None:
         return Column(name, None, "another time")
     side = side or _side(texts, frame, user, item)
     settings: dict[str, Any] = {"side": side}
@@ -325,7 +245,7 @@ def _column(
         lengths = known.map(len)
         settings["max_length"] = max(1, int(lengths.quantile(0.95)))
         return Column(name, settings, "a list")
-    named_id = bool(_words(name) & {"id", "code"})
+    named_id = bool(words_of(name) & {"id", "code"})
     is_number = pd.api.types.is_numeric_dtype(known) and not named_id
     if is_number and (distinct > MANY or (known % 1 != 0).any()):
         quantity = settings | {"type": "number", "quantiles": 10}

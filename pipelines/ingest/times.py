@@ -1,0 +1,93 @@
+"""Which column of a log holds the time of its events, and how it is written."""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pandas as pd
+
+from din_model.errors import InputError
+
+TIME = {"time", "timestamp", "ts", "date", "datetime", "at", "when"}
+OF_EVENT = {"impression", "click", "event", "view", "action", "show", "shown", "log"}
+NOT_OF_EVENT = {"start", "end", "created", "published", "birth", "updated", "registered", "next"}
+
+EPOCHS = {"s": 1e9, "ms": 1e12, "us": 1e15, "ns": 1e18}
+"""Order of magnitude of today, by unit."""
+
+PATTERNS = {
+    "%m/%d/%Y %I:%M:%S %p": "M/d/yyyy h:mm:ss a", "%m/%d/%Y %H:%M:%S": "M/d/yyyy H:mm:ss",
+    "%m/%d/%Y %H:%M": "M/d/yyyy H:mm", "%d/%m/%Y %H:%M:%S": "d/M/yyyy H:mm:ss",
+    "%d.%m.%Y %H:%M:%S": "d.M.yyyy H:mm:ss", "%Y%m%d%H%M%S": "yyyyMMddHHmmss",
+    "%Y%m%d": "yyyyMMdd",
+}  # fmt: skip
+"""Texts of times that are not ISO: Python's pattern -> Spark's."""
+
+STRAY = 0.005
+"""Share of the times, at both ends, that may be wrong."""
+
+
+@dataclass(frozen=True)
+class Time:
+    """The column of the time: unit of whole numbers, or Spark's pattern of a text, and days."""
+
+    column: str
+    unit: str | None
+    pattern: str | None
+    first: date
+    last: date
+
+
+def words_of(name: str) -> set[str]:
+    """Split snake_case and camelCase: ``click_deviceGroup`` -> click, device, group."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
+    return {word.lower() for word in words} | {name.lower()}
+
+
+def time_of(frame: pd.DataFrame, given: str | None, taken: set[str]) -> Time:
+    """Return the column of the event's time.
+
+    Raises:
+        InputError: no column holds times, or the column that --time names does not.
+    """
+    names = [given] if given else [n for n in frame.columns if n not in taken]
+    found: list[tuple[Any, ...]] = []
+    for name in names:
+        times = parsed(frame[name])
+        if times is not None:
+            words = words_of(name)
+            rank = (bool(words & OF_EVENT) - bool(words & NOT_OF_EVENT), bool(words & TIME))
+            found.append((rank, -len(found), name, times))
+    if not found:
+        raise InputError(
+            f"no column holds times{f' in {given}' if given else ''}: say --time COLUMN, one of"
+            f" {', '.join(frame.columns)}, or give the log such a column"
+        )
+    *_, name, (times, unit, pattern) = max(found)
+    first, last = times.quantile([STRAY, 1 - STRAY])  # a few clocks are wrong
+    return Time(name, unit, pattern, first.date(), last.date())
+
+
+def parsed(values: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None, str | None] | None:
+    """Return (times, unit, pattern) if almost all values are times."""
+    values = values.dropna()
+    if values.empty or pd.api.types.is_bool_dtype(values):
+        return None
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return values, None, None
+    if pd.api.types.is_numeric_dtype(values):
+        middle = float(values.median())
+        for unit, size in EPOCHS.items():
+            if 0.5 * size < middle < 5 * size:
+                return pd.to_datetime(values, unit=unit), unit, None  # type: ignore[call-overload]
+        return None
+    texts = values.astype(str)
+    if texts.map(lambda text: bool(re.fullmatch(r"\d{10}|\d{13}|\d{16}", text))).mean() > 0.99:
+        return parsed(pd.to_numeric(texts))
+    for pattern in (None, *PATTERNS):
+        options: dict[str, Any] = {"format": pattern or "ISO8601", "errors": "coerce"}
+        times = pd.to_datetime(texts, utc=True, **options)
+        if times.notna().mean() > 0.95:
+            return times.dropna(), None, PATTERNS[pattern] if pattern else None
+    return None
