@@ -1,14 +1,14 @@
-# Needs: make, sh, coreutils, and Python 3.10 or 3.11. `make` alone tells what there is.
+# Needs: make, sh, coreutils, and Python 3.11 to 3.13. `make` alone tells what there is.
 
-SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))
-PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
 BIN := .venv/bin
-SPARK4 := 4.0.5
 EXTRAS ?= s3,postgres
+CYCLONEDX := cyclonedx-bom==7.5.0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all cluster-test test-spark4 package lint docs clean
+.PHONY: help venv demo test test-all cluster-test test-newest package lint docs clean
 
 help: ## tell what there is
 	@while IFS= read -r line; do case "$$line" in \
@@ -24,23 +24,18 @@ demo: .venv/.installed ## four generated days, one night, a scored table
 test: .venv/.installed ## run the tests, slow ones apart, on all cores (at most four)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
-test-all: .venv/.installed ## run all tests, slow ones too, one after the other
+test-all: .venv/.installed build/newest/.installed ## run all tests, slow ones too, on the oldest and the newest set
 	$(BIN)/python -m pytest -m "slow or not slow"
+	build/newest/bin/python -m pytest -m "slow or not slow"
 
 cluster-test: .venv/.installed ## run whole nights on a Spark cluster of this machine, beside local ones
 	$(BIN)/python -m pytest -m "slow or not slow" tests/jobs/test_cluster.py
 
-test-spark4: .venv/.installed ## run the tests on Spark 4.0, in build/spark4
-	'$(PYTHON)' -m venv build/spark4
-	sed 's/^pyspark==.*/pyspark==$(SPARK4)/' constraints.txt > build/spark4/constraints.txt
-	build/spark4/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c build/spark4/constraints.txt -e '.[dev]'
-	build/spark4/bin/python -m pip install --quiet --disable-pip-version-check \
-		--no-deps -r constraints-torchrec.txt
-	OMP_NUM_THREADS=1 build/spark4/bin/python -m pytest \
+test-newest: build/newest/.installed ## run the tests on the newest supported set, in build/newest
+	OMP_NUM_THREADS=1 build/newest/bin/python -m pytest \
 		--numprocesses auto --maxprocesses 4 --dist loadgroup
 
-package: .venv/.installed ## make dist/: the wheel, the environment that executors unpack; docs/licences.md
+package: .venv/.installed ## make dist/: wheel, environment for executors, SBOM; docs/licences.md
 	rm -rf build/lib build/environment dist
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 	'$(PYTHON)' -m venv build/environment
@@ -48,6 +43,10 @@ package: .venv/.installed ## make dist/: the wheel, the environment that executo
 		-c constraints.txt "$$(echo dist/*.whl)[$(EXTRAS)]"
 	$(BIN)/pip-licenses --python build/environment/bin/python --from mixed --format markdown \
 		--with-urls --with-system --ignore-packages din-pipeline --output-file docs/licences.md
+	'$(PYTHON)' -m venv build/tools
+	build/tools/bin/python -m pip install --quiet --disable-pip-version-check '$(CYCLONEDX)'
+	build/tools/bin/cyclonedx-py environment --output-reproducible --of JSON \
+		--output-file dist/sbom.cdx.json build/environment/bin/python
 	$(BIN)/venv-pack --quiet -p build/environment -o dist/environment.tar.gz
 
 lint: .venv/.installed ## check style, format and types
@@ -62,16 +61,16 @@ clean: ## remove .venv, what the demo wrote, and caches
 	rm -rf .venv out/demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf spark-warehouse metastore_db derby.log __pycache__ */__pycache__ */*/__pycache__
 
-.venv/.installed: setup.py constraints.txt constraints-torchrec.txt
+%/.installed: setup.py constraints.txt constraints-newest.txt constraints-torchrec.txt
 	@'$(PYTHON)' -c '$(SUPPORTED)' 2>/dev/null || { \
-		echo "din-pipeline needs Python 3.10 or 3.11, and $(PYTHON) is not one:" \
+		echo "din-pipeline needs Python 3.11 to 3.13, and $(PYTHON) is not one:" \
 			"install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@echo "Installing into .venv; this takes a few minutes, once."
-	@'$(PYTHON)' -m venv .venv
+	@echo "Installing into $*; this takes a few minutes, once."
+	@'$(PYTHON)' -m venv $*
 	@extras=dev; \
 	if [ -z "$$JAVA_HOME" ] && ! command -v java >/dev/null 2>&1; then extras=dev,java; fi; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e ".[$$extras]"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	$*/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c $(if $(findstring newest,$*),constraints-newest.txt,constraints.txt) -e ".[$$extras]"
+	@$*/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps -r constraints-torchrec.txt
-	@touch .venv/.installed
+	@touch $@

@@ -6,14 +6,16 @@ Ranges say what the code is written for, constraints.txt the exact set that is t
 from setuptools import find_packages, setup
 
 REQUIRES = [
-    "pyspark>=3.5,<4.1",  # 3.5 is the LTS line; 4.1 needs a pyarrow that petastorm cannot use
+    "pyspark>=3.5,<4.4",  # from the LTS line 3.5 on
     "torch>=2.4,<2.14",
     # torchdistx cannot be named here: it is not on PyPI. It is used where it can be imported, and
     # din_model/modules/deferred_init.py does the same on torch alone where not; see README.
+    # din_model/data/petastorm_adapter.py gives it what newer releases of pyarrow and numpy lack.
     "petastorm==0.12.1",  # 0.13.1 lost rows without a word in full one-epoch reads
-    "pyarrow>=14.0.1,<15",  # 14 is the last with the API petastorm calls; 14.0.0 has CVE-2023-47248
-    "numpy>=1.24,<2",  # pyarrow 14 and petastorm
-    "pandas>=2,<3",  # pyspark 3.5
+    # 14.0.0 has CVE-2023-47248, 15 to 23.0.0 have CVE-2026-25087.
+    "pyarrow>=14.0.1,!=15.*,!=16.*,!=17.*,!=18.*,!=19.*,!=20.*,!=21.*,!=22.*,!=23.0.0,<26",
+    "numpy>=1.26,<3",
+    "pandas>=2.2,<3",  # Spark 4.3 supports pandas 3 in part only
     "mlflow>=3.1,<4",
     "deltalake>=1.6,<2",  # Delta tables without a JVM; needs no pyarrow
     "fsspec",
@@ -31,8 +33,7 @@ EXTRAS = {
     "s3": ["s3fs"],
     "postgres": ["psycopg[binary]>=3.2,<4"],
     "lightgbm": ["lightgbm>=4"],  # the boosted trees that stand beside the model
-    # Of ml_dtypes 0.6 on, numpy 2 is needed.
-    "onnx": ["onnx", "onnxscript", "onnxruntime", "ml_dtypes<0.6"],
+    "onnx": ["onnx", "onnxscript", "onnxruntime"],
     "dev": [
         "pytest<9.2",  # pytest-xdist 3.8 groups no tests there, and says nothing
         "pytest-xdist",
@@ -59,7 +60,6 @@ EXTRAS = {
         "onnx",
         "onnxscript",
         "onnxruntime",
-        "ml_dtypes<0.6",
     ],
 }
 
@@ -68,7 +68,7 @@ setup(
     version="0.2.0.dev0",
     description="Nightly click-through-rate prediction with the Deep Interest Network",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.12",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["din_model*", "pipelines*", "jobs*"]),
     package_data={
         "din_model.registry": ["*.md.j2"],

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -74,7 +74,7 @@ class Stage:
 
     def end(self, began: float) -> None:
         """Record the end; ``began`` is a value of time.perf_counter."""
-        self.seconds, self.ended = time.perf_counter() - began, datetime.now(timezone.utc)
+        self.seconds, self.ended = time.perf_counter() - began, datetime.now(UTC)
 
 
 _ended: ContextVar[list[Stage] | None] = ContextVar("ended", default=None)

@@ -7,7 +7,7 @@ job can be run again.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -58,7 +58,7 @@ def erase(
             raise InputError(f"{store.url}: nothing is built here, so no user can be erased")
         spec = FeatureSpec.from_json(built[-1].facts["spec"])
         conditions = _conditions(spark, store, spec, users)
-        today = datetime.now(timezone.utc).date()
+        today = datetime.now(UTC).date()
         store.publish(ERASURES, today, None, {"users": len(users)})
         replace_rows = partial(_replace_rows, store, spec, config)
         removed: dict[str, int] = {}

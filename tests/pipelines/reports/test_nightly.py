@@ -1,7 +1,7 @@
 """The page of a night says what its manifests say, harmlessly, and also what nobody measured."""
 
 from dataclasses import replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 
 import mlflow
 import pytest
@@ -60,7 +60,7 @@ def told(version: int, **more) -> NightSummary:
         "histogram": [0] * 90 + [1190] + [0] * 109, "mean_score": 0.0747,
     }  # fmt: skip
     scores = Manifest("scores", str(NEXT), "r", (DataFile("a", 1190, 9, 1),), numbers)
-    stages = [Stage("train din", 4321, "in 3 epochs", 12.5, datetime.now(timezone.utc))]
+    stages = [Stage("train din", 4321, "in 3 epochs", 12.5, datetime.now(UTC))]
     offers = (Offer(1, EVIL, 0.417, (Reason(0.092, "clicks", EVIL),)),)
     best = Explained("u0000050", 37, offers)
     night = NightSummary(

@@ -3,7 +3,7 @@
 import gzip
 import shutil
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def test_top_publishes_each_users_best_and_counts_the_others(spark, nights, copy
 
 
 def test_scores_of_an_earlier_moment_rest_on_what_was_published_then(spark, nights, copy):
-    then = datetime.now(timezone.utc).isoformat()
+    then = datetime.now(UTC).isoformat()
     state = copy.require("state", NIGHTS[-1], "")
     copy.publish("state", NIGHTS[-1], copy.read(spark, [state]).where("false"), state.facts)
     without = scored(nights, copy, guards=GuardsConfig(max_without_history=1, max_drift=100))

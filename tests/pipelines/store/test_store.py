@@ -6,7 +6,7 @@ import pickle
 import re
 import shutil
 import time
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -213,14 +213,14 @@ def test_an_earlier_moment_shows_what_was_published_then(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     store = Store(str(tmp_path))
-    before = datetime.now(timezone.utc)
+    before = datetime.now(UTC)
     first = store.publish("scores", DAY, rows(spark, 0, 10), {})
-    between = datetime.now(timezone.utc)
+    between = datetime.now(UTC)
     second = store.publish("scores", DAY, rows(spark, 50, 7), {})
     other = store.publish("scores", NEXT, rows(spark, 50, 7), {})
     assert store.at(before).manifests("scores") == []
     assert store.at(between).manifests("scores") == [first]
-    assert store.at(datetime.now(timezone.utc)).manifests("scores") == [second, other]
+    assert store.at(datetime.now(UTC)).manifests("scores") == [second, other]
     assert store.at(between).manifests("shadow") == []
     store.vacuum(timedelta(0))
     with pytest.raises(InputError, match=r"has no bytes, .* choose a later score\.as_of"):
