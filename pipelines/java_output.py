@@ -17,6 +17,9 @@ from din_model.masking import masked
 END_OF_LINE = re.compile(rb"(?<=[\n\r])")
 """A progress bar ends its lines by ``\\r`` only."""
 
+NOISE = re.compile(rb"WARNING: Using incubator modules: ")
+"""Of the Java that Spark 4 starts with a module that Java has not released."""
+
 
 @contextmanager
 def masked_stderr() -> Iterator[threading.Thread]:
@@ -52,7 +55,8 @@ def _copy(source: int, target: int, between: threading.Lock) -> None:
                 chunk = lines.read(1 << 16)
                 *whole, rest = END_OF_LINE.split(rest + chunk)
                 ended = not chunk
-                ready = b"".join(whole) + (rest if ended else b"")
+                said = [line for line in whole if not NOISE.match(line)]
+                ready = b"".join(said) + (rest if ended else b"")
                 out.write(masked(ready.decode(errors="replace")).encode())
 
 

@@ -124,7 +124,6 @@ def test_bad_input_is_one_line_and_no_success(submitted, words, message):
     job = [*PYTHON, "jobs.build_sequences"]
     done = start(folder, job, "--date", "2026-11-20", "store.path=out/other", *TINY, *words)
     lines = [line for line in done.stderr.splitlines() if line.strip()]
-    lines = [line for line in lines if "jdk.incubator" not in line]  # Java's, of Spark 4
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1, lines
     assert lines[0].startswith("error: "), lines

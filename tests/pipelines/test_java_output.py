@@ -19,6 +19,15 @@ def test_a_process_that_starts_in_the_block_writes_masked_lines(capfd):
     assert capfd.readouterr().err == "after"
 
 
+def test_javas_warning_of_incubator_modules_is_dropped(capfd):
+    said = "WARNING: Using incubator modules: jdk.incubator.vector\nWARNING: keep this\n"
+    code = f"import os; os.write(2, {said.encode()!r})"
+    with masked_stderr() as copying:
+        subprocess.run([sys.executable, "-c", code], check=True)
+    copying.join(60)
+    assert capfd.readouterr().err == "WARNING: keep this\n"
+
+
 def test_nothing_is_lost_of_what_was_written_before_this_process_ends():
     # The process in the block writes, and lives on, longer than the one that reads.
     code = """
