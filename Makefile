@@ -1,4 +1,4 @@
-# Needs: make, sh, coreutils, and Python 3.11 to 3.13. `make` alone tells what there is.
+# Needs: make, sh, coreutils, awk, and Python 3.11 to 3.13. `make` alone tells what there is.
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -67,10 +67,12 @@ clean: ## remove .venv, what the demo wrote, and caches
 			"install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Installing into $*; this takes a few minutes, once."
 	@'$(PYTHON)' -m venv $*
+	@awk -F== '!pinned[$$1]++' $(if $(findstring newest,$*),constraints-newest.txt) constraints.txt \
+		> $*/constraints.txt
 	@extras=dev; \
 	if [ -z "$$JAVA_HOME" ] && ! command -v java >/dev/null 2>&1; then extras=dev,java; fi; \
 	$*/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c $(if $(findstring newest,$*),constraints-newest.txt,constraints.txt) -e ".[$$extras]"
+		-c $*/constraints.txt -e ".[$$extras]"
 	@$*/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps -r constraints-torchrec.txt
 	@touch $@

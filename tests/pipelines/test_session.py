@@ -25,6 +25,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A PATH with nothing on it but what a test puts there, and no JAVA_HOME."""
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr("pipelines.session.JAVA_VERSIONS", (8, 11, 17, 21))  # of Spark 3.5
     return tmp_path
 
 
@@ -39,14 +40,14 @@ def test_without_any_java_the_error_names_both_remedies(machine, monkeypatch):
         java_home()
 
 
-@pytest.mark.parametrize("version", ["17.0.9", "21"])
+@pytest.mark.parametrize("version", ["1.8.0_402", "11.0.22", "17.0.9", "21"])
 def test_a_supported_java_is_used_as_it_is(machine, version):
     fake(machine / "bin" / "java", f"echo 'openjdk version \"{version}\"' >&2")
     assert java_home() is None
 
 
 def test_java_home_wins_over_the_path(machine, monkeypatch):
-    fake(machine / "bin" / "java", "echo 'openjdk version \"99\"' >&2")
+    fake(machine / "bin" / "java", "echo 'openjdk version \"25\"' >&2")
     fake(machine / "jdk" / "bin" / "java", "echo 'openjdk version \"17.0.9\"' >&2")
     monkeypatch.setenv("JAVA_HOME", str(machine / "jdk"))
     assert java_home() == str(machine / "jdk")
@@ -55,7 +56,10 @@ def test_java_home_wins_over_the_path(machine, monkeypatch):
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("echo 'openjdk version \"99\" 2045-09-16' >&2", r"is Java 99, which Spark \S+ does not"),
+        (
+            "echo 'openjdk version \"25\" 2025-09-16' >&2",
+            r"is Java 25, which Spark \S+ does not support",
+        ),
         ("echo 'java version \"1.7.0_80\"' >&2", r"is Java 7, which Spark \S+ does not support"),
         ("echo hello >&2", "is Java of an unknown version"),
         ("exit 1", "does not run"),
