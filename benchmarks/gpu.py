@@ -46,7 +46,7 @@ def draw(rows: int, seed: int) -> Batch:
     item = (ITEMS ** rng.random(rows)).astype(np.int64) - 1
     past = (ITEMS ** rng.random((rows, LENGTH))).astype(np.int64) - 1
     inside = np.arange(LENGTH) < length[:, None]
-    columns: dict[str, np.ndarray] = {
+    columns: dict[str, np.ndarray[Any, Any]] = {
         "label": rng.integers(0, 2, rows).astype(np.float32),
         "user": rng.integers(0, USERS, rows) + FIRST_ID,
         "item": item + FIRST_ID,
