@@ -40,8 +40,11 @@ from pipelines.training.training_set import TrainingSet
 R = TypeVar("R")
 
 AGENT = "torch.distributed.elastic"
-AGENTS_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""Signals for which torchrun's agent sets its own handlers, and leaves them set."""
+AGENTS_SIGNALS = (signal.SIGHUP, signal.SIGQUIT)
+"""Signals for which torchrun's agent sets its own handlers, and leaves them set.
+
+Not SIGTERM: the agent's handler would also raise while a rank is being started.
+"""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ def on_ranks(config: LaunchConfig, store_url: str, work: Callable[[], R]) -> R:
             min_nodes=1, max_nodes=1, nproc_per_node=config.ranks, run_id=uuid.uuid4().hex,
             rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", max_restarts=config.restarts,
             monitor_interval=0.5, start_method="spawn",
+            signals_to_handle=",".join(each.name for each in AGENTS_SIGNALS),
         )  # fmt: skip
         return elastic_launch(agent, _rank)(work, error_folder, threads)[0]
     except SignalException as error:

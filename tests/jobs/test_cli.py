@@ -1,6 +1,7 @@
 """The command line that all jobs share."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from datetime import date
 import mlflow
 import pytest
 
+from din_model import termination
 from din_model.console import console
 from din_model.registry import tracking
 from jobs.cli import Settings, _print_trace, main
@@ -80,6 +82,14 @@ def in_a_callback() -> None:
     signal.pause()
 
 
+class Starting:
+    """Is pickled for a new process when SIGTERM arrives."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return Starting, ()
+
+
 @pytest.fixture
 def handlers(monkeypatch):
     """Put back what a job has set for its process."""
@@ -113,6 +123,20 @@ def test_sigterm_ends_a_job_with_one_line_and_closes_its_runs_as_killed(
     assert line.startswith("ended by SIGTERM")
     runs = mlflow.search_runs(experiment_names=["din-demo"])
     assert list(runs["status"]) == ["KILLED", "KILLED"]
+
+
+def test_sigterm_waits_until_a_process_has_started(handlers):
+    termination.handle()
+    started = multiprocessing.get_context("spawn").Process(target=repr, args=(Starting(),))
+
+    def start() -> None:
+        started.start()
+        signal.pause()
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    started.join()
+    assert started.exitcode == 0
 
 
 BUSY = """
