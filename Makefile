@@ -8,7 +8,7 @@ EXTRAS ?= s3,postgres
 CYCLONEDX := cyclonedx-bom==7.5.0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all cluster-test test-newest package lint docs clean
+.PHONY: help venv demo test test-all cluster-test test-oldest package lint docs clean
 
 help: ## tell what there is
 	@while IFS= read -r line; do case "$$line" in \
@@ -24,15 +24,15 @@ demo: .venv/.installed ## four generated days, one night, a scored table
 test: .venv/.installed ## run the tests, slow ones apart, on all cores (at most four)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
-test-all: .venv/.installed build/newest/.installed ## run all tests, slow ones too, on the oldest and the newest set
+test-all: .venv/.installed build/oldest/.installed ## run all tests, slow ones too, on the newest and the oldest set
 	$(BIN)/python -m pytest -m "slow or not slow"
-	build/newest/bin/python -m pytest -m "slow or not slow"
+	build/oldest/bin/python -m pytest -m "slow or not slow"
 
 cluster-test: .venv/.installed ## run whole nights on a Spark cluster of this machine, beside local ones
 	$(BIN)/python -m pytest -m "slow or not slow" tests/jobs/test_cluster.py
 
-test-newest: build/newest/.installed ## run the tests on the newest supported set, in build/newest
-	OMP_NUM_THREADS=1 build/newest/bin/python -m pytest \
+test-oldest: build/oldest/.installed ## run the tests on the oldest supported set, in build/oldest
+	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest \
 		--numprocesses auto --maxprocesses 4 --dist loadgroup
 
 package: .venv/.installed ## make dist/: wheel, environment for executors, SBOM; docs/licences.md
@@ -61,13 +61,13 @@ clean: ## remove .venv, what the demo wrote, and caches
 	rm -rf .venv out/demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf spark-warehouse metastore_db derby.log __pycache__ */__pycache__ */*/__pycache__
 
-%/.installed: setup.py constraints.txt constraints-newest.txt constraints-torchrec.txt
+%/.installed: setup.py constraints.txt constraints-oldest.txt constraints-torchrec.txt
 	@'$(PYTHON)' -c '$(SUPPORTED)' 2>/dev/null || { \
 		echo "din-pipeline needs Python 3.11 to 3.13, and $(PYTHON) is not one:" \
 			"install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Installing into $*; this takes a few minutes, once."
 	@'$(PYTHON)' -m venv $*
-	@awk -F== '!pinned[$$1]++' $(if $(findstring newest,$*),constraints-newest.txt) constraints.txt \
+	@awk -F== '!pinned[$$1]++' $(if $(findstring oldest,$*),constraints-oldest.txt) constraints.txt \
 		> $*/constraints.txt
 	@extras=dev; \
 	if [ -z "$$JAVA_HOME" ] && ! command -v java >/dev/null 2>&1; then extras=dev,java; fi; \
