@@ -54,7 +54,10 @@ def array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
     """The values in the type if all fit, else in the type that they have, else as text."""
     for tried in (kind, None):
         try:
-            return pa.array(values, tried)
+            held = pa.array(values, tried)
+            if pa.types.is_timestamp(held.type) and held.type.unit == "s":
+                held = held.cast(pa.timestamp("ms", held.type.tz))  # Parquet has no seconds
+            return held
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             continue
     return pa.array([None if value is None else str(value) for value in values], pa.string())
