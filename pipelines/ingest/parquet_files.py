@@ -109,7 +109,11 @@ def _footer(spark: SparkSession, file: str) -> tuple[Layout, int]:
     printed = metadata.getSchema().toString()
     fields = FIELD.split(printed.removesuffix("\n}\n"))[1:]
     arrow = metadata.getKeyValueMetaData().get("ARROW:schema")
-    return Layout(tuple(sorted(fields)), frozenset(_untyped(arrow) if arrow else ())), rows
+    try:
+        untyped = _untyped(arrow) if arrow else []
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise _unreadable(file, f"ARROW:schema of its footer: {error}") from None
+    return Layout(tuple(sorted(fields)), frozenset(untyped)), rows
 
 
 def _untyped(arrow: str) -> list[str]:
@@ -132,7 +136,10 @@ def _metadata(spark: SparkSession, file: str) -> tuple[Any, int]:
         finally:
             reader.close()
     except (PySparkException, Py4JError) as error:
-        raise InputError(
-            f"{path.toString()}: cannot be read as Parquet ({reason(error)}): replace the file, or"
-            " set the source's format"
-        ) from None
+        raise _unreadable(path.toString(), reason(error)) from None
+
+
+def _unreadable(file: str, why: str) -> InputError:
+    return InputError(
+        f"{file}: cannot be read as Parquet ({why}): replace the file, or set the source's format"
+    )

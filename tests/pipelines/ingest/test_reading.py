@@ -199,6 +199,17 @@ def test_a_file_that_is_not_parquet_is_named(spark, tmp_path):
         read(spark, source(tmp_path, format="parquet"), "impressions", [DAY])
 
 
+@pytest.mark.parametrize("arrow", ["\ufffd", "AAAA", "/////w=="])
+def test_a_footer_that_is_damaged_is_named(spark, tmp_path, arrow):
+    file = tmp_path / f"{DAY}/a.parquet"
+    file.parent.mkdir()
+    table = pa.table({"x": [1]}).replace_schema_metadata({"ARROW:schema": arrow})
+    with pq.ParquetWriter(file, table.schema, store_schema=False) as writer:
+        writer.write_table(table)
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet \(ARROW:schema"):
+        read(spark, source(tmp_path, format="parquet"), "impressions", [DAY])
+
+
 def test_a_folder_without_files_is_a_missing_day(spark, tmp_path):
     (tmp_path / str(DAY)).mkdir()
     with pytest.raises(InputError, match=f"impressions: {tmp_path}/{DAY} holds no file"):
