@@ -199,13 +199,11 @@ def test_a_file_that_is_not_parquet_is_named(spark, tmp_path):
         read(spark, source(tmp_path, format="parquet"), "impressions", [DAY])
 
 
-@pytest.mark.parametrize("arrow", ["\ufffd", "AAAA", "/////w=="])
-def test_a_footer_that_is_damaged_is_named(spark, tmp_path, arrow):
+@pytest.mark.parametrize("damage", ["\ufffd//", "AAAAA"])
+def test_a_footer_that_is_damaged_is_named(spark, tmp_path, damage):
     file = tmp_path / f"{DAY}/a.parquet"
-    file.parent.mkdir()
-    table = pa.table({"x": [1]}).replace_schema_metadata({"ARROW:schema": arrow})
-    with pq.ParquetWriter(file, table.schema, store_schema=False) as writer:
-        writer.write_table(table)
+    put_table(file, id=[1])
+    file.write_bytes(file.read_bytes().replace(b"/////", damage.encode()))  # of ARROW:schema
     with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet \(ARROW:schema"):
         read(spark, source(tmp_path, format="parquet"), "impressions", [DAY])
 
