@@ -15,7 +15,7 @@ from din_model.console import console
 from din_model.errors import InputError
 from din_model.registry import tracking
 from jobs.cli import Settings, main
-from pipelines.examples.build import is_current
+from pipelines.examples.origin import is_current
 from pipelines.examples.tracked_build import tracked_build
 from pipelines.ingest.sources import days_between
 

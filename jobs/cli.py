@@ -23,7 +23,7 @@ from din_model.registry.tracking import TrackingConfig
 from din_model.training.config import TrainConfig
 from pipelines.erasure import EraseConfig
 from pipelines.examples.binning import with_measures
-from pipelines.examples.build import is_built
+from pipelines.examples.origin import is_built
 from pipelines.examples.publish import BuildConfig
 from pipelines.examples.split import SplitConfig
 from pipelines.examples.tracked_build import tracked_build

@@ -20,7 +20,7 @@ from din_model.console import Stage, console, recorded
 from din_model.errors import InputError
 from din_model.registry import tracking
 from jobs.cli import Settings, main
-from pipelines.examples.build import is_built
+from pipelines.examples.origin import is_built
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.reports.explanation import explain_user
 from pipelines.reports.nightly import NightSummary, publish_report

@@ -14,8 +14,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from din_model.config import to_dict
-from din_model.console import console, stage
+from din_model.console import stage
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, FeatureSpec
 from pipelines.caching import cached, caching
@@ -23,6 +22,7 @@ from pipelines.examples import counts, data_quality
 from pipelines.examples.data_quality import Numbers
 from pipelines.examples.event_sums import EventSums, parent_sums
 from pipelines.examples.negatives import with_negatives
+from pipelines.examples.origin import origin_of, parent_state, print_stale
 from pipelines.examples.publish import (
     BuildConfig,
     Past,
@@ -43,25 +43,6 @@ from pipelines.store import plan
 from pipelines.store.data_sets import COUNTS, EXAMPLES, HOLDOUT, STATE
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
-
-
-def is_built(store: Store, day: date) -> bool:
-    """Return whether everything of a date is published and belongs together."""
-    return plan.rests_on_published(store, store.manifest(COUNTS, day))
-
-
-def is_current(
-    logs: Logs, store: Store, config: BuildConfig, split: SplitConfig, day: date
-) -> bool:
-    """Return whether a rebuild of a date would read the same logs, state and settings."""
-    if not is_built(store, day):
-        return False
-    parent, first = _parent(store, logs.spec, day)
-    frames = [logs.impressions(split.since(day), day), logs.behaviours(first, day)]
-    counted = parent_sums(store, logs.spec, parent, split)
-    now = _origin(logs, parent, counted, config, split)
-    now |= {"inputs": fingerprint(logs.spark, frames)}
-    return plan.made_of(store.manifest(STATE, day), now)
 
 
 @caching()
@@ -144,7 +125,7 @@ class _Vocabulary:
 
 def _build_day(job: _Job) -> Manifest:
     spark, spec, store, day = job.logs.spark, job.spec, job.store, job.day
-    parent, first = _parent(store, spec, day)
+    parent, first = parent_state(store, spec, day)
     counted = parent_sums(store, spec, parent, job.split)
     raw = _read_logs(job, first)
     quarantine(store, day, raw.marked, raw.funnel, job.config.max_broken)
@@ -152,7 +133,7 @@ def _build_day(job: _Job) -> Manifest:
     job.log(raw.numbers)
     data_quality.validate(raw.numbers, job.config.quality, last, day, complete=False)
     vocabulary = _grow_vocabulary(job, raw, first)
-    facts = _origin(job.logs, parent, counted, job.config, job.split) | {
+    facts = origin_of(job.logs, parent, counted, job.config, job.split) | {
         "inputs": raw.inputs,
         "funnel": raw.funnel,
         "next_id": vocabulary.next_id,
@@ -173,7 +154,7 @@ def _build_day(job: _Job) -> Manifest:
         new_state = store.publish(STATE, day, rows, facts)
         report.rows, report.note = new_state.rows, "users"
     _publish_counts(job, examples, new_state, new_sums)
-    _print_stale(store, day)
+    print_stale(store, day)
     return examples
 
 
@@ -325,38 +306,3 @@ def _publish_counts(job: _Job, examples: Manifest, state: Manifest, sums: Manife
         facts = {plan.PINS: plan.pins(examples, state, sums), "content": counts.content(rows)}
         counted = counts.count_ids(rows, job.spec)
         report.rows = job.store.publish(COUNTS, job.day, counted, facts).rows
-
-
-def _origin(
-    logs: Logs, parent: Manifest | None, sums: Manifest | None, config: BuildConfig,
-    split: SplitConfig,
-) -> dict[str, Any]:  # fmt: skip
-    """Return what the rows of a date depend on, besides the logs."""
-    not_in_rows = {"first", "max_broken", "quality"}
-    return {
-        "spec": logs.spec.to_json(),
-        "spec_hash": logs.spec.hash,
-        plan.PINS: plan.pins(parent, sums),
-        "build": {n: v for n, v in to_dict(config).items() if n not in not_in_rows},
-        "split": to_dict(split),
-    }
-
-
-def _parent(store: Store, spec: FeatureSpec, day: date) -> tuple[Manifest | None, date | None]:
-    """Return the newest state before ``day``, and the first day that it does not cover."""
-    parent = store.before(STATE, day)
-    if parent is None:
-        return None, None
-    if parent.facts["spec_hash"] != spec.hash:
-        raise InputError(
-            f"{store.url}/{STATE}: the state of {parent.date} was built with spec"
-            f" {parent.facts['spec_hash']}, but the configuration has {spec.hash}: use another"
-            " store.path, or restore features and history"
-        )
-    return parent, date.fromisoformat(parent.date) + DAY
-
-
-def _print_stale(store: Store, day: date) -> None:
-    """Print the later dates whose parent state is no longer the published one."""
-    if listed := ", ".join(m.date for m in plan.stale(store.manifests(STATE))):
-        console.print(f"  built on a superseded state, rebuild if {day} changed: {listed}")

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -15,30 +14,18 @@ from pyspark.sql import functions as F
 from din_model.config import Section, to_dict
 from din_model.console import console, stage
 from din_model.errors import InputError
-from din_model.evaluation import plots
-from din_model.evaluation.calibration import Calibration
 from din_model.ranges import Count, Moment, Size
 from din_model.registry import artifact, tracking, versions
 from pipelines.caching import cached, caching
-from pipelines.columns import column
 from pipelines.examples.counters import attach
-from pipelines.examples.publish import unsampled_examples
 from pipelines.examples.vectors import load_vectors
-from pipelines.examples.vocabulary import decode, open_vocabulary
+from pipelines.examples.vocabulary import open_vocabulary
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.reading import files_of, fingerprint, naming_damaged
 from pipelines.ingest.sources import start_of
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.candidates import candidates as candidates_of
-from pipelines.scoring.guards import (
-    Breach,
-    GuardsConfig,
-    calibration,
-    change,
-    check,
-    compare,
-    measure,
-)
+from pipelines.scoring.guards import GuardsConfig
 from pipelines.scoring.scorer import (
     Candidates,
     Night,
@@ -48,13 +35,14 @@ from pipelines.scoring.scorer import (
     score,
     ship,
 )
+from pipelines.scoring.scores_check import ScoresCheck, reconcile
 from pipelines.scoring.shadow import compare_rankings
 from pipelines.scoring.udf import Task
 from pipelines.sinks.catalog import to_catalog
 from pipelines.sinks.names import TABLE, identifiers
 from pipelines.sinks.postgres import PostgresConfig, to_postgres
 from pipelines.store import plan
-from pipelines.store.data_sets import COUNTERS, EXAMPLES, REFUSED, SCORES, SHADOW, STATE, VECTORS
+from pipelines.store.data_sets import COUNTERS, REFUSED, SCORES, SHADOW, STATE, VECTORS
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
 
@@ -169,7 +157,7 @@ def _score_day(
             candidates = _count_candidates(job, marked)
         rows = _score(job, candidates, folder, model)
         store.publish(REFUSED, day, candidates.refused, candidates.counts)
-        check = _ScoresCheck(job, candidates.counts, metadata, started)
+        check = ScoresCheck(logs, store, config.guards, day, candidates.counts, metadata, started)
         manifest = store.publish(SCORES, day, rows, origin | candidates.counts, check)
         report.rows, report.note = manifest.rows, f"{candidates.counts['refused']:,} refused"
     tracking.log_params(
@@ -256,74 +244,6 @@ def _score(job: _Job, candidates: Candidates, folder: Path, model: ModelVersion)
     )
 
 
-@dataclass(frozen=True)
-class _ScoresCheck:
-    """Measures the written scores, logs the numbers, and checks them against the guards."""
-
-    job: _Job
-    counts: dict[str, int]
-    metadata: artifact.ModelMetadata
-    started: float
-
-    def __call__(self, manifest: Manifest) -> None:
-        job, spark = self.job, self.job.logs.spark
-        last = job.store.before(SCORES, job.day)
-        numbers = _reconcile(manifest, self.counts)
-        numbers |= measure(job.store.read(spark, [manifest]))
-        numbers |= compare(numbers, last.facts if last else None, self.metadata.scores)
-        expected, curve = _calibration_of_last_scores(job)
-        numbers |= expected
-        rate = manifest.rows / (time.perf_counter() - self.started)
-        _log(numbers | {"rows_per_s": rate}, last, curve)
-        manifest.facts.update(numbers | {"calibration": [list(bucket) for bucket in curve]})
-        try:
-            changed = change(manifest.facts, last.facts if last else None)
-            check(numbers, job.config.guards, str(job.day), changed)
-        except Breach as breach:
-            breach.held = manifest
-            raise
-
-
-def _reconcile(manifest: Manifest, counts: dict[str, int]) -> dict[str, Any]:
-    """Return the coverage.
-
-    Raises:
-        InputError: the rows written do not add up to the candidates.
-    """
-    if manifest.rows != counts["good"] - counts["below_top"]:
-        raise InputError(
-            f"{manifest.date}: {counts['candidates']} candidates, but {manifest.rows} scores,"
-            f" {counts['refused']} refused and {counts['below_top']} below score.top: rows were"
-            " lost or doubled, which is a bug"
-        )
-    return {"coverage": counts["good"] / counts["candidates"]}
-
-
-def _calibration_of_last_scores(job: _Job) -> tuple[dict[str, float], list[Calibration]]:
-    """Compare the scores of the day before with its clicks, if that day is built."""
-    store, logs, day = job.store, job.logs, job.day - DAY
-    scores = store.manifest(SCORES, day)
-    if scores is None or store.manifest(EXAMPLES, day) is None:
-        return {}, []
-    keys = logs.spec.user_and_item
-    impressions = store.read(logs.spark, [unsampled_examples(store, day)])
-    vocabulary, _ = open_vocabulary(logs.spark, store)
-    named = [column(f.log_name).cast("string").alias(f.name) for f in keys]
-    published = store.read(logs.spark, [scores]).select("score", *named)
-    for f in keys:
-        impressions = decode(impressions, f.name, F.lit(f.vocabulary), vocabulary)
-    return calibration(published, impressions, [f.name for f in keys])
-
-
-def _log(numbers: dict[str, Any], last: Manifest | None, curve: list[Calibration]) -> None:
-    tracking.log_metrics({n: v for n, v in numbers.items() if n != "histogram"})
-    before = np.array(last.facts["histogram"]) if last and "histogram" in last.facts else None
-    tracking.log_figure(plots.score_histogram(np.array(numbers["histogram"]), before), "scores")
-    if curve:
-        title = "Calibration of the last night's scores"
-        tracking.log_figure(plots.calibration_curve(curve, title), "calibration_of_scores")
-
-
 def _deliver(job: _Job, manifest: Manifest) -> None:
     """Copy the published scores to the configured sinks."""
     rows = job.store.read(job.logs.spark, [manifest]).withColumn("date", F.lit(str(job.day)))
@@ -339,7 +259,7 @@ def _score_shadow(job: _Job, candidates: Candidates, model: ModelVersion, scores
     differences: dict[str, float] = {}
 
     def check_shadow(manifest: Manifest) -> None:
-        _reconcile(manifest, candidates.counts)
+        reconcile(manifest, candidates.counts)
         shadow = job.store.read(job.logs.spark, [manifest])
         published = job.store.read(job.logs.spark, [scores])
         differences.update(compare_rankings(published, shadow, keys))

@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -225,8 +225,9 @@ class Store:
             check(manifest)
             self._commit(manifest, day, before)
         except BaseException:
-            if self._runs(name).get(day) != run:
-                self._remove(manifest.folder)
+            with suppress(Exception):  # if the store has failed, the first error tells of it
+                if self._runs(name).get(day) != run:
+                    self._remove(manifest.folder)
             raise
         if self._seen:
             self._seen[name] = self._seen[name] | {day: run}

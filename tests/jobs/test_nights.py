@@ -19,7 +19,8 @@ from din_model.features import FIRST_ID, FeatureSpec
 from din_model.registry import artifact, versions
 from jobs import nightly
 from pipelines.examples import counters
-from pipelines.examples.build import build_day, is_built
+from pipelines.examples.build import build_day
+from pipelines.examples.origin import is_built
 from pipelines.examples.point_in_time_join import attach_history, unpacked
 from pipelines.examples.state import as_behaviours
 from pipelines.examples.vocabulary import encode, open_vocabulary

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from din_model.errors import InputError
 from jobs import erase as job
 from pipelines.erasure import EraseConfig, erase
-from pipelines.examples.build import is_built
+from pipelines.examples.origin import is_built
 from pipelines.examples.split import SplitConfig
 from pipelines.examples.vocabulary import open_vocabulary
 from pipelines.store.data_sets import DATA_SETS

@@ -11,8 +11,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from din_model.errors import InputError
-from pipelines.examples.build import build_day, is_built
+from pipelines.examples.build import build_day
 from pipelines.examples.negatives import NegativesConfig
+from pipelines.examples.origin import is_built
 from pipelines.examples.publish import BuildConfig
 from pipelines.examples.split import SplitConfig
 from pipelines.ingest.logs import Logs

@@ -11,7 +11,8 @@ from pyspark.sql import SparkSession
 
 from din_model.errors import InputError
 from pipelines.erasure import erase
-from pipelines.examples.build import build_day, is_built, is_current
+from pipelines.examples.build import build_day
+from pipelines.examples.origin import is_built, is_current
 from pipelines.examples.publish import BuildConfig
 from pipelines.examples.split import SplitConfig
 from pipelines.examples.vocabulary import open_vocabulary

@@ -131,6 +131,19 @@ def test_a_failing_check_leaves_the_published_run_standing(
     assert runs == [f"run={before.run}"]
 
 
+def test_the_first_error_of_a_publication_is_told(spark: SparkSession, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.publish("numbers", DAY, rows(spark, 0, 10), {})
+
+    def fail(_: Manifest) -> None:
+        log = tmp_path / "numbers/_delta_log"
+        (log / f"{1:020}.json").write_text("damaged")
+        raise ValueError("the first")
+
+    with pytest.raises(ValueError, match="the first"):
+        store.publish("numbers", DAY, rows(spark, 50, 7), {}, fail)
+
+
 def test_a_job_that_dies_while_writing_leaves_nothing_visible(
     spark: SparkSession, tmp_path: Path
 ) -> None:
