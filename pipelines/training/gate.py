@@ -30,7 +30,7 @@ class NightlyConfig(Section):
             negative value, such as -0.005, accepts one that is at most that much worse and was
             trained on newer data.
         beat_popularity: promote a challenger only if the whole interval of its gain over the item's
-            click rate lies above 0, too.
+            click rate lies above 0, too, or above a negative ``min_gain``.
         min_users: keep the champion if fewer users take part in the gain: their interval is
             narrow by chance. With ``gauc`` they are the users with clicked and unclicked rows.
         confidence: of the interval, between 0 and 1; see din_model.evaluation.bootstrap.gain.
@@ -210,7 +210,7 @@ def _compare(
     passed = interval.low > nightly.min_gain and interval.users >= nightly.min_users
     if nightly.beat_popularity:
         over = _gain(result, "popularity", nightly, day)
-        passed = passed and over.low > 0
+        passed = passed and over.low > min(nightly.min_gain, 0)
         verdict += f"; over popularity {over}"
     if interval.users < nightly.min_users:
         verdict += (

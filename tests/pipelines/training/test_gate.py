@@ -67,18 +67,23 @@ def test_only_a_gain_whose_whole_interval_is_above_the_least_moves_the_title(nig
 
 
 def test_a_challenger_that_is_not_surely_above_popularity_is_not_promoted(nights):
-    settings, store, champions = nights
+    settings, store, _ = nights
     train = replace(settings.train, learning_rate=0.0)  # it stays at popularity
+    at_popularity = {"model": "at-popularity", "beat_popularity": True}
     with undecided(store, NIGHTS[-1]):
-        decision = decide_by(nights, train, min_gain=-1.0, beat_popularity=True)
-    over = re.search(r"over popularity (\S+) \[(\S+), (\S+)\]", decision.why)
-    assert over is not None
-    point, low, _ = map(float, over.groups())
-    scores = decision.metrics
-    gain = scores[train.model.encoder]["gauc"] - scores["popularity"]["gauc"]
-    assert point == pytest.approx(gain, abs=1e-4)
-    assert low <= 0
-    assert decision.version == champions[-1] == versions.champion(settings.tracking.model)
+        with pytest.raises(StoppedError, match="over popularity") as stopped:
+            decide_by(nights, train, min_gain=0.0, **at_popularity)
+        decision = stopped.value.decision
+        assert decision.gain[1] > 0, "it is above the base rate"
+        over = re.search(r"over popularity (\S+) \[(\S+), (\S+)\]", decision.why)
+        assert over is not None
+        point, low, _ = map(float, over.groups())
+        scores = decision.metrics
+        gain = scores[train.model.encoder]["gauc"] - scores["popularity"]["gauc"]
+        assert point == pytest.approx(gain, abs=1e-4)
+        assert low <= 0
+        tolerated = decide_by(nights, train, min_gain=low - 0.01, **at_popularity)
+    assert tolerated.version == versions.champion("at-popularity")
 
 
 def test_a_gain_in_log_loss_is_what_is_lost_less(nights):
