@@ -94,8 +94,9 @@ def _cast_part(raw: Raw, source: Source, name: str, spec: FeatureSpec, wanted: W
     typed: dict[str, TypedColumn] = {}
     for feature in wanted.features:
         column = feature_column(raw, feature, name)
-        is_required = feature.name in required
-        typed[feature.name] = column.required(feature.log_name) if is_required else column
+        if feature.name in required:
+            column = column.required(feature.log_name).decoded(feature.log_name)
+        typed[feature.name] = column
     for i, key in enumerate(wanted.keys):
         column = key_column(raw, key)
         typed[f"key_{i}"] = column.required(key) if wanted.keys_required else column

@@ -16,6 +16,9 @@ from pipelines.ingest.expressions import given, whole
 from pipelines.ingest.raw_rows import Raw
 from pipelines.ingest.sources import Source
 
+REPLACEMENT = "\ufffd"
+"""What Java's decoder writes for bytes that are none of its encoding."""
+
 WHOLE_NUMBER = r"^[0-9]{1,18}$"
 
 UNITS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 0}
@@ -39,6 +42,14 @@ class TypedColumn(NamedTuple):
         """Return the column with one more check: it must not be null."""
         missing = (f"{label} is missing or of the wrong type", self.column.isNull())
         return TypedColumn(self.column, [*self.checks, missing])
+
+    def decoded(self, label: str) -> "TypedColumn":
+        """Return the column with one more check: no byte was lost when it was read as text.
+
+        Java's decoder writes U+FFFD for each, so that two ids of another encoding would be one.
+        """
+        lossy = (f"{label} is not in UTF-8", self.column.contains(REPLACEMENT))
+        return TypedColumn(self.column, [*self.checks, lossy])
 
 
 def key_column(raw: Raw, key: str) -> TypedColumn:

@@ -150,3 +150,26 @@ def test_the_text_of_a_broken_row_holds_columns_of_any_name(spark):
     rows = spark.createDataFrame([("x", "NO", 1)], "n string, `geo.country` string, `a``b` int")
     (row,) = cast(rows, Wanted([NUMBER])).collect()
     assert (row["reason"], row["raw"]) == (BROKEN, '{"n":"x","geo.country":"NO","a`b":1}')
+
+
+@pytest.mark.parametrize(
+    ("kind", "lossy"),
+    [("csv", ("Jos\ufffd", "user is not in UTF-8")), ("json", (None, "malformed"))],
+)
+def test_an_id_of_another_encoding_is_broken_until_it_is_named(spark, tmp_path, kind, lossy):
+    names = ["Jos\xe9", "Jos\xe8", "Jos"]
+    lines = {
+        "csv": ["user,item", *(f"{name},i1" for name in names)],
+        "json": [f'{{"user": "{name}", "item": "i1"}}' for name in names],
+    }
+    (tmp_path / f"log.{kind}").write_text("\n".join(lines[kind]), "latin-1")
+
+    def users(**options: str) -> list[tuple]:
+        reader = spark.read.options(header="true", lineSep="\n", **options)
+        rows = reader.format(kind).load(str(tmp_path))
+        wanted = [Feature(side, side, "string", side, 4) for side in ("user", "item")]
+        found = cast(rows, Wanted(wanted)).collect()
+        return sorted(((row["user"], row["reason"]) for row in found), key=str)
+
+    assert users() == sorted([("Jos", None), lossy, lossy], key=str)
+    assert users(encoding="ISO-8859-1") == [(name, None) for name in sorted(names)]
