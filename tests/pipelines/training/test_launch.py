@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from din_model.registry import versions
+from din_model.registry import tracking, versions
 from pipelines.training.launch import LaunchConfig
 from tests.jobs.cluster import SPARK, cluster
 from tests.nights import DEMO, NIGHTS, SMALL, environment
@@ -161,7 +161,7 @@ def test_ranks_need_a_launcher():
 
 
 AGENT = "torch.distributed.run"
-LONG = ["train.epochs=30", "train.checkpoint_every=20"]
+LONG = ["train.epochs=30", "train.patience=0", "train.checkpoint_every=20"]
 
 
 @pytest.mark.slow
@@ -179,6 +179,8 @@ def after_a_checkpoint(job: subprocess.Popen[str], store) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(nights) -> dict[str, torch.Tensor]:
+    settings, store, _ = nights
+    tracking.connect(settings.tracking, store.url)
     status, said = trained(nights, "ranks-long", *BY_TORCHRUN, *LONG)
     assert status == 0, said
     return weights("ranks-long")
