@@ -1,7 +1,10 @@
 """The demo, made small enough for tests, and what tests of jobs share."""
 
 import os
+import signal
+import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -61,3 +64,17 @@ def withdraw(store: Store, name: str, day: date) -> int:
     version = table.version()
     table.delete(f"date = '{day}'")
     return version
+
+
+def kill_after(seconds: float, command: Sequence[str], folder: Path) -> bool:
+    """Run a job and kill it and all its processes after that time; false if it ended before."""
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as job:  # fmt: skip
+        try:
+            job.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(job.pid, signal.SIGKILL)
+            return True
+    return False

@@ -225,7 +225,7 @@ class Store:
             check(manifest)
             self._commit(manifest, day, before)
         except BaseException:
-            with suppress(Exception):  # if the store has failed, the first error tells of it
+            with suppress(Exception):  # an error of this clean-up must not replace the first one
                 if self._runs(name).get(day) != run:
                     self._remove(manifest.folder)
             raise

@@ -1,9 +1,7 @@
 """SIGKILL of an erasure at random moments: readers see whole tables, and the rerun finishes it."""
 
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from pipelines.store.data_sets import DATA_SETS, ERASURES, NIGHTS
 from pipelines.store.store import Store
-from tests.nights import SMALL, environment, rows
+from tests.nights import SMALL, environment, kill_after, rows
 from tests.pipelines.test_erasure import texts
 
 ROUNDS = 8
@@ -62,15 +60,7 @@ def test_a_killed_erasure_leaves_whole_tables_and_its_rerun_finishes_it(spark, n
     rng, tried = random.Random(2019), 0
     for number in range(ROUNDS):
         place = a_copy(f"killed-{number}")
-        with subprocess.Popen(
-            erasing(place), cwd=tmp_path, env=environment(), start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        ) as job:  # fmt: skip
-            try:
-                job.wait(timeout=rng.uniform(0.3, 1.0) * seconds)
-            except subprocess.TimeoutExpired:
-                os.killpg(job.pid, signal.SIGKILL)
-                tried += 1
+        tried += kill_after(rng.uniform(0.3, 1.0) * seconds, erasing(place), tmp_path)
         left = tables(spark, Store(str(place)))
         assert all(left[table] in (before[table], after[table]) for table in before)
         ended = subprocess.run(

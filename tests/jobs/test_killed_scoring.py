@@ -1,9 +1,7 @@
 """SIGKILL of the driver while it scores: readers see a whole day, and the rerun is identical."""
 
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from jobs.cli import Settings
 from pipelines.store.store import Store
-from tests.nights import NIGHTS, SMALL, environment, rows
+from tests.nights import NIGHTS, SMALL, environment, kill_after, rows
 
 ROUNDS = 10
 DAY = NIGHTS[-1] + timedelta(days=1)
@@ -64,14 +62,7 @@ def test_a_killed_scoring_leaves_the_published_table_and_its_rerun_is_identical(
     for number in range(ROUNDS):
         place = a_copy(f"killed-{number}")
         command = scoring(settings, place)
-        with subprocess.Popen(
-            command, cwd=tmp_path, env=environment(), start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        ) as job:  # fmt: skip
-            try:
-                job.wait(timeout=rng.uniform(0.2, 1.0) * seconds)
-            except subprocess.TimeoutExpired:
-                os.killpg(job.pid, signal.SIGKILL)
+        kill_after(rng.uniform(0.2, 1.0) * seconds, command, tmp_path)
         store = Store(str(place))
         left = table(spark, store)
         assert left in (before, after), "a part of a day was seen"
