@@ -39,6 +39,7 @@ from pipelines.scoring.scores_check import ScoresCheck, reconcile
 from pipelines.scoring.shadow import compare_rankings
 from pipelines.scoring.udf import Task
 from pipelines.sinks.catalog import to_catalog
+from pipelines.sinks.delta_table import to_delta
 from pipelines.sinks.names import TABLE, identifiers
 from pipelines.sinks.postgres import PostgresConfig, to_postgres
 from pipelines.store import plan
@@ -59,6 +60,7 @@ class ScoreConfig(Section):
         shadow: another version (named as ``model``) that scores too; the difference between the
             rankings is reported.
         table: table of Spark's catalog that the published date is copied to.
+        delta: folder or address of a Delta table that it is copied to; ``${VARIABLE}`` is replaced.
         postgres: table in PostgreSQL that it is copied to.
         replay: attach histories to the impressions of the date itself and compare them with those
             of the examples; nothing is published.
@@ -72,6 +74,7 @@ class ScoreConfig(Section):
     top: Size | None = None
     shadow: str | None = None
     table: str | None = None
+    delta: str | None = None
     postgres: PostgresConfig | None = None
     replay: bool = False
     as_of: Moment | None = None
@@ -249,6 +252,8 @@ def _deliver(job: _Job, manifest: Manifest) -> None:
     rows = job.store.read(job.logs.spark, [manifest]).withColumn("date", F.lit(str(job.day)))
     if job.config.table:
         to_catalog(rows, job.config.table, job.day)
+    if job.config.delta:
+        to_delta(rows, job.config.delta, job.day, manifest.rows)
     if job.config.postgres:
         to_postgres(rows, job.config.postgres, job.day, manifest.rows)
 

@@ -1,4 +1,4 @@
-"""A Delta table, partitioned by two columns: which files it has, and transactions that change them.
+"""A partitioned Delta table: which files it has, and transactions that change them.
 
 Files lie under names of their own, and are never renamed or changed. Whoever has opened an older
 version reads on until its files are vacuumed.
@@ -28,7 +28,7 @@ FOREVER = {"delta.logRetentionDuration": "interval 36500 days"}
 """The log keeps every version, so that a run is found as long as its files are there."""
 
 RUN = "run"
-"""The run that a version published, in the version's metadata."""
+"""The run that a version published, in the version's metadata: the last partition value."""
 
 
 class File(NamedTuple):
@@ -45,7 +45,8 @@ class Table:
     Args:
         url: address of its folder.
         options: of deltalake's storage.
-        partitions: the two columns, which are no columns of the files, with their types.
+        partitions: the columns that it is partitioned by, which are no columns of the files, with
+            the types that they get in a new table.
     """
 
     def __init__(self, url: str, options: dict[str, str], partitions: dict[str, str]) -> None:
@@ -89,8 +90,15 @@ class Table:
         columns = [files.column(f"partition.{n}").to_pylist() for n in self._partitions]
         return sorted(set(zip(*columns, strict=True)))
 
+    def partitioned_by(self) -> list[str]:
+        """Return the columns that the table is partitioned by; those it would get if it is new."""
+        if not self._open():
+            return list(self._partitions)
+        assert self._table is not None
+        return self._table.metadata().partition_columns
+
     def add(
-        self, values: tuple[str, str], files: Sequence[File], schema: pa.Schema,
+        self, values: Sequence[str], files: Sequence[File], schema: pa.Schema,
         check: Callable[[list[tuple[Any, ...]]], None] | None = None,
     ) -> None:  # fmt: skip
         """Add files in one transaction.
@@ -123,7 +131,7 @@ class Table:
             version = self._version()
             columns, by = self._merged(schema), list(self._partitions)
             # No repetition by the library: it would let two first publications of a date both in.
-            commit = CommitProperties(max_commit_retries=0, custom_metadata={RUN: values[1]})
+            commit = CommitProperties(max_commit_retries=0, custom_metadata={RUN: values[-1]})
             try:
                 if self._table is None:
                     create_table_with_add_actions(
@@ -181,16 +189,17 @@ class Table:
     def _merged(self, schema: pa.Schema) -> Schema:
         """Return the columns of the table, those of a file, and then the partitions."""
         known = {f.name: f for f in self._table.schema().fields} if self._table else {}
-        for name in self._partitions:
-            known.pop(name, None)
+        by = [
+            known.pop(name, Field(name, PrimitiveType(type_)))
+            for name, type_ in self._partitions.items()
+        ]
         for field in Schema.from_arrow(pa.schema([_in_utc(f) for f in schema])).fields:
             field = _nullable(field)
             if (other := known.setdefault(field.name, field)).type != field.type:
                 raise InputError(
                     f"{self.url}: column {field.name} is {other.type} in the published files, but"
-                    f" {field.type} now: use another store.path"
+                    f" {field.type} now: write to another folder"
                 )
-        by = [Field(name, PrimitiveType(type_)) for name, type_ in self._partitions.items()]
         return Schema([*known.values(), *by])
 
 

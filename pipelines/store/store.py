@@ -8,7 +8,6 @@ job that was killed in between.
 """
 
 import json
-import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,17 +18,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
-from fsspec.core import url_to_fs
 from pyspark.sql import DataFrame, SparkSession
 
-from din_model import masking
-from din_model.config import Section, expand
+from din_model.config import Section
 from din_model.errors import InputError
 from din_model.ranges import Duration
 from din_model.training.checkpoint import LATEST
 from pipelines.hadoop import escaped
 from pipelines.store.data_sets import DATA_SETS, ERASURES
-from pipelines.store.delta import File, Table, storage_options
+from pipelines.store.delta import File, Table
+from pipelines.store.location import Location
 from pipelines.store.manifest import Manifest
 from pipelines.store.parquet import Prepare, write
 
@@ -72,25 +70,9 @@ class Store:
 
     def __init__(self, root: str, as_of: datetime | None = None) -> None:
         self._root, self._as_of = root, as_of
-        if masking.holds_secret(expand(root)) or masking.names_secret(root):
-            raise InputError(
-                f"store.path: {root} holds a password, but the logs of the tables name their"
-                " folders: name another one"
-            )
-        try:
-            self.fs, self.base = url_to_fs(expand(root))
-        except (ValueError, ImportError) as error:
-            raise InputError(f"store.path: {root} cannot be opened: {error}") from None
-        self._local = "file" in self.fs.protocol
-        if self._local and self.fs.isfile(self.base):
-            raise InputError(f"store.path: {root} is a file: name a folder")
-        if self._local and (found := re.search(r"[%\\]", self.base)):
-            raise InputError(
-                f"store.path: {root} contains {found[0]}, which the library of Delta tables takes"
-                " for an escape: name another folder"
-            )
-        # Without a scheme Spark would use the cluster's default file system, and fsspec this disk.
-        self.url = expand(root) if "://" in root else f"file://{self.base}"
+        self._location = Location.of(root, "store.path")
+        self.fs, self.base = self._location.fs, self._location.base
+        self.url = self._location.url
         self._tables: dict[str, Table] = {}
         self._manifests: dict[str, Manifest] = {}
         self._seen: dict[str, Runs] | None = None
@@ -172,7 +154,7 @@ class Store:
         Raises:
             InputError: another job holds the lock; ``busy`` describes it.
         """
-        if not self._local:
+        if not self._location.local:
             yield
             return
         self.fs.makedirs(self.base, exist_ok=True)
@@ -227,7 +209,7 @@ class Store:
         except BaseException:
             with suppress(Exception):  # an error of this clean-up must not replace the first one
                 if self._runs(name).get(day) != run:
-                    self._remove(manifest.folder)
+                    self._location.remove(manifest.folder)
             raise
         if self._seen:
             self._seen[name] = self._seen[name] | {day: run}
@@ -235,19 +217,11 @@ class Store:
 
     def put(self, path: str, text: str) -> str:
         """Write a text file below the root in one step; return its address."""
-        target = f"{self.base}/{path}"
-        self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-        if self._local or "hdfs" in self.fs.protocol:
-            draft = f"{target}.{secrets.token_hex(3)}"
-            self.fs.pipe_file(draft, text.encode())
-            self.fs.mv(draft, target)
-        else:  # object stores show a file once it is complete
-            self.fs.pipe_file(target, text.encode())
-        return f"{self.url}/{path}"
+        return self._location.write_text(path, text)
 
     def remove_checkpoints(self) -> None:
         """Remove the checkpoints of all unfinished trainings."""
-        self._remove(CHECKPOINTS)
+        self._location.remove(CHECKPOINTS)
 
     def vacuum(self, keep: timedelta, pinned: Collection[str] = ()) -> int:
         """Remove the files of runs that were superseded longer than ``keep`` ago; return how many.
@@ -257,7 +231,7 @@ class Store:
         """
         removed = sum(self._table(name).vacuum(keep, pinned) for name in DATA_SETS)
         oldest = datetime.now(UTC) - keep
-        for path in self._list(CHECKPOINTS):
+        for path in self._location.folders(CHECKPOINTS):
             latest = f"{path}/{LATEST}"
             if self.fs.exists(latest) and self.fs.modified(latest) < oldest:
                 self.fs.rm(path, recursive=True)
@@ -268,9 +242,7 @@ class Store:
             by = {"date": "date", "run": "string"}
             if name == PUBLICATIONS:
                 by = {"data_set": "string", "date": "date"}
-            # The library decodes addresses, so a local path is given as a path.
-            url = f"{self.base if self._local else self.url}/{name}"
-            self._tables[name] = Table(url, storage_options(self.fs), by)
+            self._tables[name] = self._location.table(name, by)
         return self._tables[name]
 
     def _runs(self, name: str) -> Runs:
@@ -295,12 +267,11 @@ class Store:
         files = [File(f.path, f.bytes, f.rows) for f in manifest.files]
         if not files:
             facts = pa.table({"facts": [json.dumps(manifest.facts, sort_keys=True)]})
-            files = [self._write(manifest.folder, RECORD, facts)]
-        with self.fs.open(f"{self.base}/{manifest.folder}/{files[0].name}", "rb") as opened:
-            schema = pq.read_schema(opened)
+            files = [self._location.write_rows(manifest.folder, RECORD, facts)]
+        schema = self._location.schema_of(f"{manifest.folder}/{files[0].name}")
         record, row = _record_path(manifest.name, day, manifest.run), manifest.to_table()
         folder, _, file_name = record.rpartition("/")
-        written = self._write(folder, file_name, row)
+        written = self._location.write_rows(folder, file_name, row)
         self._table(PUBLICATIONS).add((manifest.name, str(day)), [written], row.schema)
 
         def check(partitions: list[tuple[date, str]]) -> None:
@@ -317,25 +288,6 @@ class Store:
                 )
 
         self._table(manifest.name).add((str(day), manifest.run), files, schema, check)
-
-    def _write(self, folder: str, name: str, rows: pa.Table) -> File:
-        """Write a small file; return its name, size and rows."""
-        path = f"{self.base}/{folder}/{name}"
-        self.fs.makedirs(f"{self.base}/{folder}", exist_ok=True)
-        with self.fs.open(path, "wb") as file:
-            pq.write_table(rows, file)
-        return File(name, self.fs.size(path), len(rows))
-
-    def _remove(self, folder: str) -> None:
-        if self.fs.exists(f"{self.base}/{folder}"):
-            self.fs.rm(f"{self.base}/{folder}", recursive=True)
-
-    def _list(self, folder: str) -> list[str]:
-        """Return the paths in a folder; not by glob, because ``store.path`` is no pattern."""
-        try:
-            return sorted(self.fs.ls(f"{self.base}/{folder}", detail=False))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
 
     def _require_sizes(self, manifest: Manifest) -> None:
         files = self.fs.find(f"{self.base}/{manifest.folder}", detail=True)

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.registry import tracking
+from pipelines.ingest.delta_tables import table_rows
 from pipelines.ingest.sources import Source
 from pipelines.scoring import score_date
 from pipelines.scoring.candidates import CandidatesConfig
@@ -131,16 +132,23 @@ def test_a_shadow_scores_the_same_candidates_into_its_own_table(spark, nights, c
     assert last_run().data.params["version"] == str(champions[-1])
 
 
-def test_scores_are_delivered_to_the_catalog_also_when_already_published(spark, nights, copy):
+def test_scores_are_delivered_also_when_already_published(spark, nights, copy, tmp_path):
+    sinks = {"table": "nightly_scores", "delta": f"{tmp_path}/delivered"}
+
+    def delivered() -> list[list[str]]:
+        tables = [spark.table("nightly_scores"), table_rows(spark, sinks["delta"], {})]
+        found = [rows(each.select(columns)) for each in tables]
+        spark.sql("DROP TABLE nightly_scores")
+        shutil.rmtree(sinks["delta"])
+        return found
+
     spark.sql("DROP TABLE IF EXISTS nightly_scores")
-    manifest = scored(nights, copy, table="nightly_scores")
-    want = rows(copy.read(spark, [manifest]))
+    manifest = scored(nights, copy, **sinks)
     columns = copy.read(spark, [manifest]).columns
-    assert rows(spark.table("nightly_scores").select(columns)) == want
-    spark.sql("DROP TABLE nightly_scores")
-    assert scored(nights, copy, table="nightly_scores") == manifest
-    assert rows(spark.table("nightly_scores").select(columns)) == want
-    spark.sql("DROP TABLE nightly_scores")
+    want = rows(copy.read(spark, [manifest]))
+    assert delivered() == [want, want]
+    assert scored(nights, copy, **sinks) == manifest
+    assert delivered() == [want, want]
 
 
 @pytest.mark.slow
