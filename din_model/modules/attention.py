@@ -17,7 +17,11 @@ from din_model.modules.layers import MLP, activation
 from din_model.modules.segments import Pairs, segment_reduce, segment_softmax, weighted_sum
 
 MAX_HIDDEN_ELEMENTS = 1 << 19
-"""Elements of the first hidden layer computed at a time, so that they stay in the caches."""
+"""Elements of the first hidden layer scored at a time, so that they stay in the caches."""
+
+MIN_SHARED, MIN_GROUP = 4, 64
+"""Candidates per history, on average, from which the first layer reads each behaviour once, and
+from which one history is scored at a time (``python -m benchmarks.paths`` measures both)."""
 
 
 class _AddPairTerms(torch.autograd.Function):
@@ -70,7 +74,7 @@ class ActivationUnit(nn.Module):
     def forward(
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> Tensor:
-        """Query [B, d], keys [P, d], age [P] (buckets) -> score of each pair [P]."""
+        """Query [B, d], keys of the pairs [P, d], their age [P] (buckets) -> scores [P]."""
         to_q, to_k, to_difference, to_product = self.first.weight.chunk(4, dim=1)
         query_term = F.linear(query, to_q + to_difference, self.first.bias)  # [B, H]
         weight = torch.cat([to_k - to_difference, to_product], 1)
@@ -87,19 +91,34 @@ class ActivationUnit(nn.Module):
             scores = self.rest(hidden).squeeze(1)
         return scores.float() if use_bfloat16 else scores
 
+    def key_term(self, keys: Tensor, age: Tensor | None = None) -> Tensor:
+        """Compute what the first layer adds for each behaviour alone: [N, d] -> [N, H]."""
+        _, to_k, to_difference, _ = self.first.weight.chunk(4, dim=1)
+        term = F.linear(keys, to_k - to_difference)
+        return term if self.of_age is None else term + self.of_age(age)
+
+    def score_shared(self, query: Tensor, keys: Tensor, pairs: Pairs, key_term: Tensor) -> Tensor:
+        """Return what ``forward`` returns, given ``key_term`` [N, H] of the behaviours.
+
+        Candidates that share a history share this term, so each costs half of the product.
+        """
+        to_q, _, to_difference, to_product = self.first.weight.chunk(4, dim=1)
+        start = F.linear(query, to_q + to_difference, self.first.bias).index_select(0, pairs.row)
+        start += key_term.index_select(0, pairs.position)
+        start.addmm_(query.index_select(0, pairs.row) * keys, to_product.t())
+        return self.rest(self.act(start)).squeeze(1)
+
     def precompute_history(self, keys: Tensor, age: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute the first layer of one history: keys [L, d] -> ([d, L * H], [L * H]).
 
         For a fixed history the layer is linear in the candidate, so everything that depends on the
         history is computed once, and a candidate costs one product.
         """
-        to_q, to_k, to_difference, to_product = self.first.weight.chunk(4, dim=1)
+        to_q, _, to_difference, to_product = self.first.weight.chunk(4, dim=1)
         weight = torch.addcmul(
             (to_q + to_difference).t()[:, None], keys.t()[:, :, None], to_product.t()[:, None]
         )
-        shift = F.linear(keys, to_k - to_difference, self.first.bias)
-        if self.of_age is not None:
-            shift = shift + self.of_age(age)
+        shift = self.key_term(keys, age) + self.first.bias
         return weight.flatten(1), shift.flatten()
 
     def score_candidates(self, query: Tensor, precomputed: tuple[Tensor, Tensor]) -> Tensor:
@@ -127,11 +146,36 @@ class AttentivePooling(nn.Module):
         self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Query [B, d], keys [N, d], age [N] -> interest [B, d] and the weights [P]."""
-        if pairs.has_large_groups:
+        if self.training or torch.compiler.is_exporting():
+            return self.pool_pairs(query, keys, pairs, age)
+        if pairs.group_size >= MIN_GROUP:
             return self._pool_each_history(query, keys, pairs, age)
+        shared = pairs.group_size >= MIN_SHARED
+        key_term = self.unit.key_term(keys, age) if shared else None
+        in_cache = MAX_HIDDEN_ELEMENTS // self.unit.first.out_features
+        most = max(1, in_cache if query.is_cpu else len(pairs.row))
+        pooled = [
+            self.pool_pairs(
+                query[rows], keys[own], part, None if age is None else age[own], key_term
+            )
+            for rows, own, part in pairs.parts(most)
+        ]
+        if not pooled:
+            return torch.zeros_like(query), query.new_zeros(0)
+        interests, weights = zip(*pooled, strict=True)
+        return torch.cat(interests), torch.cat(weights)
+
+    def pool_pairs(
+        self, query: Tensor, keys: Tensor, pairs: Pairs, age: Tensor | None,
+        key_term: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Score all pairs at once, with one product each; see ``ActivationUnit.key_term``."""
         keys = pairs.gather_behaviours(keys)
-        age = None if age is None else pairs.gather_behaviours(age)
-        scores = self.unit(query, keys, pairs, age)
+        if key_term is None:
+            age = None if age is None else pairs.gather_behaviours(age)
+            scores = self.unit(query, keys, pairs, age)
+        else:
+            scores = self.unit.score_shared(query, keys, pairs, key_term)
         weights = segment_softmax(scores, pairs) if self.softmax else scores
         return weighted_sum(keys, weights, pairs), weights
 
@@ -149,8 +193,7 @@ class AttentivePooling(nn.Module):
                 history_keys, None if age is None else age[behaviours]
             )
             candidates = query[rows]
-            parts = -(-candidates.shape[0] * precomputed[1].shape[0] // MAX_HIDDEN_ELEMENTS)
-            for part in candidates.tensor_split(parts):
+            for part in candidates.split(max(1, MAX_HIDDEN_ELEMENTS // len(precomputed[1]))):
                 scores = self.unit.score_candidates(part, precomputed)
                 weight = torch.softmax(scores, 1) if self.softmax else scores
                 interests.append(weight @ history_keys)

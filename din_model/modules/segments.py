@@ -1,8 +1,9 @@
 """Reductions over the segments of a jagged tensor, and the (row, behaviour) pairs of a batch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,9 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from din_model.data.batch import Histories
-
-MIN_GROUP_SIZE = 8
-"""Candidates per history, on average, from which the model processes one history at a time."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +45,25 @@ class Pairs:
         """Take the value of each pair's behaviour: [N, d] -> [P, d]."""
         return values if self.history_of is None else values[self.position]
 
-    @property
-    def has_large_groups(self) -> bool:
-        """Whether adjacent rows with one history number ``MIN_GROUP_SIZE`` or more on average."""
+    @cached_property
+    def group_size(self) -> float:
+        """Adjacent rows with one history, on average."""
         if self.history_of is None:
-            return False
-        groups = 1 + int((self.history_of.diff() != 0).sum())
-        return len(self.history_of) >= MIN_GROUP_SIZE * groups
+            return 1.0
+        return len(self.history_of) / (1 + int((self.history_of.diff() != 0).sum()))
+
+    def parts(self, most: int) -> Iterator[tuple[slice, slice, "Pairs"]]:
+        """Yield (rows, behaviours, pairs) of parts of about ``most`` pairs, of whole rows."""
+        total, rows = int(self.offsets[-1]), len(self.start)
+        ends = torch.arange(most, max(total, most), most, device=self.offsets.device)
+        cuts = torch.searchsorted(self.offsets, ends)
+        for first, end in pairwise(sorted({0, *cuts.tolist(), rows})):
+            offsets, start = self.offsets[first : end + 1], self.start[first:end]
+            own = slice(int(offsets[0]), int(offsets[-1]))
+            part = Pairs(offsets - offsets[0], start, None)
+            if self.history_of is not None:
+                own, part = slice(None), replace(part, history_of=self.history_of[first:end])
+            yield slice(first, end), own, part
 
     def groups(self) -> Iterator[tuple[slice, slice]]:
         """Yield (rows, behaviours) of each group of adjacent rows with one history."""

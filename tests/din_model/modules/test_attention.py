@@ -7,13 +7,17 @@ import torch
 
 from din_model.data.batch import Histories
 from din_model.features import AGE_BUCKETS
+from din_model.modules import attention
 from din_model.modules.attention import (
+    MAX_HIDDEN_ELEMENTS,
+    MIN_GROUP,
+    MIN_SHARED,
     ActivationUnit,
     AttentivePooling,
     MeanPooling,
     PersonaPooling,
 )
-from din_model.modules.segments import MIN_GROUP_SIZE, pairs_of
+from din_model.modules.segments import pairs_of
 
 OFFSETS = torch.tensor([0, 3, 3, 7])
 PAIRS = pairs_of(Histories({}, OFFSETS), None)
@@ -69,17 +73,29 @@ def test_bfloat16_approximates_float32_in_training_and_is_off_in_evaluation(act)
 
 @pytest.mark.parametrize("age", [None, torch.arange(7)])
 @pytest.mark.parametrize("softmax", [True, False])
-def test_pooling_one_history_at_a_time_equals_pooling_pair_by_pair(softmax, age):
-    pooling = AttentivePooling(5, (7, 3), "dice", softmax, age=age is not None).eval()
+@pytest.mark.parametrize("candidates", [1, MIN_SHARED, MIN_GROUP])
+def test_pooling_of_shared_histories_in_parts_equals_pooling_of_all_pairs_at_once(
+    softmax, age, candidates, monkeypatch
+):
+    pooling = AttentivePooling(5, (7, 3), "dice", softmax, age=age is not None)
+    pooling(torch.randn(3, 5), torch.randn(7, 5), PAIRS, age)  # Dice's statistics
+    pooling.eval()
     keys, histories = torch.randn(7, 5), Histories({}, OFFSETS)
-    history_of = torch.arange(3).repeat_interleave(MIN_GROUP_SIZE)
+    history_of = torch.arange(3).repeat_interleave(candidates)
     query, shared = torch.randn(len(history_of), 5), pairs_of(histories, history_of)
-    assert shared.has_large_groups
-    own_offsets, own_keys = shared.offsets, shared.gather_behaviours(keys)
-    own_age = None if age is None else shared.gather_behaviours(age)
-    own = pooling(query, own_keys, pairs_of(Histories({}, own_offsets), None), own_age)
-    for grouped, by_pair in zip(pooling(query, keys, shared, age), own, strict=True):
-        torch.testing.assert_close(grouped, by_pair, atol=1e-5, rtol=1e-5)
+    assert shared.group_size == candidates
+    plain = pooling.pool_pairs(query, keys, shared, age)
+    for elements in (7, 7 * 20, MAX_HIDDEN_ELEMENTS):
+        monkeypatch.setattr(attention, "MAX_HIDDEN_ELEMENTS", elements)
+        for part, whole in zip(pooling(query, keys, shared, age), plain, strict=True):
+            torch.testing.assert_close(part, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_a_batch_without_rows_has_no_interest_and_no_weights():
+    pooling = AttentivePooling(5, (7,), "dice", softmax=True).eval()
+    none = pairs_of(Histories({}, torch.zeros(1, dtype=torch.long)), None)
+    interest, weights = pooling(torch.randn(0, 5), torch.randn(0, 5), none)
+    assert (interest.shape, weights.shape) == ((0, 5), (0,))
 
 
 @pytest.mark.parametrize("pooling", [

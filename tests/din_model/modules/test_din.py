@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from din_model.data.batch import from_columns, with_histories
+from din_model.modules.attention import MIN_GROUP, MIN_SHARED
 from din_model.modules.layers import Dice
-from din_model.modules.segments import MIN_GROUP_SIZE, pairs_of
+from din_model.modules.segments import pairs_of
 from tests.din_model.conftest import small_spec, some_batch, some_columns, some_model
 
 
@@ -93,7 +94,7 @@ def test_padding_changes_neither_the_logits_nor_the_statistics_of_dice(training)
     assert len(results[0]) > 2
 
 
-@pytest.mark.parametrize("candidates", [2, MIN_GROUP_SIZE])
+@pytest.mark.parametrize("candidates", [2, MIN_SHARED, MIN_GROUP])
 @pytest.mark.parametrize("encoder", ["din", "mean", "personas"])
 def test_a_shared_history_scores_like_its_copies(encoder, candidates):
     model, spec, columns = some_model(encoder=encoder).eval(), small_spec(), some_columns(6)

@@ -5,7 +5,6 @@ import torch
 
 from din_model.data.batch import Histories
 from din_model.modules.segments import (
-    MIN_GROUP_SIZE,
     pairs_of,
     segment_reduce,
     segment_softmax,
@@ -45,17 +44,24 @@ def test_groups_are_adjacent_rows_with_one_history():
     ]
 
 
-@pytest.mark.parametrize(("rows_per_history", "expected"), [
-    (MIN_GROUP_SIZE, True), (MIN_GROUP_SIZE - 1, False),
+@pytest.mark.parametrize(("history_of", "expected"), [
+    (None, 1), (torch.tensor([0, 0, 1, 1, 2, 2]), 2), (torch.tensor([0, 1, 2, 0, 1, 2]), 1),
 ])  # fmt: skip
-def test_groups_are_large_from_the_minimum_size_on(rows_per_history, expected):
-    history_of = torch.arange(3).repeat_interleave(rows_per_history)
-    assert pairs_of(Histories({}, OFFSETS), history_of).has_large_groups is expected
+def test_the_group_size_counts_adjacent_rows_with_one_history(history_of, expected):
+    assert pairs_of(Histories({}, OFFSETS), history_of).group_size == expected
 
 
-def test_rows_of_alternating_histories_form_no_large_groups():
-    history_of = torch.arange(3).repeat(MIN_GROUP_SIZE)
-    assert not pairs_of(Histories({}, OFFSETS), history_of).has_large_groups
+@pytest.mark.parametrize("history_of", [None, torch.tensor([2, 0, 0, 1, 2, 2])])
+@pytest.mark.parametrize("most", [1, 3, 5, 100])
+def test_parts_have_whole_rows_and_all_pairs_in_order(history_of, most):
+    pairs = pairs_of(Histories({}, OFFSETS), history_of)
+    parts = list(pairs.parts(most))
+    rows = torch.cat([part.row + of.start for of, _, part in parts])
+    assert rows.tolist() == pairs.row.tolist()
+    behaviours = torch.cat([part.gather_behaviours(VALUES[own]) for _, own, part in parts])
+    assert torch.equal(behaviours, pairs.gather_behaviours(VALUES))
+    longest = int(pairs.offsets.diff().max())
+    assert all(len(part.row) < most + longest for *_, part in parts)
 
 
 @pytest.mark.parametrize("scores", [torch.randn(7), torch.randn(7, 2), torch.full((7,), 1e4)])
