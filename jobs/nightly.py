@@ -58,7 +58,7 @@ def _night(settings: Settings, day: date) -> None:
     with run, recorded() as stages:
         settings.build_missing(store, [*days, day])
         try:
-            decision = decide(store, sections, days, day)
+            decision = decide(logs.spark, store, sections, days, day)
         except StoppedError as stopped:
             night = summary(settings, stopped.decision, stages)
             report(logs, store, night(scores=None, explained=None), day)

@@ -18,8 +18,8 @@ LAYERS = {
         {"distributed"}, {"data"}, {"modules"}, {"evaluation"}, {"training"}, {"registry"},
     ],
     "pipelines": [
-        {"caching", "columns", "failures", "hadoop", "java_output", "spec"}, {"session"},
-        {"store"}, {"ingest"}, {"examples"}, {"training"},
+        {"caching", "columns", "failures", "hadoop", "java_output", "shipping", "spec"},
+        {"session"}, {"store"}, {"ingest"}, {"examples"}, {"training"},
         {"sinks"}, {"scoring"}, {"reports"}, {"erasure", "sensor"},
     ],
     "jobs": [{"cli"}],

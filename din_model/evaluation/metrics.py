@@ -6,6 +6,7 @@ read back one at a time. Each rank meters its own rows, and ``result`` covers al
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +60,48 @@ class Sums(NamedTuple):
         return float(self.total.sum() / weight) if weight else float("nan")
 
 
+@dataclass(frozen=True)
+class Tally:
+    """What the metrics of some rows are made of; tallies of other rows and users add up.
+
+    Attributes:
+        histogram: per bin of the score, rows without a click, rows with one, and the sum of their
+            scores [3, bins].
+        loss: log loss of all rows, in nats.
+        by_user: ``gauc`` and ``log_loss`` by cells of users; empty if users were not told apart.
+    """
+
+    histogram: Array
+    loss: float
+    by_user: dict[str, Sums]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics; nan if undefined.
+
+        ``auc``; ``gauc``, weighted by impressions (arXiv 1706.06978, equation 7); ``log_loss`` in
+        nats; ``normalised_entropy``, log loss over that of the click rate (He et al. 2014);
+        ``calibration``, mean score over click rate; ``rows``, ``clicks``.
+        """
+        others, clicks, scores = self.histogram
+        rows, clicked = others.sum() + clicks.sum(), clicks.sum()
+        metrics = {"auc": _auc(others, clicks)}
+        if self.by_user:
+            metrics["gauc"] = self.by_user["gauc"].mean()
+        undefined = float("nan")
+        metrics["log_loss"] = self.loss / rows if rows else undefined
+        entropy = _entropy(clicked / rows) if rows else 0.0
+        metrics["normalised_entropy"] = metrics["log_loss"] / entropy if entropy else undefined
+        metrics["calibration"] = float(scores.sum() / clicked) if clicked else undefined
+        return metrics | {"rows": float(rows), "clicks": float(clicked)}
+
+    def calibration(self, buckets: int = 10) -> list[Calibration]:
+        """Return buckets of about equal rows, ordered by score and cut between bins."""
+        others, clicks, scores = self.histogram
+        bucket = buckets_of(others + clicks, buckets)
+        sums = [np.bincount(bucket, each, buckets) for each in (others + clicks, scores, clicks)]
+        return [Calibration(int(n), s / n, c / n) for n, s, c in zip(*sums, strict=True) if n]
+
+
 class Meter:
     """Accumulates the metrics of batches of (label, score, user).
 
@@ -72,7 +115,6 @@ class Meter:
         self._histogram = np.zeros((3, bins))
         self._loss = 0.0
         self._folder = tempfile.TemporaryDirectory(prefix="meter-") if by_user else None
-        self._by_user: dict[str, Sums] | None = None
 
     def __enter__(self) -> "Meter":
         return self
@@ -83,7 +125,6 @@ class Meter:
 
     def add(self, label: Array, score: Array, user: Array | None = None) -> None:
         """Add rows: label [B] (0 or 1), score [B] (probabilities), user [B] (integers)."""
-        self._by_user = None
         clicked = np.asarray(label) > 0
         p = np.asarray(score, np.float64)
         self._loss -= log_likelihood(clicked, p).sum()
@@ -94,52 +135,30 @@ class Meter:
         if self._folder and user is not None:
             self._append(np.asarray(user, np.int64), p, clicked)
 
-    def result(self) -> dict[str, float]:
-        """Return the metrics of all rows of all ranks; nan if undefined.
+    def tally(self) -> Tally:
+        """Return the tally of all rows of all ranks, in any order of rows.
 
-        ``auc``; ``gauc``, weighted by impressions (arXiv 1706.06978, equation 7); ``log_loss`` in
-        nats; ``normalised_entropy``, log loss over that of the click rate (He et al. 2014);
-        ``calibration``, mean score over click rate; ``rows``, ``clicks``.
+        Tallies of the same rows have the same weights by user and differ in their totals only.
         """
-        histogram = _over_ranks(self._histogram)
-        others, clicks, scores = histogram
-        rows, clicked = others.sum() + clicks.sum(), clicks.sum()
-        metrics = {"auc": _auc(others, clicks)}
-        if self._folder:
-            metrics["gauc"] = self.by_user()["gauc"].mean()
         loss = float(_over_ranks(np.array([self._loss]))[0])
-        undefined = float("nan")
-        metrics["log_loss"] = loss / rows if rows else undefined
-        entropy = _entropy(clicked / rows) if rows else 0.0
-        metrics["normalised_entropy"] = metrics["log_loss"] / entropy if entropy else undefined
-        metrics["calibration"] = float(scores.sum() / clicked) if clicked else undefined
-        return metrics | {"rows": float(rows), "clicks": float(clicked)}
+        return Tally(_over_ranks(self._histogram), loss, self._by_user() if self._folder else {})
 
-    def calibration(self, buckets: int = 10) -> list[Calibration]:
-        """Return buckets of about equal rows, ordered by score and cut between bins."""
-        others, clicks, scores = _over_ranks(self._histogram)
-        bucket = buckets_of(others + clicks, buckets)
-        sums = [np.bincount(bucket, each, buckets) for each in (others + clicks, scores, clicks)]
-        return [Calibration(int(n), s / n, c / n) for n, s, c in zip(*sums, strict=True) if n]
+    def result(self) -> dict[str, float]:
+        """Return the metrics of all rows of all ranks."""
+        return self.tally().metrics()
 
-    def by_user(self) -> dict[str, Sums]:
-        """Return ``gauc`` and ``log_loss`` by cells of users, over all ranks, for any row order.
-
-        Meters of the same rows have the same weights and differ in their totals only.
-        """
-        if self._by_user is None:
-            sums = {name: Sums(*np.zeros((2, CELLS))) for name in ("gauc", "log_loss")}
-            for users in self._users():
-                cell, both = users.id % CELLS, ~np.isnan(users.auc)
-                parts = {
-                    "gauc": (cell[both], (users.auc * users.rows)[both], users.rows[both]),
-                    "log_loss": (cell, users.log_loss, users.rows),
-                }
-                for name, (cells, total, weight) in parts.items():
-                    np.add.at(sums[name].total, cells, total)
-                    np.add.at(sums[name].weight, cells, weight)
-            self._by_user = sums
-        return self._by_user
+    def _by_user(self) -> dict[str, Sums]:
+        sums = {name: Sums(*np.zeros((2, CELLS))) for name in ("gauc", "log_loss")}
+        for users in self._users():
+            cell, both = users.id % CELLS, ~np.isnan(users.auc)
+            parts = {
+                "gauc": (cell[both], (users.auc * users.rows)[both], users.rows[both]),
+                "log_loss": (cell, users.log_loss, users.rows),
+            }
+            for name, (cells, total, weight) in parts.items():
+                np.add.at(sums[name].total, cells, total)
+                np.add.at(sums[name].weight, cells, weight)
+        return sums
 
     def _append(self, user: Array, score: Array, clicked: Array) -> None:
         records = np.empty(len(user), RECORD)

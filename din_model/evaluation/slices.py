@@ -3,15 +3,16 @@
 A model's mean hides which users it serves well.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from din_model.evaluation.metrics import Meter
+from din_model.evaluation.metrics import Meter, Tally
 from din_model.features import FeatureSpec
 
 Array = NDArray[Any]
@@ -34,28 +35,33 @@ class Slice(NamedTuple):
 class Slices:
     """Accumulates metrics by slice, in one process."""
 
-    def __init__(self, spec: FeatureSpec, shown: Array) -> None:
-        """``shown``: impressions of each item, indexed by id."""
-        self._spec, self._thirds = spec, popularity_thirds(shown)
+    def __init__(self) -> None:
         self._meters: defaultdict[tuple[str, str], Meter] = defaultdict(
             partial(Meter, BINS, by_user=False)
         )
 
-    def add(self, columns: Mapping[str, Array], scores: Mapping[str, Array]) -> None:
-        """Add rows; ``scores``: model name -> scores [B]."""
-        for part, mask in slices_of(columns, self._spec, self._thirds):
+    def add(
+        self, label: Array, scores: Mapping[str, Array], masks: Iterable[tuple[str, Array]]
+    ) -> None:
+        """Add rows: label [B], model name -> scores [B], and (slice, mask [B]) of every slice."""
+        for part, mask in masks:
             for name, score in scores.items():
-                self._meters[name, part].add(columns["label"][mask], score[mask])
+                self._meters[name, part].add(label[mask], score[mask])
 
-    def result(self) -> list[Slice]:
-        """Return every slice, in order; a model has no AUC in a slice with one label."""
-        slices: dict[str, Slice] = {}
-        for (name, part), meter in self._meters.items():
-            numbers = meter.result()
-            row = slices.setdefault(part, Slice(part, numbers["rows"], numbers["clicks"], {}))
-            if numbers["auc"] == numbers["auc"]:
-                row.auc[name] = numbers["auc"]
-        return list(slices.values())
+    def tallies(self) -> dict[tuple[str, str], Tally]:
+        """Return (model name, slice) -> the tally of its rows."""
+        return {key: meter.tally() for key, meter in self._meters.items()}
+
+
+def slices_from(tallies: Mapping[tuple[str, str], Tally]) -> list[Slice]:
+    """Return the slices, in their order; a model has no AUC in a slice with one label."""
+    slices: dict[str, Slice] = {}
+    for (name, part), tally in tallies.items():
+        numbers = tally.metrics()
+        row = slices.setdefault(part, Slice(part, numbers["rows"], numbers["clicks"], {}))
+        if numbers["auc"] == numbers["auc"]:
+            row.auc[name] = numbers["auc"]
+    return list(slices.values())
 
 
 def interest_column(spec: FeatureSpec) -> str | None:
@@ -83,22 +89,31 @@ def slices_of(
     columns: Mapping[str, Array], spec: FeatureSpec, thirds: Array
 ) -> Iterator[tuple[str, Array]]:
     """Yield (slice, mask [B]) of every slice; ``thirds``: see popularity_thirds."""
-    length = sum(columns[h.column("length")] for h in spec.histories)
-    yield from _ranges("history", np.asarray(length), LENGTHS)
+    length = np.asarray(sum(columns[h.column("length")] for h in spec.histories))
     items = columns[spec.item]
     third = thirds[np.minimum(items, len(thirds) - 1)]
-    for number, name in enumerate(POPULARITY):
-        yield f"item: {name}", third == number
+    yield from _masks("history", length, LENGTHS)
+    yield from ((f"item: {name}", third == number) for number, name in enumerate(POPULARITY))
     if column := interest_column(spec):
         values = np.sort(columns[column], axis=1)
         new = np.diff(values, axis=1, prepend=0) != 0  # padding is 0 and sorted first
-        yield from _ranges("interests", new.sum(1), INTERESTS)
+        yield from _masks("interests", new.sum(1), INTERESTS)
 
 
-def _ranges(what: str, values: Array, starts: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
-    for start, following in zip(starts, (*starts[1:], None), strict=True):
-        if following is None:
-            yield f"{what}: {start} or more", values >= start
-        else:
-            last = f"-{following - 1}" if following - 1 > start else ""
-            yield f"{what}: {start}{last}", (values >= start) & (values < following)
+def names_of_slices(spec: FeatureSpec) -> list[str]:
+    """Return the names of the slices, in the order of ``slices_of``."""
+    names = [name for name, _, _ in _ranges("history", LENGTHS)]
+    names += [f"item: {name}" for name in POPULARITY]
+    return names + [n for n, _, _ in _ranges("interests", INTERESTS) if interest_column(spec)]
+
+
+def _masks(what: str, values: Array, starts: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
+    for name, start, end in _ranges(what, starts):
+        yield name, (values >= start) & (values < end)
+
+
+def _ranges(what: str, starts: tuple[int, ...]) -> Iterator[tuple[str, int, float]]:
+    """Yield (name, first number, end) of each range."""
+    for start, end in zip(starts, (*starts[1:], math.inf), strict=True):
+        last = " or more" if end == math.inf else f"-{end - 1}" if end - 1 > start else ""
+        yield f"{what}: {start}{last}", start, end

@@ -33,11 +33,11 @@ from pipelines.scoring.scorer import (
     encode_candidates,
     restore_keys,
     score,
-    ship,
 )
 from pipelines.scoring.scores_check import ScoresCheck, reconcile
 from pipelines.scoring.shadow import compare_rankings
 from pipelines.scoring.udf import Task
+from pipelines.shipping import ship
 from pipelines.sinks.catalog import to_catalog
 from pipelines.sinks.delta_table import to_delta
 from pipelines.sinks.names import TABLE, identifiers

@@ -5,26 +5,19 @@ processes. A user's history is not joined to each candidate, and ranks are compu
 without another shuffle.
 """
 
-import atexit
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-from numpy.typing import NDArray
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import UNKNOWN, FeatureSpec
-from din_model.registry.artifact import write_vectors
 from pipelines.caching import cached
 from pipelines.examples.vocabulary import decode, encode, padded
-from pipelines.scoring.udf import GROUP, IS_STATE, ITEM, USER, Batches, Task, loaded, score_batches
+from pipelines.scoring.udf import GROUP, IS_STATE, ITEM, USER, Batches, Task, score_batches
+from pipelines.shipping import loaded
 
 PARTS_BITS = 20
 """The low bits of a group number the parts of a user whose candidates are split over tasks."""
@@ -77,35 +70,6 @@ class Candidates:
     def refused(self) -> DataFrame:
         """Broken rows, with their reason and text."""
         return self.rows.where("reason is not null").select("reason", "raw").coalesce(1)
-
-
-def ship(
-    spark: SparkSession, model_folder: Path, vectors: Mapping[str, NDArray[Any]] | None = None
-) -> str:
-    """Send a model folder to every executor once; return its name for the tasks.
-
-    It is sent as an archive, because Spark sends no folder of the driver's disk to a cluster.
-
-    Args:
-        spark: the session.
-        model_folder: see registry.artifact.
-        vectors: replace the given vectors of the model.
-    """
-    archive = archive_of(model_folder, vectors)
-    spark.sparkContext.addArchive(f"{archive}#{archive.stem}")
-    return archive.stem
-
-
-def archive_of(model_folder: Path, vectors: Mapping[str, NDArray[Any]] | None = None) -> Path:
-    """Return a model folder as an archive in a temporary folder, which goes when the job ends."""
-    folder = Path(tempfile.mkdtemp())
-    # Spark reads the archive whenever an executor asks for it, as long as the job runs.
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    if vectors:
-        model_folder = Path(shutil.copytree(model_folder, folder / "model"))
-        write_vectors(model_folder, vectors)
-    name = f"model-{os.urandom(4).hex()}"
-    return Path(shutil.make_archive(str(folder / name), "zip", model_folder))
 
 
 def encode_candidates(candidates: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) -> DataFrame:

@@ -7,8 +7,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from din_model.registry.predict import probabilities
-from pipelines.scoring.scorer import ship
-from pipelines.scoring.udf import loaded
+from pipelines.shipping import loaded, ship
 
 FUNCTION = "din_score"
 

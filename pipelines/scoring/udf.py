@@ -5,11 +5,8 @@ candidates. A history is therefore read, moved and embedded once per user. Memor
 holds one Arrow batch and the group at its end (scoring.scorer splits large groups).
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from pyspark import SparkFiles
 
 from din_model.data.batch import Histories, with_histories
-from din_model.distributed.malloc import keep_freed_blocks
 from din_model.features import UNKNOWN, FeatureSpec, History
 from din_model.modules.din import DIN
 from din_model.modules.segments import pairs_of
-from din_model.registry.artifact import ModelMetadata, load
+from din_model.registry.artifact import ModelMetadata
 from pipelines.examples.point_in_time_join import Ranges
 
 Batches = Iterable[pa.RecordBatch]
@@ -199,14 +194,6 @@ def _explanations(
     }
     struct = pa.StructArray.from_arrays(list(reasons.values()), list(reasons))
     return pa.ListArray.from_arrays(pa.array(offsets), struct)
-
-
-@lru_cache(maxsize=1)
-def loaded(shipped: str) -> tuple[DIN, ModelMetadata]:
-    """Load a shipped model once per worker process, with as many threads as the task has slots."""
-    keep_freed_blocks()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    return load(Path(SparkFiles.get(shipped)))
 
 
 def _array(column: pa.ChunkedArray) -> NDArray[Any]:

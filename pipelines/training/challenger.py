@@ -127,7 +127,9 @@ def _log_training(
         return
     for name, values in result.metrics.items():
         tracking.log_metrics({f"{name.replace(' ', '_')}.{k}": v for k, v in values.items()})
-    tracking.log_figure(plots.calibration_curve(result.calibration[encoder]), "calibration")
+    tracking.log_figure(
+        plots.calibration_curve(result.tallies[encoder].calibration()), "calibration"
+    )
 
 
 def train(

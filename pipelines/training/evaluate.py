@@ -10,17 +10,21 @@ import torch
 from numpy.typing import NDArray
 
 from din_model.console import stage
-from din_model.data.batch import from_columns, numbers_of
+from din_model.data.batch import numbers_of
 from din_model.data.loader import Columns
 from din_model.distributed.collectives import all_reduce
 from din_model.evaluation import drift
-from din_model.evaluation.calibration import Calibration
 from din_model.evaluation.evaluate import predict_batches
-from din_model.evaluation.metrics import Meter, Sums
-from din_model.evaluation.slices import Slice, Slices
+from din_model.evaluation.metrics import Meter, Tally
+from din_model.evaluation.slices import (
+    Slice,
+    Slices,
+    popularity_thirds,
+    slices_from,
+    slices_of,
+)
 from din_model.modules.din import DIN
 from din_model.modules.numeric import PRIOR_CLICKS, NumericInputs
-from din_model.registry import versions
 from pipelines.store.store import Store
 from pipelines.training import boosted_trees
 from pipelines.training.training_set import TrainingSet
@@ -39,38 +43,19 @@ class EvalResult:
     """The evaluation of a model and of what stands beside it, over all ranks.
 
     Attributes:
-        metrics: by name, see din_model.evaluation.metrics.Meter.
-        by_user: by name, see din_model.evaluation.metrics.Meter.by_user.
-        calibration: by name.
+        tallies: by name.
         scores: histogram (evaluation.drift) of the model's scores, as it publishes them.
         slices: of the requested names; see din_model.evaluation.slices.
     """
 
-    metrics: Metrics
-    by_user: dict[str, dict[str, Sums]]
-    calibration: dict[str, list[Calibration]]
+    tallies: dict[str, Tally]
     scores: NDArray[Any]
     slices: list[Slice]
 
-
-def evaluate_versions(
-    store: Store, training_set: TrainingSet, model_name: str, by_name: dict[str, int]
-) -> EvalResult:
-    """Evaluate registered versions and simple scores on the same rows, read once.
-
-    Args:
-        store: where the rows are published.
-        training_set: names the evaluation rows.
-        model_name: registered name.
-        by_name: name in the result -> version.
-    """
-    models = {each: versions.load(model_name, version)[0] for each, version in by_name.items()}
-    for each in models.values():
-        each.hold_vectors(training_set.vectors)  # those of its own time lack newer items
-    (name, model), *others = models.items()
-    beside = {each: _scored_by(other) for each, other in others}
-    beside |= simple_scores(training_set)
-    return evaluate_model(model, store, training_set, name, beside, by_name)
+    @property
+    def metrics(self) -> Metrics:
+        """Metrics by name, see din_model.evaluation.metrics.Tally."""
+        return {name: tally.metrics() for name, tally in self.tallies.items()}
 
 
 def evaluate_model(
@@ -87,8 +72,7 @@ def evaluate_model(
         beside: further scores by name.
         sliced: names to report by slice; slices cover this process only.
     """
-    user, item = training_set.spec.user, training_set.spec[training_set.spec.item].vocabulary
-    slices = Slices(training_set.spec, training_set.counts[item]["shown"]) if sliced else None
+    spec, slices, thirds = training_set.spec, Slices(), popularity_of(training_set)
     scores: dict[str, Score] = {name: lambda _, score: score} | (beside or {})
     published = np.zeros(drift.BINS, np.int64)
     with ExitStack() as stack, stage(f"evaluate {model.config.encoder}") as report:
@@ -96,31 +80,28 @@ def evaluate_model(
         for columns, score in predict_batches(model, training_set.evaluation_loader(store)):
             scores_by_name = {each: score_by(columns, score) for each, score_by in scores.items()}
             for each, meter in meters.items():
-                meter.add(columns["label"], scores_by_name[each], columns[user])
-            if slices:
-                slices.add(columns, {each: scores_by_name[each] for each in sliced})
+                meter.add(columns["label"], scores_by_name[each], columns[spec.user])
+            if sliced:
+                chosen = {each: scores_by_name[each] for each in sliced}
+                slices.add(columns["label"], chosen, slices_of(columns, spec, thirds))
             published += drift.histogram(score, training_set.logit_shift)
-        results = {each: meter.result() for each, meter in meters.items()}
-        by_user = {each: meter.by_user() for each, meter in meters.items()}
-        report.rows, report.note = int(results[name]["rows"]), auc_in_words(results[name]["auc"])
+        tallies = {each: meter.tally() for each, meter in meters.items()}
         published = all_reduce(torch.from_numpy(published)).numpy()
-        calibration = {each: meter.calibration() for each, meter in meters.items()}
-        return EvalResult(
-            results, by_user, calibration, published, slices.result() if slices else []
-        )
+        result = EvalResult(tallies, published, slices_from(slices.tallies()))
+        own = result.metrics[name]
+        report.rows, report.note = int(own["rows"]), auc_in_words(own["auc"])
+        return result
+
+
+def popularity_of(training_set: TrainingSet) -> NDArray[Any]:
+    """Return the third of all impressions that each item belongs to [ids], for slices."""
+    item = training_set.spec[training_set.spec.item].vocabulary
+    return popularity_thirds(training_set.counts[item]["shown"])
 
 
 def auc_in_words(auc: float) -> str:
     """Format an AUC; NaN, which rows of one label have, as a sentence."""
     return f"AUC {auc:.4f}" if auc == auc else "no AUC: all rows have the same label"
-
-
-def _scored_by(model: DIN) -> Score:
-    @torch.no_grad()
-    def score(columns: Columns, _: NDArray[Any]) -> NDArray[Any]:
-        return torch.sigmoid(model(from_columns(columns, model.spec))).numpy()
-
-    return score
 
 
 def uncalibrated(model: DIN) -> dict[str, Score]:

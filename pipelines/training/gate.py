@@ -1,8 +1,12 @@
 """The gate of a night: train a challenger, evaluate it, and decide which version scores."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from typing import Any, Literal, NamedTuple
+
+from pyspark.sql import SparkSession
 
 from din_model.config import Section
 from din_model.errors import InputError
@@ -14,9 +18,13 @@ from din_model.training.config import TrainConfig
 from pipelines.examples.split import SplitConfig
 from pipelines.store.data_sets import NIGHTS
 from pipelines.store.store import Store
-from pipelines.training.evaluate import EvalResult, Metrics, evaluate_versions
+from pipelines.training.evaluate import EvalResult, Metrics
+from pipelines.training.judge import evaluate_versions
 from pipelines.training.launch import LaunchConfig, launch_challenger
 from pipelines.training.training_set import TrainingSet, open_training_set
+
+Judge = Callable[[TrainingSet, str, dict[str, int]], EvalResult]
+"""Evaluates versions of a registered model, by name in the result."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +110,21 @@ class NightSections:
     tracking: TrackingConfig
 
 
-def decide(store: Store, sections: NightSections, days: list[date], day: date) -> Decision:
+def decide(
+    spark: SparkSession, store: Store, sections: NightSections, days: list[date], day: date
+) -> Decision:
     """Return the version that scores after ``day``: the recorded one, or that of a new night.
 
     A rerun uses the record. A backfill (a later night is on record) uses the version of the nearest
     earlier night, or else of the first later one. Only a new night trains, on ``days``, and only
     the gate moves the alias.
+
+    Args:
+        spark: the session, whose executors evaluate.
+        store: where examples and decisions are published.
+        sections: the configuration.
+        days: to train on.
+        day: the night, and the evaluation date.
 
     Raises:
         StoppedError: there is no champion, and the challenger does not pass.
@@ -119,16 +136,19 @@ def decide(store: Store, sections: NightSections, days: list[date], day: date) -
         source = next((n for n in reversed(nights) if n.date < str(day)), later[0])
         decision = Decision(**(source.facts | {"why": f"backfill: the version of {source.date}"}))
     else:
-        decision = _new_night(store, sections, days, day)
+        decision = _new_night(spark, store, sections, days, day)
         if sections.nightly.refit_on_eval_date:
             decision = _refit(store, sections, decision, day)
     store.publish(NIGHTS, day, None, vars(decision))
     return decision
 
 
-def _new_night(store: Store, sections: NightSections, days: list[date], day: date) -> Decision:
+def _new_night(
+    spark: SparkSession, store: Store, sections: NightSections, days: list[date], day: date
+) -> Decision:
     """Train a challenger on the days that its start has not seen, and pass it through the gate."""
     model, train, split = sections.tracking.model, sections.train, sections.split
+    judge = partial(evaluate_versions, spark, store)
     champion = versions.champion(model)
     unseen, start = days, None
     if champion and train.start == "champion":
@@ -136,19 +156,19 @@ def _new_night(store: Store, sections: NightSections, days: list[date], day: dat
         unseen, start = [d for d in days if str(d) > metadata.trained_through], champion
     if champion and not unseen:
         training_set = open_training_set(store, days, split, day)
-        return _keep_without_training(store, training_set, model, champion, day)
+        return _keep_without_training(judge, training_set, model, champion, day)
     training_set = open_training_set(store, unseen, split, day, train.patience)
     version, metrics = _challenge(store, sections, training_set, start)
     if champion == version:
         why = f"version {version} is the champion already"
         return Decision(version, why, metrics, training_set.base_rate, judged=str(day))
-    return _gate(store, training_set, sections, _Contest(champion, version, metrics), day)
+    return _gate(judge, training_set, sections, _Contest(champion, version, metrics), day)
 
 
 def _keep_without_training(
-    store: Store, training_set: TrainingSet, model: str, champion: int, day: date
+    judge: Judge, training_set: TrainingSet, model: str, champion: int, day: date
 ) -> Decision:
-    result = evaluate_versions(store, training_set, model, {"champion": champion})
+    result = judge(training_set, model, {"champion": champion})
     metrics = result.metrics
     why = f"champion {champion} has seen every day"
     return Decision(
@@ -165,15 +185,15 @@ class _Contest(NamedTuple):
 
 
 def _gate(
-    store: Store, training_set: TrainingSet, sections: NightSections, contest: _Contest, day: date
+    judge: Judge, training_set: TrainingSet, sections: NightSections, contest: _Contest, day: date
 ) -> Decision:
     """Promote the challenger if its gain surely lies above ``nightly.min_gain``."""
     champion, version, metrics = contest
     nightly, model = sections.nightly, sections.tracking.model
     competitors = {"challenger": version} | ({"champion": champion} if champion else {})
-    result = evaluate_versions(store, training_set, model, competitors)
-    if champion:
-        metrics = metrics | {"champion": result.metrics["champion"]}
+    result = judge(training_set, model, competitors)
+    encoder = sections.train.model.encoder
+    metrics = metrics | {encoder if n == "challenger" else n: m for n, m in result.metrics.items()}
     interval, passed, verdict = _compare(result, contest, nightly, day)
 
     def decision(winner: int, side: str, why: str) -> Decision:
@@ -239,7 +259,7 @@ def _challenge(
 
 def _details(result: EvalResult, winner: str, day: date) -> dict[str, Any]:
     """Return what a decision records of the evaluation besides metrics, for reruns to report."""
-    curve = [list(bucket) for bucket in result.calibration[winner]]
+    curve = [list(bucket) for bucket in result.tallies[winner].calibration()]
     return {"judged": str(day), "calibration": curve, "slices": [list(s) for s in result.slices]}
 
 
@@ -247,7 +267,7 @@ def _gain(
     result: EvalResult, opponent: str, nightly: NightlyConfig, day: date
 ) -> BootstrapInterval:
     """Return the challenger's gain over the opponent; a rerun resamples the same users."""
-    one, two = (result.by_user[name][nightly.metric] for name in ("challenger", opponent))
+    one, two = (result.tallies[name].by_user[nightly.metric] for name in ("challenger", opponent))
     if nightly.metric == "log_loss":
         one, two = two, one
     return gain(one, two, nightly.confidence, nightly.resamples, seed=day.toordinal())

@@ -148,19 +148,27 @@ class TrainingSet:
     def evaluation_loader(self, store: Store) -> Loader:
         """Return a loader of the evaluation rows, with columns for metrics and baselines."""
         assert self.evaluation is not None
-        return self._in_order(store, self.evaluation)
+        return self._in_order(store, self.evaluation, rank(), world_size())
+
+    def evaluation_loaders(self, store: Store) -> list[Loader]:
+        """Return a loader for each file of the evaluation rows; each reads in one process."""
+        assert self.evaluation is not None
+        parts = [replace(self.evaluation, files=(file,)) for file in self.evaluation.files]
+        return [self._in_order(store, part, 0, 1) for part in parts]
 
     def validation_loader(self, store: Store) -> Loader | None:
         """Return a loader of the validation rows, if any."""
-        return self._in_order(store, self.validation) if self.validation else None
+        if self.validation is None:
+            return None
+        return self._in_order(store, self.validation, rank(), world_size())
 
-    def _in_order(self, store: Store, manifest: Manifest) -> Loader:
+    def _in_order(self, store: Store, manifest: Manifest, rank: int, ranks: int) -> Loader:
         files = [
             File(url, file.rows, sample_rate=manifest.facts["sample_rate"])
             for url, file in zip(store.urls(manifest), manifest.files, strict=True)
         ]
         extra = [self.spec.user, self.spec.item] + (["reference"] if self.spec.reference else [])
-        return Loader(files, self.spec, 4096, rank(), world_size(), extra=extra)
+        return Loader(files, self.spec, 4096, rank, ranks, extra=extra)
 
 
 def training_days(

@@ -25,9 +25,9 @@ from pipelines.scoring.scorer import (
     encode_candidates,
     restore_keys,
     score,
-    ship,
 )
 from pipelines.scoring.udf import Task
+from pipelines.shipping import ship
 from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
 from pipelines.store.store import Store
 

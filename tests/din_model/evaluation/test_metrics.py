@@ -66,7 +66,7 @@ def test_a_million_close_scores_lose_less_than_a_millionth_of_auc():
     with Meter(by_user=False) as meter:
         for part in np.array_split(np.arange(len(score)), 7):
             meter.add(label[part], score[part])
-        found, buckets = meter.result(), meter.calibration(10)
+        found, buckets = meter.result(), meter.tally().calibration(10)
     assert abs(found["auc"] - roc_auc_score(label, score)) < 1e-6
     rate, mean = calibration_curve(label, score, n_bins=10, strategy="quantile")
     assert [b.rows for b in buckets] == pytest.approx([20_000] * 10, rel=1e-2)
@@ -103,7 +103,7 @@ def some_users(seed, users=40, rows=12, edge=0.0):
 def sums(label, score, user, metric="gauc") -> Sums:
     with Meter(bins=1 << 10) as meter:
         meter.add(label, score, user)
-        return meter.by_user()[metric]
+        return meter.tally().by_user[metric]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -196,7 +196,7 @@ def test_metrics_by_user_do_not_depend_on_row_order_or_batches(order, cuts):
         for part in np.split(np.array(order), cuts):
             meter.add(label[part], score[part], user[part])
         for metric in METRICS:
-            assert np.array_equal(meter.by_user()[metric], sums(label, score, user, metric))
+            assert np.array_equal(meter.tally().by_user[metric], sums(label, score, user, metric))
 
 
 def test_each_user_has_a_cell_with_their_own_metric_and_rows():

@@ -3,7 +3,13 @@
 import numpy as np
 
 from din_model.evaluation.metrics import Meter
-from din_model.evaluation.slices import Slices, popularity_thirds, slices_of
+from din_model.evaluation.slices import (
+    Slices,
+    names_of_slices,
+    popularity_thirds,
+    slices_from,
+    slices_of,
+)
 from tests.din_model.conftest import small_spec, some_columns
 
 
@@ -23,13 +29,14 @@ def test_slices_of_a_kind_share_the_rows_out():
 def test_slices_of_batches_are_those_of_all_rows_at_once():
     columns, rng = some_columns(300), np.random.default_rng(1)
     scores = {name: rng.random(300) for name in ("challenger", "champion")}
-    slices = Slices(small_spec(), np.arange(30))
+    slices, thirds = Slices(), popularity_thirds(np.arange(30))
     for part in (slice(0, 100), slice(100, 300)):
         some = {name: values[part] for name, values in columns.items()}
-        slices.add(some, {name: score[part] for name, score in scores.items()})
-    found = {part.name: part for part in slices.result()}
-    masks = dict(slices_of(columns, small_spec(), popularity_thirds(np.arange(30))))
-    assert list(found) == list(masks)
+        of_part = {name: score[part] for name, score in scores.items()}
+        slices.add(some["label"], of_part, slices_of(some, small_spec(), thirds))
+    found = {part.name: part for part in slices_from(slices.tallies())}
+    masks = dict(slices_of(columns, small_spec(), thirds))
+    assert list(found) == list(masks) == names_of_slices(small_spec())
     for name, mask in masks.items():
         want = Meter(by_user=False)
         want.add(columns["label"][mask], scores["champion"][mask])

@@ -1,8 +1,5 @@
 """Candidates meet the state on Spark: users split over tasks, users nobody knows, other ways in."""
 
-import atexit
-import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +12,13 @@ from din_model.registry import artifact
 from pipelines.scoring import scorer as scoring
 from pipelines.scoring.scorer import (
     Night,
-    archive_of,
     count_candidates,
     encode_candidates,
     restore_keys,
     score,
-    ship,
 )
-from pipelines.scoring.udf import GROUP, Task, loaded
+from pipelines.scoring.udf import GROUP, Task
+from pipelines.shipping import ship
 from tests.pipelines.scoring.test_udf import CUTOFF, FACTS, SPEC, model
 
 DAY = "2026-11-22"
@@ -145,25 +141,9 @@ def test_unknown_users_have_different_groups(candidates, vocabulary):
     assert len(groups) == len({row[GROUP] for row in groups}) == 8
 
 
-def test_a_worker_loads_a_shipped_model_once(spark, folder):
-    shipped = ship(spark, folder)
-    assert loaded(shipped) is loaded(shipped)
-
-
 def test_candidates_duplicated_by_a_join_are_refused_with_both_numbers(candidates, vocabulary):
     doubled = vocabulary.union(vocabulary.where("key = 'u1'"))
     marked = candidates.withColumn("reason", F.lit(None).cast("string"))
     rows = encode_candidates(marked, SPEC, doubled)
     with pytest.raises(InputError, match="240 candidates are given, but 270 are encoded"):
         count_candidates(rows, 240, None)
-
-
-def test_the_archive_of_a_model_is_removed_when_the_job_ends(folder, tmp_path, monkeypatch):
-    at_exit = []
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(atexit, "register", lambda f, *a, **k: at_exit.append(partial(f, *a, **k)))
-    archive_of(folder)
-    assert list(tmp_path.rglob("*.zip"))
-    for end in at_exit:
-        end()
-    assert list(tmp_path.iterdir()) == []
