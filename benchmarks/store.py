@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame
 
 from pipelines.session import spark_session
 from pipelines.store import plan
-from pipelines.store.data_sets import STATE
+from pipelines.store.data_sets import PINS, STATE
 from pipelines.store.parquet import write
 from pipelines.store.store import Store
 
@@ -39,7 +39,7 @@ def publish_chain(store: Store, rows: DataFrame, dates: int) -> list[float]:
     """Publish a chain of dates; return the seconds of each."""
     seconds, parent = [], None
     for number in range(dates):
-        facts = {plan.PINS: plan.pins(parent)}
+        facts = {PINS: plan.pins(parent)}
         start = time.perf_counter()
         with store.sole_writer():
             parent = store.publish(STATE, FIRST + timedelta(days=number), rows, facts)

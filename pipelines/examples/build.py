@@ -40,7 +40,7 @@ from pipelines.ingest.quarantine import good, quarantine, quarantined, reasons
 from pipelines.ingest.reading import files_of, fingerprint, naming_damaged
 from pipelines.ingest.sources import require_logs, start_of
 from pipelines.store import plan
-from pipelines.store.data_sets import COUNTS, EXAMPLES, HOLDOUT, STATE
+from pipelines.store.data_sets import COUNTS, EXAMPLES, HOLDOUT, PINS, STATE
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
 
@@ -303,6 +303,6 @@ def _publish_counts(job: _Job, examples: Manifest, state: Manifest, sums: Manife
     """Publish the counts of ids last: they pin the other data sets, which makes the date built."""
     with stage(f"{job.day} counts") as report:
         rows = job.store.read(job.logs.spark, [examples])
-        facts = {plan.PINS: plan.pins(examples, state, sums), "content": counts.content(rows)}
+        facts = {PINS: plan.pins(examples, state, sums), "content": counts.content(rows)}
         counted = counts.count_ids(rows, job.spec)
         report.rows = job.store.publish(COUNTS, job.day, counted, facts).rows

@@ -13,7 +13,7 @@ from pipelines.examples.split import SplitConfig
 from pipelines.ingest.logs import DAY, Logs
 from pipelines.ingest.reading import fingerprint
 from pipelines.store import plan
-from pipelines.store.data_sets import COUNTS, STATE
+from pipelines.store.data_sets import COUNTS, PINS, STATE
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
 
@@ -46,7 +46,7 @@ def origin_of(
     return {
         "spec": logs.spec.to_json(),
         "spec_hash": logs.spec.hash,
-        plan.PINS: plan.pins(parent, sums),
+        PINS: plan.pins(parent, sums),
         "build": {n: v for n, v in to_dict(config).items() if n not in not_in_rows},
         "split": to_dict(split),
     }

@@ -43,7 +43,7 @@ from pipelines.sinks.delta_table import to_delta
 from pipelines.sinks.names import TABLE, identifiers
 from pipelines.sinks.postgres import PostgresConfig, to_postgres
 from pipelines.store import plan
-from pipelines.store.data_sets import COUNTERS, REFUSED, SCORES, SHADOW, STATE, VECTORS
+from pipelines.store.data_sets import COUNTERS, PINS, REFUSED, SCORES, SHADOW, STATE, VECTORS
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
 
@@ -198,7 +198,7 @@ def _origin(
     """Return everything that the scores depend on."""
     vectors = [m for m in job.inputs.manifests(VECTORS) if m.date < str(job.day)]
     return {
-        plan.PINS: plan.pins(job.state, job.sums, *vectors),
+        PINS: plan.pins(job.state, job.sums, *vectors),
         "model": model.name,
         "version": model.version,
         "explain": job.config.explain,
@@ -273,7 +273,7 @@ def _score_shadow(job: _Job, candidates: Candidates, model: ModelVersion, scores
     with stage(f"{job.day} shadow") as report:
         folder, _ = _open_model(job.logs, model)
         rows = _score(job, candidates, folder, model)
-        facts = {plan.PINS: plan.pins(scores), "model": model.name, "version": model.version}
+        facts = {PINS: plan.pins(scores), "model": model.name, "version": model.version}
         report.rows = job.store.publish(SHADOW, job.day, rows, facts, check_shadow).rows
     tracking.log_metrics({f"shadow_{name}": value for name, value in differences.items()})
     text = ", ".join(f"{name.replace('_', ' ')} {v:.3f}" for name, v in differences.items())

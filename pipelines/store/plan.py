@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Any
 
+from pipelines.store.data_sets import PINS
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
-
-PINS = "pins"
 
 Pins = dict[str, list[str]]
 """The ids of the runs that a run is made of, by data set."""

@@ -25,7 +25,7 @@ from din_model.errors import InputError
 from din_model.ranges import Duration
 from din_model.training.checkpoint import LATEST
 from pipelines.hadoop import escaped
-from pipelines.store.data_sets import DATA_SETS, ERASURES
+from pipelines.store.data_sets import DATA_SETS, ERASURES, PINS
 from pipelines.store.delta import File, Table
 from pipelines.store.location import Location
 from pipelines.store.manifest import Manifest
@@ -192,6 +192,8 @@ class Store:
             InputError: somebody else published the date, or erased users; see ``job``.
         """
         assert self._as_of is None, "an earlier version is read only"
+        made_of = facts.get(PINS, {}).keys()
+        assert not made_of or made_of <= set(DATA_SETS[name].upstream), f"{name}: {made_of}"
         run = f"{datetime.now(UTC):{STAMP}}-{secrets.token_hex(3)}"
         if replaces:
             run = f"{replaces.run.partition('.')[0]}.{run}"

@@ -14,6 +14,7 @@ import pytest
 from din_model.config import load
 from docs import configuration
 from jobs.cli import Settings, command_line, resolve
+from pipelines.store.data_sets import DATA_SETS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -126,6 +127,16 @@ def test_the_table_of_jobs_has_every_job_and_no_other():
     jobs = {p.stem for p in (ROOT / "jobs").glob("*.py") if '== "__main__"' in p.read_text()}
     table = (ROOT / "docs" / "running.md").read_text().split("\n## Jobs\n")[1].split("\n## ")[0]
     assert jobs == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+
+
+def test_the_table_of_data_sets_says_what_is_declared():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
+    declared = [
+        (d.name, d.row, ", ".join(f"`{name}`" for name in d.upstream), d.user.value)
+        for d in DATA_SETS.values()
+    ]
+    assert [row for row in listed if row[0] in DATA_SETS] == declared
 
 
 def test_the_tree_in_the_architecture_page_has_every_file_and_no_other():

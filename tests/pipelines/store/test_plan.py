@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.store import plan
+from pipelines.store.data_sets import PINS
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
 
@@ -19,7 +20,7 @@ def store(tmp_path: Path) -> Store:
 
 def publish(store: Store, name: str, day: date, *upstream: Manifest | None) -> Manifest:
     """Publish a run without rows, made of these."""
-    return store.publish(name, day, None, {plan.PINS: plan.pins(*upstream), "rate": 0.5})
+    return store.publish(name, day, None, {PINS: plan.pins(*upstream), "rate": 0.5})
 
 
 def chain(store: Store, length: int) -> list[Manifest]:
@@ -68,9 +69,16 @@ def test_all_dates_after_a_replaced_one_are_stale(store: Store) -> None:
 
 def test_a_run_was_made_of_equal_pins_and_settings_alone(store: Store) -> None:
     first, second = chain(store, 2)
-    origin = {plan.PINS: plan.pins(first), "rate": 0.5}
+    origin = {PINS: plan.pins(first), "rate": 0.5}
     assert plan.made_of(second, origin)
     assert not plan.made_of(second, origin | {"rate": 0.6})
-    assert not plan.made_of(second, origin | {plan.PINS: plan.pins(first, second)})
+    assert not plan.made_of(second, origin | {PINS: plan.pins(first, second)})
     assert not plan.made_of(second, origin | {"seed": 1})
     assert not plan.made_of(None, origin)
+
+
+def test_a_run_is_made_only_of_what_its_data_set_declares(store: Store) -> None:
+    scores = publish(store, "scores", FIRST)
+    with pytest.raises(AssertionError, match="state"):
+        publish(store, "state", FIRST, scores)
+    assert store.manifest("state", FIRST) is None
