@@ -19,7 +19,7 @@ from fsspec.core import url_to_fs
 from din_model.errors import InputError
 
 ROWS = 20_000
-"""Rows that are read of a log, a third of its first, its middle and its last file each."""
+"""Rows that are read of a log: of the beginning of its first, middle and last file, and its end."""
 
 FORMATS = {
     "parquet": "parquet", "json": "json", "jsonl": "json", "ndjson": "json",
@@ -79,7 +79,9 @@ def sample_log(path: str) -> LogSample:
     (format_,) = formats
     options = _csv_options(fs, files) if format_ == "csv" else {}
     chosen = dict.fromkeys((files[0], files[len(files) // 2], files[-1]))
-    tables = [_read(fs, file, format_, options, -(-ROWS // len(chosen))) for file in chosen]
+    rows_each = -(-ROWS // (len(chosen) + 1))
+    tables = [_read(fs, file, format_, options, rows_each) for file in chosen]
+    tables.append(_read(fs, files[-1], format_, options, rows_each, at_end=True))
     filled = [table for table in tables if len(table)] or tables[:1]
     rows = pa.concat_tables(filled, promote_options="permissive")
     if not len(rows):
@@ -139,26 +141,54 @@ def _is_number(cell: str) -> bool:
 
 
 def _read(
-    fs: AbstractFileSystem, path: str, format_: str, options: dict[str, str], rows: int
-) -> pa.Table:
+    fs: AbstractFileSystem, path: str, format_: str, options: dict[str, str], rows: int,
+    at_end: bool = False,
+) -> pa.Table:  # fmt: skip
+    """Return the first rows of a file, or the last ones that are not among those."""
     try:
         if format_ == "parquet":
             with fs.open(path, "rb") as file:
-                parquet = pq.ParquetFile(file)
-                batches = islice(parquet.iter_batches(rows), 1)
-                return pa.Table.from_batches(batches, parquet.schema_arrow)
+                return _read_parquet(pq.ParquetFile(file), rows, at_end)
         with _opened(fs, path) as file:
             head = b"".join(islice(file, rows + 1))
+            if at_end:
+                names = head.splitlines(keepends=True)[:1] if "header" in options else []
+                head = b"".join([*names, *_last_lines(file, len(head))])
         if format_ == "json":
             return pajson.read_json(io.BytesIO(head)) if head.strip() else pa.table({})
-        names = {} if "header" in options else {"autogenerate_column_names": True}
-        reading = pacsv.ReadOptions(**names)
+        reading = pacsv.ReadOptions(autogenerate_column_names="header" not in options)
         parsing = pacsv.ParseOptions(
             delimiter=options.get("sep", ","), invalid_row_handler=lambda _: "skip"
         )
+        if not head.strip():
+            return pa.table({})
         return pacsv.read_csv(io.BytesIO(head), reading, parsing)
     except (pa.ArrowInvalid, OSError, EOFError) as error:
         raise InputError(f"{path}: cannot be read as {format_} ({str(error)[:200]})") from None
+
+
+def _read_parquet(file: pq.ParquetFile, rows: int, at_end: bool) -> pa.Table:
+    if not at_end:
+        return pa.Table.from_batches(islice(file.iter_batches(rows), 1), file.schema_arrow)
+    if not file.num_row_groups:
+        return file.schema_arrow.empty_table()
+    last = file.read_row_group(file.num_row_groups - 1)
+    beyond = min(rows, file.metadata.num_rows - rows, len(last))
+    return last.slice(len(last) - max(beyond, 0))
+
+
+def _last_lines(file: IO[bytes], size: int) -> list[bytes]:
+    """Return the whole lines among the last ``size`` bytes that have not been read yet.
+
+    None of a compressed file, all of which would have to be read.
+    """
+    if isinstance(file, gzip.GzipFile):
+        return []
+    read, end = file.tell(), file.seek(0, io.SEEK_END)
+    file.seek(max(read, end - size))
+    if end - size > read:
+        file.readline()  # its beginning is cut off
+    return file.readlines()
 
 
 def _ddl(type_: pa.DataType) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pandas as pd
@@ -28,9 +28,20 @@ STRAY = 0.005
 """Share of the times, at both ends, that may be wrong."""
 
 
+NOON = 12
+
+
 @dataclass(frozen=True)
 class Time:
-    """The column of the time: unit of whole numbers, or Spark's pattern of a text, and days."""
+    """The column of the time.
+
+    Attributes:
+        column: its name.
+        unit: of whole numbers.
+        pattern: Spark's, of a text.
+        first: date of the first events.
+        last: newest date whose events reach noon: logs often end in the middle of a day.
+    """
 
     column: str
     unit: str | None
@@ -66,7 +77,8 @@ def time_of(frame: pd.DataFrame, given: str | None, taken: set[str]) -> Time:
         )
     *_, name, (times, unit, pattern) = max(found)
     first, last = times.quantile([STRAY, 1 - STRAY])  # a few clocks are wrong
-    return Time(name, unit, pattern, first.date(), last.date())
+    whole = last if last.hour >= NOON else last - timedelta(days=1)
+    return Time(name, unit, pattern, first.date(), max(first, whole).date())
 
 
 def parsed(values: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None, str | None] | None:

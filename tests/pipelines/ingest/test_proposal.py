@@ -10,6 +10,7 @@ import pytest
 from din_model.config import load
 from din_model.errors import InputError
 from jobs.cli import Settings
+from pipelines.ingest import log_sample
 from pipelines.ingest.log_sample import sample_log
 from pipelines.ingest.proposal import Proposal, propose, render
 
@@ -82,6 +83,29 @@ def test_times_are_recognised_however_they_are_written(
     time = proposed(frame, tmp_path / "log.parquet").time
     assert (time.column, time.unit, time.pattern) == ("shown_at", unit, pattern)
     assert (time.first, time.last) == (date(2026, 11, 20), date(2026, 11, 21))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet", "csv.gz"])
+@pytest.mark.parametrize(("ends_at", "last"), [(3, 28), (20, 29)])
+def test_the_last_date_is_the_newest_one_that_reaches_noon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, ends_at: int, last: int
+) -> None:
+    monkeypatch.setattr(log_sample, "ROWS", 120)
+    path = tmp_path / f"log.{suffix}"
+    times = pd.date_range(DAY, DAY + timedelta(days=9, hours=ends_at), periods=ROWS)
+    frame = log().assign(shown_at=times.floor("s"))
+    if suffix == "parquet":
+        frame.to_parquet(path)
+    elif suffix == "json":
+        frame.to_json(path, orient="records", lines=True, date_format="iso")
+    else:
+        frame.to_csv(path, index=False)
+    sample = sample_log(str(path))
+    time = propose(sample, [], {}).time
+    assert time.first == DAY.date()
+    assert len(sample.rows.to_pandas().drop_duplicates()) == len(sample.rows), "no row twice"
+    if suffix != "csv.gz":  # whose end nobody reads
+        assert time.last == date(2026, 11, last)
 
 
 @pytest.mark.parametrize("label", ["clicked", None])
