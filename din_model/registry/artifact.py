@@ -85,6 +85,12 @@ def save(folder: Path, model: DIN, metadata: ModelMetadata) -> None:
     (folder / "model.json").write_text(json.dumps(description, indent=1, sort_keys=True))
 
 
+def read_spec(folder: Path) -> FeatureSpec:
+    """Return the FeatureSpec of a model folder."""
+    description = json.loads((folder / "model.json").read_text())
+    return FeatureSpec.from_json(json.dumps(description["spec"]))
+
+
 def write_vectors(folder: Path, vectors: Mapping[str, NDArray[Any]]) -> None:
     """Write given vectors (vocabulary -> [ids, size]) into a model's folder, for ``load``."""
     if vectors:

@@ -26,10 +26,10 @@ class DINPyfunc(PythonModel):
     def predict(
         self,
         context: Any,  # noqa: ARG002 (MLflow's signature)
-        model_input: pd.DataFrame,
+        model_input: pd.DataFrame,  # or arrays by name; MLflow takes any other type for a signature
         params: Any = None,  # noqa: ARG002 (MLflow's signature)
     ) -> NDArray[Any]:
-        """Encoded examples [B] -> probabilities [B] float64."""
+        """Encoded examples [B], as arrays by name or as a frame -> probabilities [B] float64."""
         return probabilities(self.model, self.metadata, model_input)
 
 

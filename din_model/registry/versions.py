@@ -8,12 +8,17 @@ from itertools import pairwise
 from pathlib import Path
 
 import mlflow
+import numpy as np
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema, TensorSpec
 
 from din_model.errors import InputError
+from din_model.features import FeatureSpec
 from din_model.modules.din import DIN
 from din_model.registry import artifact
+from din_model.registry.predict import inputs_of, unknown_rows
 from din_model.registry.tracking import address
 
 CHAMPION = "champion"
@@ -68,14 +73,25 @@ def runs(model: str) -> list[str]:
     return [v.run_id for v in registered if v.run_id]
 
 
+def signature_of(spec: FeatureSpec) -> ModelSignature:
+    """Return what a version reads and returns: named arrays, lists padded to their length."""
+    inputs: list[ColSpec | TensorSpec] = [
+        TensorSpec(np.dtype(each.type), (-1,) if each.length is None else (-1, each.length), name)
+        for name, each in inputs_of(spec).items()
+    ]
+    return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype(np.float64), (-1,))]))
+
+
 def register(model: str, folder: Path, fingerprint: str, tags: dict[str, str]) -> int:
     """Log a model folder in the active run and register it; return its version."""
-    client = MlflowClient()
+    client, spec = MlflowClient(), artifact.read_spec(folder)
     info = mlflow.pyfunc.log_model(
         name="model",
         python_model=str(Path(__file__).with_name("pyfunc.py")),
         artifacts={"model": str(folder)},
         pip_requirements=["din-pipeline"],
+        signature=signature_of(spec),
+        input_example=unknown_rows(spec),
     )
     try:
         client.create_registered_model(model, description=ABOUT)

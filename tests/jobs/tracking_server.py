@@ -46,14 +46,14 @@ def tracking_server(folder: Path, backend: str, secrets: dict[str, str]) -> Iter
     ) as process:  # fmt: skip
         try:
             url = f"http://127.0.0.1:{port}"
-            _answers(url, process, log)
+            await_answer(url, process, log)
             yield url
         finally:
             with suppress(ProcessLookupError):  # it has ended by itself
                 os.killpg(process.pid, signal.SIGKILL)  # with uvicorn, its child
 
 
-def _answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def await_answer(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     """Wait until the server is well; making its tables takes it some seconds."""
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
