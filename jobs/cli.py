@@ -5,8 +5,8 @@ import datetime
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from pyspark.sql import SparkSession
@@ -88,6 +88,11 @@ class Settings(Section):
     def spec(self) -> FeatureSpec:
         """The contract that ``features`` and ``history`` declare, before the build measures it."""
         return feature_spec(self.features, self.history, self.sources.click_delay)
+
+    def passing_over(self, lost: Collection[datetime.date]) -> "Settings":
+        """Return the settings with further dates in ``sources.lost_dates``."""
+        dates = (*self.sources.lost_dates, *lost)
+        return replace(self, sources=replace(self.sources, lost_dates=dates))
 
     def build_missing(self, store: Store, days: Iterable[datetime.date]) -> None:
         """Build the missing dates in order; start Spark only if there are any."""

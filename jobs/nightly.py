@@ -11,6 +11,7 @@ the gate moves the alias (python -m jobs.rollback moves it back).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -27,7 +28,7 @@ from pipelines.reports.nightly import NightSummary, publish_report
 from pipelines.reports.terminal import print_night
 from pipelines.scoring.guards import Breach
 from pipelines.scoring.score_date import ModelVersion, score_day
-from pipelines.sensor import await_logs
+from pipelines.sensor import await_logs, lost_before
 from pipelines.store.store import Store
 from pipelines.training.gate import Decision, NightSections, StoppedError, decide
 from pipelines.training.training_set import training_days
@@ -47,6 +48,11 @@ def _night(settings: Settings, day: date) -> None:
     logs, store = settings.open("nightly", day)
     console.print(f"Night of {day}", style="bold")
     await_logs(logs.spark, logs.sources, settings.nightly, day, is_built(store, day))
+    lost = lost_before(
+        logs.spark, store, settings.sources, settings.history.since, settings.train.window, day
+    )
+    settings = settings.passing_over(lost)
+    logs = replace(logs, sources=settings.sources)
     look = tracking.connect(settings.tracking, store.url)
     days = training_days(
         settings.train, settings.split, day, settings.history.since, settings.sources.lost_dates

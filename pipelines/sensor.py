@@ -16,7 +16,9 @@ from din_model.console import console
 from din_model.errors import InputError
 from pipelines.hadoop import hadoop_path, matches
 from pipelines.ingest.logs import DAY
-from pipelines.ingest.sources import Source, SourcesConfig, require_logs
+from pipelines.ingest.sources import Source, SourcesConfig, days_between, require_logs
+from pipelines.store.data_sets import STATE
+from pipelines.store.store import Store
 from pipelines.training.gate import NightlyConfig
 
 
@@ -60,6 +62,40 @@ def await_logs(
         missing = _first_missing(spark, paths, config.marker)
     if missing:
         raise InputError(f"{missing} after nightly.wait of {config.wait}")
+
+
+def lost_before(
+    spark: SparkSession, store: Store, sources: SourcesConfig, since: date | None, window: int,
+    day: date,
+) -> tuple[date, ...]:  # fmt: skip
+    """Return the dates before ``day`` that have no impressions, and say so.
+
+    The log of ``day`` is there, so those of earlier dates are not late but lost: a site that was
+    down for a date must not end the nights for good.
+
+    Args:
+        spark: the session.
+        store: dates that are built, and dates before the first one, are not looked at.
+        sources: where the logs are, and the dates that are known to be lost.
+        since: first date of the logs.
+        window: days before ``day`` that are looked at in any case.
+        day: the date of the night.
+    """
+    source = sources.impressions
+    if "{date}" not in (source.path or ""):
+        return ()
+    first = min([day - window * DAY, *store.dates(STATE)[:1]]) if since else day - window * DAY
+    lost = []
+    for each in days_between(max(first, since or first), day - DAY):
+        path = source.path_of(each)
+        unknown = each not in sources.lost_dates and store.manifest(STATE, each) is None
+        if unknown and path and not matches(spark, path)[1]:
+            lost.append(each)
+            console.print(
+                f"  {each} is passed over: {path} does not exist, though {day} has a log; if it"
+                f" comes after all, build again from {each} on (build.first)"
+            )
+    return tuple(lost)
 
 
 def _read_by(sources: SourcesConfig, day: date, built: bool) -> Iterator[tuple[str, Source, date]]:

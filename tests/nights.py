@@ -33,7 +33,6 @@ SMALL = [
     "features.counters={by_item_id: {keys: [item_id]}, pair: {keys: [user_id, item_id]}}",
     "nightly.min_gain=-0.1",  # so few users prove no gain: who is not much worse wins
     "nightly.beat_popularity=false",
-    "score.guards.max_drift=5",  # and versions of so little training differ much
 ]  # fmt: skip
 
 

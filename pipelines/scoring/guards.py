@@ -35,7 +35,7 @@ class GuardsConfig(Section):
     Attributes:
         min_coverage: least share of the candidates that are good and scored.
         max_drift: population stability index of the scores against those of the last published
-            date.
+            date, if the same version scored both; a new version is judged by the gate.
         max_drift_from_validation: the same against the scores on the evaluation rows of the model.
         max_calibration: expected clicks of the last night's scores over the actual clicks, or its
             inverse.
@@ -150,13 +150,13 @@ def calibration(
 
 
 def change(now: dict[str, Any], before: dict[str, Any] | None) -> str:
-    """Return in words what changed between the facts of two tables, to explain a drift."""
+    """Return in words how the facts of two tables of one version differ, to explain a drift."""
     if before is None or "mean_score" not in before:
         return ""
-    by = f"version {now['version']} scored both"
-    if now["version"] != before["version"]:
-        by = f"version {now['version']} scored this one, version {before['version']} the last one"
-    return f" ({by}; the mean score is {now['mean_score']:.3f}, was {before['mean_score']:.3f})"
+    return (
+        f" (version {now['version']} scored both; the mean score is {now['mean_score']:.3f}, was"
+        f" {before['mean_score']:.3f})"
+    )
 
 
 def check(numbers: dict[str, Any], limits: GuardsConfig, date: str, changed: str = "") -> None:

@@ -38,13 +38,17 @@ def rests_on_published(store: Store, manifest: Manifest | None) -> bool:
 
 
 def stale(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
-    """Yield the runs of a chained data set, in order of date, that rest on a superseded one."""
-    current: set[str] = set()
+    """Yield the runs of a chained data set, in order of date, that do not rest on the one before.
+
+    That one may have been published again since, or may be of a date that was built later.
+    """
+    before: str | None = None
     for manifest in manifests:
         own = manifest.facts[PINS].get(manifest.name, [])
-        if current.issuperset(own):
-            current.add(manifest.id)
+        if not own or own == [before]:
+            before = manifest.id
         else:
+            before = None
             yield manifest
 
 

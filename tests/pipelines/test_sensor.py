@@ -4,6 +4,7 @@ import io
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from pyspark.errors import AnalysisException
 from din_model.config import build
 from din_model.errors import InputError
 from pipelines.ingest.sources import SourcesConfig
-from pipelines.sensor import await_logs
+from pipelines.sensor import await_logs, lost_before
+from pipelines.store.store import Store
 from pipelines.training.gate import NightlyConfig
 
 DAY = date(2026, 11, 22)
@@ -178,3 +180,31 @@ def test_a_path_may_hold_brackets_and_variables(spark, tmp_path, monkeypatch, ca
         await_logs(spark, config, NightlyConfig(wait="5ms", poll="1ms"), NEXT, built=False)
     printed = capsys.readouterr().out
     assert f"${{DIN_TEST_LOGS}}/[a-b]/{NEXT}" in printed, "no markup, and no value of a variable"
+
+
+@pytest.mark.parametrize("built", [[], [DAY - timedelta(days=3)]])
+def test_a_date_without_a_log_before_one_with_a_log_is_passed_over_and_named(
+    spark, tmp_path, capsys, built
+):
+    days = [DAY - timedelta(days=n) for n in range(5)]
+    for day in (days[0], days[2], days[3]):
+        put(tmp_path / f"impressions/date={day}/part-0.json")
+    store = Store(f"{tmp_path}/store")
+    for day in built:
+        store.publish("state", day, None, {})
+    place, window = sources(tmp_path), 2
+    assert lost_before(spark, store, place, days[3], window, DAY) == (days[1],)
+    line = f"{days[1]} is passed over: {tmp_path}/impressions/date={days[1]} does not exist, though"
+    assert line in " ".join(capsys.readouterr().out.split())
+    known = replace(place, lost_dates=(days[1],))
+    assert lost_before(spark, store, known, days[3], window, DAY) == ()
+    assert lost_before(spark, store, place, days[4], 4, DAY) == (days[4], days[1])
+
+
+def test_no_date_is_passed_over_that_is_built_or_of_a_log_without_dates(spark, tmp_path):
+    store = Store(f"{tmp_path}/store")
+    for day in (DAY - timedelta(days=2), DAY - timedelta(days=1)):
+        store.publish("state", day, None, {})
+    assert lost_before(spark, store, sources(tmp_path), None, 2, DAY) == ()
+    undated = sources(tmp_path, impressions={"path": f"{tmp_path}/log"})
+    assert lost_before(spark, Store(f"{tmp_path}/other"), undated, None, 2, DAY) == ()

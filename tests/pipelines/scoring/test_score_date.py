@@ -87,6 +87,16 @@ def test_a_breach_keeps_the_published_table_and_logs_the_numbers(nights, copy):
     assert last_run().data.metrics["without_history"] == before.facts["without_history"]
 
 
+def test_only_tables_of_one_version_are_held_back_by_their_drift(nights, copy):
+    settings, original, champions = nights
+    *_, before, _ = [m.facts["version"] for m in copy.manifests("scores")]
+    assert before != champions[-1]
+    guards = GuardsConfig(max_drift=0)
+    assert scored(nights, copy, explain=1, guards=guards).facts["drift"] > 0
+    with pytest.raises(InputError, match=r"held back.*drift .* \(version \d+ scored both"):
+        scored((settings, original, [before]), copy, explain=1, guards=guards)
+
+
 def test_top_publishes_each_users_best_and_counts_the_others(spark, nights, copy):
     every = copy.read(spark, [copy.manifest("scores", DAY)])
     columns = ["user_id", "item_id", "rank"]
@@ -102,7 +112,7 @@ def test_scores_of_an_earlier_moment_rest_on_what_was_published_then(spark, nigh
     then = datetime.now(UTC).isoformat()
     state = copy.require("state", NIGHTS[-1], "")
     copy.publish("state", NIGHTS[-1], copy.read(spark, [state]).where("false"), state.facts)
-    without = scored(nights, copy, guards=GuardsConfig(max_without_history=1, max_drift=100))
+    without = scored(nights, copy, guards=GuardsConfig(max_without_history=1))
     assert without.facts["without_history"] == 1
     again = scored(nights, copy, as_of=then)
     assert again.facts["pins"]["state"] == [state.id]

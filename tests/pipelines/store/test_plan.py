@@ -67,6 +67,14 @@ def test_all_dates_after_a_replaced_one_are_stale(store: Store) -> None:
     assert list(plan.stale(store.manifests("state"))) == states[2:]
 
 
+def test_a_date_is_stale_if_an_earlier_one_was_built_after_it(store: Store) -> None:
+    *_, second = chain(store, 2)
+    after = publish(store, "state", FIRST + timedelta(days=3), second)
+    assert list(plan.stale(store.manifests("state"))) == []
+    publish(store, "state", FIRST + timedelta(days=2), second)
+    assert list(plan.stale(store.manifests("state"))) == [after]
+
+
 def test_a_run_was_made_of_equal_pins_and_settings_alone(store: Store) -> None:
     first, second = chain(store, 2)
     origin = {PINS: plan.pins(first), "rate": 0.5}
