@@ -12,3 +12,9 @@ def quoted(name: str) -> str:
 def column(name: str) -> Column:
     """Return a column by its exact name; Spark's own functions read a dot as a part of a struct."""
     return F.col(quoted(name))
+
+
+def finite(value: Column) -> Column:
+    """Return a number as a 32-bit float, as examples hold it; null if it is not finite there."""
+    infinity = F.lit(float("inf")).cast("float")
+    return F.when(F.abs(value.cast("float")) < infinity, value.cast("float"))

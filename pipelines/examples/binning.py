@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
+from pipelines.columns import finite
 from pipelines.ingest.logs import Logs
 from pipelines.ingest.reading import files_of, naming_damaged
 from pipelines.store.data_sets import STATE
@@ -90,9 +91,9 @@ def _size(logs: Logs, feature: Feature, day: date) -> int:
 
 
 def _columns(feature: Feature) -> list[Column]:
-    """Return the aggregates that a feature needs; NaN counts as missing."""
+    """Return the aggregates that a feature needs; what is not finite counts as missing."""
     name = feature.name
-    value = F.when(~F.isnan(name), F.col(name))
+    value = F.when(finite(F.col(name)).isNotNull(), F.col(name))
     if not feature.is_value:
         cuts = [i / feature.quantiles for i in range(1, feature.quantiles)]
         return [F.percentile(value, F.array(*map(F.lit, cuts))).alias(name)]

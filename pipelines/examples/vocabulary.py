@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from din_model.errors import InputError
 from din_model.features import FIRST_ID, PADDING, UNKNOWN, Feature
 from pipelines.caching import caching
+from pipelines.columns import finite
 from pipelines.examples.partitioning import with_rank
 from pipelines.store.data_sets import VOCABULARY
 from pipelines.store.manifest import Manifest
@@ -134,12 +135,12 @@ def grow(store: Store, day: date, keys: DataFrame) -> Manifest:
 def encode(rows: DataFrame, features: Sequence[Feature], vocabulary: DataFrame) -> DataFrame:
     """Replace keys by ids (lists: array<int>) and numbers by bucket ids; unknown and null by 1.
 
-    Numbers that enter the model as values stay as they are, NaN if missing.
+    Numbers that enter the model as values stay as they are, NaN if missing or not finite.
     """
     for f in features:
         if f.is_value:
-            value = F.coalesce(F.col(f.name), F.lit(float("nan")))
-            rows = rows.withColumn(f.name, value.cast("float"))
+            nothing = F.lit(float("nan")).cast("float")
+            rows = rows.withColumn(f.name, F.coalesce(finite(F.col(f.name)), nothing))
             continue
         if f.type == "number":
             value = F.col(f.name)

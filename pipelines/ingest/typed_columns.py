@@ -27,7 +27,8 @@ UNITS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 0}
 FLAG = ("is neither 0 nor 1", "NOT {0} IN (0D, 1D)")
 AMOUNT = (
     "is negative or not finite",
-    "isnan({0}) OR {0} < 0 OR {0} = CAST('Infinity' AS DOUBLE)",
+    # Examples hold 32-bit floats, where 1e39 is infinite.
+    "isnan({0}) OR {0} < 0 OR CAST({0} AS FLOAT) = CAST('Infinity' AS FLOAT)",
 )
 """Why a number is broken, and the condition on it."""
 

@@ -26,6 +26,7 @@ FIRST, SECOND, THIRD = date(2026, 11, 19), date(2026, 11, 20), date(2026, 11, 21
 ITEM = Feature("item", "item", "int64", "item", 4)
 TAGS = Feature("tags", "item", "string", "tag", 4, max_length=3)
 AGE = Feature("age", "user", "number", "age", 4, boundaries=(18.0, 30.0))
+VALUE = Feature("age", "user", "number", "age", 0, scale="standard")
 BIG = 2**53  # from here on doubles skip whole numbers
 SEEN = [
     ("item", "b", FIRST),
@@ -116,6 +117,17 @@ def test_unknown_and_null_encode_to_1_and_lists_keep_order(spark: SparkSession) 
         (1, [], 1),
         (2, [3], 1),
     ]
+
+
+@pytest.mark.parametrize("value", [None, "nan", "inf", "-inf", "1e39", "-1e308"])
+def test_a_value_that_is_missing_or_not_finite_in_32_bits_is_nan(
+    spark: SparkSession, value
+) -> None:
+    rows = spark.createDataFrame([(value,), ("2.5",)], "age string")
+    rows = rows.select(F.col("age").cast("double"))
+    found = encode(rows, [VALUE], rows).toPandas()["age"]
+    assert found.dtype == "float32"
+    assert found.isna().tolist() == [True, False]
 
 
 def test_keys_are_taken_from_every_feature_but_numbers_with_the_day_of_the_row(

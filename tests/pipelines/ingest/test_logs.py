@@ -131,13 +131,13 @@ def test_every_row_in_quarantine_has_its_text(spark, tmp_path):
 
 
 def test_an_invalid_weight_is_set_aside(spark, tmp_path):
-    logs = logs_of(spark, tmp_path, impressions(4))
+    logs = logs_of(spark, tmp_path, impressions(5))
     spec = replace(logs.spec, weight="w", reference="r")
-    weights = "element_at(array(1d, -1d, double('nan'), 0d), 1 + int(substr(id, 2)))"
+    weights = "element_at(array(1d, -1d, double('nan'), 0d, 1e39), 1 + int(substr(id, 2)))"
     query = f"select *, {weights} w, if(id = 'i3', double('infinity'), 0.5d) r from raw"
     logs = replace(with_source(logs, query=query), spec=spec)
     assert reasons_of(logs) == {
-        "good": 1, "r is negative or not finite": 1, "w is negative or not finite": 2
+        "good": 1, "r is negative or not finite": 1, "w is negative or not finite": 3
     }  # fmt: skip
 
 
