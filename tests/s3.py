@@ -25,6 +25,8 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             "AWS_SECRET_ACCESS_KEY": "secret", "NO_PROXY": "127.0.0.1",
         }.items():  # fmt: skip
             monkeypatch.setenv(name, value)
+        # A file system that is kept from an earlier test goes on asking that test's server.
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         fs = fsspec.filesystem("s3", skip_instance_cache=True)
         fs.mkdir("store")
         yield "s3://store"
