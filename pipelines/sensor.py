@@ -84,9 +84,10 @@ def lost_before(
     source = sources.impressions
     if "{date}" not in (source.path or ""):
         return ()
-    first = min([day - window * DAY, *store.dates(STATE)[:1]]) if since else day - window * DAY
-    lost = []
-    for each in days_between(max(first, since or first), day - DAY):
+    first, lost = day - window * DAY, []
+    if since:
+        first = max(since, min([first, *store.dates(STATE)[:1]]))
+    for each in days_between(first, day - DAY):
         path = source.path_of(each)
         unknown = each not in sources.lost_dates and store.manifest(STATE, each) is None
         if unknown and path and not matches(spark, path)[1]:

@@ -83,6 +83,17 @@ def example_columns(spec: FeatureSpec) -> list[str]:
     return [*names, *spec.numeric_columns]
 
 
+def input_columns(spec: FeatureSpec) -> list[str]:
+    """Return the columns of an example that the model reads."""
+    return [name for name in example_columns(spec) if name not in ("label", "weight")]
+
+
+def list_lengths(spec: FeatureSpec) -> dict[str, int]:
+    """Return the padded length of each column of an example that holds lists."""
+    lengths = {f.name: f.max_length for f in spec.features if f.is_list}
+    return lengths | {h.column(name): h.length for h in spec.histories for name in h.lists}
+
+
 def from_columns(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec) -> Batch:
     """Make a batch from padded columns, as examples store them ([B] and [B, L] arrays)."""
     histories = {}

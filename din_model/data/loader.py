@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from din_model.data.batch import Batch, example_columns, from_columns
+from din_model.data.batch import Batch, example_columns, from_columns, list_lengths
 from din_model.data.petastorm_reader import row_groups
 from din_model.errors import InputError
 from din_model.features import UNKNOWN, FeatureSpec
@@ -176,8 +176,7 @@ class Loader:
         return columns | replaced
 
     def _no_rows(self) -> Columns:
-        widths = {f.name: f.max_length for f in self.spec.features if f.is_list}
-        widths |= {h.column(n): h.length for h in self.spec.histories for n in h.lists}
+        widths = list_lengths(self.spec)
         return {
             name: np.zeros((0, widths[name]) if name in widths else 0, np.int64)
             for name in self.columns

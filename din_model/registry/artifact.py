@@ -87,7 +87,10 @@ def save(folder: Path, model: DIN, metadata: ModelMetadata) -> None:
 
 def read_spec(folder: Path) -> FeatureSpec:
     """Return the FeatureSpec of a model folder."""
-    description = json.loads((folder / "model.json").read_text())
+    return _spec_of(json.loads((folder / "model.json").read_text()))
+
+
+def _spec_of(description: dict[str, Any]) -> FeatureSpec:
     return FeatureSpec.from_json(json.dumps(description["spec"]))
 
 
@@ -146,7 +149,7 @@ def _load(folder: Path) -> tuple[DIN, ModelMetadata]:
             f"{folder}: format version {description['format_version']}; this release reads"
             f" {FORMAT_VERSION}"
         )
-    spec = FeatureSpec.from_json(json.dumps(description["spec"]))
+    spec = _spec_of(description)
     config = build(ModelConfig, description["model"], str(folder))
     id_to_row = {name: weights[f"tables.{name}__row_of"] for name in spec.dimensions}
     model = build_deferred(lambda: DIN(spec, config, id_to_row))

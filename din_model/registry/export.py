@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from din_model.config import Section
-from din_model.data.batch import Batch, Histories, Jagged, example_columns, from_columns
+from din_model.data.batch import Batch, Histories, Jagged, from_columns, input_columns
 from din_model.errors import InputError
 from din_model.features import AGE, AGE_BUCKETS, FeatureSpec
 from din_model.modules.din import DIN
@@ -83,8 +83,7 @@ def input_axes(spec: FeatureSpec) -> dict[str, tuple[str, ...]]:
     """Return input -> axes in the program's order; a list's axis has the name of its lengths."""
     axes = {f.name: (f"{f.name}__length",) for f in spec.features if f.is_list}
     axes |= {h.column(name): (h.column("length"),) for h in spec.histories for name in h.lists}
-    names = [name for name in example_columns(spec) if name not in ("label", "weight")]
-    return {name: ("batch", *axes.get(name, ())) for name in names}
+    return {name: ("batch", *axes.get(name, ())) for name in input_columns(spec)}
 
 
 def random_columns(model: DIN, rows: int, seed: int = 0) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from din_model.data.batch import example_columns, from_columns
+from din_model.data.batch import from_columns, input_columns, list_lengths
 from din_model.features import UNKNOWN, FeatureSpec
 from din_model.modules.din import DIN
 from din_model.registry.artifact import ModelMetadata
@@ -26,12 +26,10 @@ class Input(NamedTuple):
 
 def inputs_of(spec: FeatureSpec) -> dict[str, Input]:
     """Return the columns of an example that the model reads, by name."""
-    lengths = {f.name: f.max_length for f in spec.features if f.is_list}
-    lengths |= {h.column(name): h.length for h in spec.histories for name in h.lists}
-    names = [n for n in example_columns(spec) if n not in ("label", "weight")]
+    lengths = list_lengths(spec)
     return {
         name: Input(np.float32 if name in spec.numeric_columns else np.int64, lengths.get(name))
-        for name in names
+        for name in input_columns(spec)
     }
 
 

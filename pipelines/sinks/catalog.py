@@ -15,6 +15,7 @@ from pyspark.sql.types import StructType
 from din_model.console import stage
 from din_model.errors import InputError
 from pipelines.columns import column
+from pipelines.sinks.checks import require_by_date
 from pipelines.sinks.names import TABLE, identifiers
 
 MODE = "spark.sql.sources.partitionOverwriteMode"
@@ -44,11 +45,7 @@ def to_catalog(rows: DataFrame, table: str, day: date) -> None:
         empty.mode("ignore").saveAsTable(quoted)
         _require_same_columns(spark.table(quoted).schema, rows.schema, table)
         partitions = [c.name for c in spark.catalog.listColumns(quoted) if c.isPartition]
-        if partitions != ["date"]:
-            raise InputError(
-                f"{TABLE}: {table} is partitioned by {', '.join(partitions) or 'nothing'}, so no"
-                " date can be replaced in it: it must be by date alone; name another table"
-            )
+        require_by_date(TABLE, table, partitions)
         of_day = rows.where(F.col("date") == str(day)).select(
             *map(column, spark.table(quoted).columns)
         )

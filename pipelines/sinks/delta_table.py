@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from din_model.console import stage
-from din_model.errors import InputError
+from pipelines.sinks.checks import require_by_date, require_rows
 from pipelines.sinks.names import DELTA
 from pipelines.store.delta import File
 from pipelines.store.location import Location
@@ -36,22 +36,14 @@ def to_delta(rows: DataFrame, path: str, day: date, expected: int) -> None:
     """
     location = Location.of(path, DELTA)
     table = location.table("", {"date": "date"})
-    if (by := table.partitioned_by()) != ["date"]:
-        raise InputError(
-            f"{DELTA}: {path} is partitioned by {', '.join(by) or 'nothing'}, so no date can be"
-            " replaced in it: it must be by date alone; name another table"
-        )
+    require_by_date(DELTA, path, table.partitioned_by())
     of_day = rows.where(F.col("date") == str(day)).drop("date")
     partition, run = f"date={day}", secrets.token_hex(8)
     with stage(f"{day} to Delta") as report:
         try:
             written = write(of_day, f"{location.url}/{partition}/{run}")
             report.rows = sum(file.rows for file in written)
-            if report.rows != expected:
-                raise InputError(
-                    f"{DELTA}: {report.rows} rows of {day} arrived, but there are {expected}:"
-                    f" {path} is as it was; run again"
-                )
+            require_rows(DELTA, path, day, report.rows, expected)
             files = [File(f"{run}/{each.path}", each.bytes, each.rows) for each in written]
             schema = location.schema_of(f"{partition}/{files[0].name}")
             table.add([str(day)], files, schema, check=lambda _: None)

@@ -24,6 +24,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from din_model.errors import InputError
+from pipelines.sinks.checks import require_rows
 from pipelines.sinks.names import POSTGRES
 
 TAG = "_attempt"
@@ -80,11 +81,7 @@ def replace_day(rows: DataFrame, url: str, table: Sequence[str], day: date, expe
                 if not exists:
                     _create_target(connection, target, columns)
                 count = _replace(connection, target, staging, columns, day, copied)
-                if count != expected:
-                    raise InputError(
-                        f"{POSTGRES}: {count} rows of {day} arrived, but there are {expected}:"
-                        f" {name} is as it was; run again"
-                    )
+                require_rows(POSTGRES, name, day, count, expected)
                 connection.execute(sql.SQL("DROP TABLE {}").format(staging))
         except Exception:
             if not connection.closed:  # the lock is still held

@@ -88,7 +88,7 @@ def evaluate_model(
         tallies = {each: meter.tally() for each, meter in meters.items()}
         published = all_reduce(torch.from_numpy(published)).numpy()
         result = EvalResult(tallies, published, slices_from(slices.tallies()))
-        own = result.metrics[name]
+        own = tallies[name].metrics()
         report.rows, report.note = int(own["rows"]), auc_in_words(own["auc"])
         return result
 

@@ -67,6 +67,11 @@ class _Judging:
         """All that is evaluated, versions first."""
         return [*self.shipped, *self.simple]
 
+    @property
+    def in_slices(self) -> list[str]:
+        """Names of the slices."""
+        return names_of_slices(self.loaders[0].spec)
+
 
 def evaluate_versions(
     spark: SparkSession, store: Store, training_set: TrainingSet, model_name: str,
@@ -92,7 +97,7 @@ def evaluate_versions(
     )  # fmt: skip
     with stage(f"judge {', '.join(by_name)}") as report:
         result = _result(_tallies(spark, judging), judging)
-        own = result.metrics[next(iter(by_name))]
+        own = result.tallies[next(iter(by_name))].metrics()
         report.rows, report.note = int(own["rows"]), auc_in_words(own["auc"])
     return result
 
@@ -107,8 +112,12 @@ def _tallies(spark: SparkSession, judging: _Judging) -> pd.DataFrame:
         for number in (each for batch in batches for each in batch.column(0).to_pylist()):
             yield from _scored(judging, judging.loaders[number])
 
+    # Tasks that tally need no loaders, nor the arrays of simple scores.
+    names, sliced, in_slices = judging.names, list(judging.shipped), judging.in_slices
+    logit_shift = judging.logit_shift
+
     def tally(batches: Batches) -> Iterator[pa.RecordBatch]:
-        yield from _tallied(judging, batches)
+        yield from _tallied(batches, names, sliced, in_slices, logit_shift)
 
     scored = spark.range(0, files, 1, files).mapInArrow(score, schema).repartition("user")
     values = [F.sum(name).alias(name) for name in ("first", "second", "third")]
@@ -118,8 +127,11 @@ def _tallies(spark: SparkSession, judging: _Judging) -> pd.DataFrame:
 
 @torch.no_grad()
 def _scored(judging: _Judging, loader: Loader) -> Iterator[pa.RecordBatch]:
-    """Yield (user, clicked, slices, scores) of each row; bit i tells of slice i."""
-    models = {name: loaded(shipped)[0].eval() for name, shipped in judging.shipped.items()}
+    """Yield user, click, slices and scores of each row.
+
+    The slices are a bit mask: bit i is set if the row belongs to slice i.
+    """
+    models = {name: loaded(shipped)[0] for name, shipped in judging.shipped.items()}
     for columns in loader.chunks():
         batch = from_columns(columns, loader.spec)
         scores = {name: torch.sigmoid(model(batch)).numpy() for name, model in models.items()}
@@ -140,11 +152,19 @@ def _bits(columns: Columns, loader: Loader, thirds: NDArray[Any]) -> NDArray[Any
     return bits
 
 
-def _tallied(judging: _Judging, batches: Batches) -> Iterator[pa.RecordBatch]:
-    """Yield the numbers of the tallies of a task's users, in ``TALLY_SCHEMA``."""
-    names, slices = judging.names, Slices()
-    in_slices = names_of_slices(judging.loaders[0].spec)
-    published = np.zeros(drift.BINS, np.int64)
+def _tallied(
+    batches: Batches, names: list[str], sliced: list[str], in_slices: list[str], logit_shift: float
+) -> Iterator[pa.RecordBatch]:
+    """Yield the numbers of the tallies of a task's users, in ``TALLY_SCHEMA``.
+
+    Args:
+        batches: what ``_scored`` yields.
+        names: of the scores, in order.
+        sliced: those that are reported by slice.
+        in_slices: names of the slices, by bit.
+        logit_shift: see ``_Judging``.
+    """
+    slices, published = Slices(), np.zeros(drift.BINS, np.int64)
     meters = {name: Meter() for name in names}
     for batch in batches:
         user, clicked, bits, *scores = (column.to_numpy(False) for column in batch.columns)
@@ -152,8 +172,8 @@ def _tallied(judging: _Judging, batches: Batches) -> Iterator[pa.RecordBatch]:
         for name, meter in meters.items():
             meter.add(clicked, by_name[name], user)
         masks = [(part, bits >> i & 1 > 0) for i, part in enumerate(in_slices)]
-        slices.add(clicked, {name: by_name[name] for name in judging.shipped}, masks)
-        published += drift.histogram(scores[0], judging.logit_shift)
+        slices.add(clicked, {name: by_name[name] for name in sliced}, masks)
+        published += drift.histogram(scores[0], logit_shift)
     for name, meter in meters.items():
         with meter:
             tally = meter.tally()
@@ -192,7 +212,7 @@ def _result(numbers: pd.DataFrame, judging: _Judging) -> EvalResult:
 
     slices = {
         (name, part): Tally(values(name, SLICE + part, SLICE_BINS), 0.0, {})
-        for part in names_of_slices(judging.loaders[0].spec)
+        for part in judging.in_slices
         for name in judging.shipped
     }
     published = values("", DRIFT, drift.BINS)[0].astype(np.int64)

@@ -2,16 +2,16 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tests.din_model.conftest import free_port
 from tests.nights import environment
 
 
@@ -27,9 +27,7 @@ def tracking_server(folder: Path, backend: str, secrets: dict[str, str]) -> Iter
         backend: address of the database for runs and models, as SQLAlchemy writes it.
         secrets: what the database asks for, as variables of the server's environment.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend,
         "--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"),
@@ -40,20 +38,26 @@ def tracking_server(folder: Path, backend: str, secrets: dict[str, str]) -> Iter
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # or processes that nothing here needs
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    log = folder / "tracking.log"
+    url = f"http://127.0.0.1:{port}"
+    with serving(command, env, url, folder / "tracking.log"):
+        yield url
+
+
+@contextmanager
+def serving(command: Sequence[str], env: dict[str, str], url: str, log: Path) -> Iterator[None]:
+    """Run a server of MLflow's in the folder of its log, from its first answer on."""
     with log.open("w") as out, subprocess.Popen(
-        command, env=env, cwd=folder, stdout=out, stderr=out, start_new_session=True
+        command, env=env, cwd=log.parent, stdout=out, stderr=out, start_new_session=True
     ) as process:  # fmt: skip
         try:
-            url = f"http://127.0.0.1:{port}"
-            await_answer(url, process, log)
-            yield url
+            _await_answer(url, process, log)
+            yield
         finally:
             with suppress(ProcessLookupError):  # it has ended by itself
                 os.killpg(process.pid, signal.SIGKILL)  # with uvicorn, its child
 
 
-def await_answer(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _await_answer(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     """Wait until the server is well; making its tables takes it some seconds."""
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
@@ -62,4 +66,4 @@ def await_answer(url: str, process: "subprocess.Popen[bytes]", log: Path) -> Non
                 return
         except (URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
-    raise TimeoutError(f"the tracking server never answered:\n{log.read_text()}")
+    raise TimeoutError(f"the server never answered:\n{log.read_text()}")

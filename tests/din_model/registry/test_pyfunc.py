@@ -1,9 +1,6 @@
 """A registered version as MLflow loads it."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import Mock
@@ -23,7 +20,7 @@ from pyspark.sql import functions as F
 from din_model.registry.artifact import load
 from din_model.registry.predict import probabilities
 from tests.din_model.conftest import free_port, small_spec, some_columns
-from tests.jobs.tracking_server import await_answer
+from tests.jobs.tracking_server import serving
 from tests.nights import environment
 
 
@@ -77,21 +74,13 @@ def test_mlflow_serves_a_version(name, tmp_path):
     lists = {n: v.tolist() for n, v in reversed(columns.items())}
     model = mlflow.pyfunc.load_model(f"models:/{name}/1")
     expected = model.predict(pd.DataFrame(lists)).tolist()
-    log = tmp_path / "served.log"
-    with log.open("w") as out, subprocess.Popen(
-        command, env=env, stdout=out, stderr=out, start_new_session=True
-    ) as server:  # fmt: skip
-        try:
-            await_answer(f"http://127.0.0.1:{port}", server, log)
-            rows = [list(row) for row in zip(*lists.values(), strict=True)]
-            frame = {"columns": list(lists), "data": rows}
-            for body in ({"dataframe_split": frame}, {"inputs": lists}):
-                request = Request(
-                    f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(),
-                    {"Content-Type": "application/json"},
-                )  # fmt: skip
-                with urlopen(request) as answer:
-                    served = json.load(answer)["predictions"]
-                assert served == pytest.approx(expected, abs=1e-6)
-        finally:
-            os.killpg(server.pid, signal.SIGKILL)
+    url = f"http://127.0.0.1:{port}"
+    with serving(command, env, url, tmp_path / "served.log"):
+        rows = [list(row) for row in zip(*lists.values(), strict=True)]
+        frame = {"columns": list(lists), "data": rows}
+        for body in ({"dataframe_split": frame}, {"inputs": lists}):
+            kind = {"Content-Type": "application/json"}
+            request = Request(f"{url}/invocations", json.dumps(body).encode(), kind)
+            with urlopen(request) as answer:
+                served = json.load(answer)["predictions"]
+            assert served == pytest.approx(expected, abs=1e-6)
