@@ -3,7 +3,8 @@
     din init logs/impressions [logs/items.csv …] [--name shop]
 
 The first log is that of impressions, with a click flag, or of clicks; further ones are attributes
-of items or users. A log is a file, a folder or a pattern of Parquet, JSON or CSV files. NAME.yaml
+of items or users. A log is a file, a folder or a pattern of Parquet, JSON or CSV files; files with
+the same columns are one log. NAME.yaml
 holds the guesses, each with its reason; --user, --item, --time and --label name the columns that
 were not guessed right. Nothing is built: din check shows what the configuration makes of the logs.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 from din_model.console import console
 from din_model.errors import InputError
 from jobs.cli import reported
-from pipelines.ingest.log_sample import sample_log
+from pipelines.ingest.log_sample import sample_logs
 from pipelines.ingest.proposal import propose, render
 
 ROLES = ("user", "item", "time", "label")
@@ -33,7 +34,7 @@ def run() -> None:
     target = Path(f"{words.name}.yaml")
     if target.exists():
         raise InputError(f"{target}: exists already: choose another --name, or remove it")
-    log, *tables = map(sample_log, words.logs)
+    log, *tables = sample_logs(words.logs)
     proposal = propose(log, tables, {role: getattr(words, role) for role in ROLES})
     target.write_text(render(proposal, words.name), encoding="utf-8")
     label = proposal.label or "none, so negatives are sampled"

@@ -1,6 +1,6 @@
 """DIN(spec, config): a Batch to one logit per row (arXiv 1706.06978)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -116,6 +116,20 @@ class DIN(nn.Module):
         """Look given vectors up in ``vectors`` (vocabulary -> [ids, size]) from now on."""
         for name, values in vectors.items():
             self.given_vectors[name].hold(torch.from_numpy(values))
+
+    @torch.no_grad()
+    def measure(
+        self, rows: Iterable[Tensor], base_rate: float, popularity_weight: float = 1.0
+    ) -> None:
+        """Measure the numbers of training rows; see NumericInputs.measure.
+
+        What never differs in training is not learned, such as a counter of a log's first day, so
+        the tower starts without it: weights as they were drawn would only add noise later.
+        """
+        constant = self.numeric.measure(rows, base_rate, popularity_weight)
+        first = sum(f.dimension for f in self.spec.features)
+        weight = self.tower.get_submodule("0").get_parameter("weight")
+        weight[:, first : first + self.numeric.size][:, constant] = 0
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits [B]."""

@@ -1,6 +1,5 @@
 """Counters and scaled numbers as inputs of the tower, and the popularity that a model starts at."""
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -28,10 +27,12 @@ class NumericInputs(nn.Module):
     A count n enters as log(1 + n), clicks also as the logit of their smoothed rate minus that of
     the base rate, a time as log(1 + hours) with a flag for "never", a number as its scaled value
     with a flag for "missing". All are standardised by ``mean`` and ``spread``, which ``measure``
-    takes from training rows. ``base`` is the logit of the base rate.
+    takes from training rows. ``base`` is the logit of the base rate, and ``popularity_weight`` how
+    much of the item's rate the popularity takes.
     """
 
     base: Tensor
+    popularity_weight: Tensor
     mean: Tensor
     spread: Tensor
 
@@ -60,12 +61,14 @@ class NumericInputs(nn.Module):
         )
         self.size = len(counts) + len(rates) + 2 * (len(times) + len(self._values))
         self.register_buffer("base", torch.tensor(0.0))
+        self.register_buffer("popularity_weight", torch.tensor(1.0))
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("spread", torch.ones(self.size))
 
     def reset_parameters(self) -> None:
         """Reset the statistics."""
         nn.init.zeros_(self.base)
+        nn.init.ones_(self.popularity_weight)
         nn.init.zeros_(self.mean)
         nn.init.ones_(self.spread)
 
@@ -78,7 +81,7 @@ class NumericInputs(nn.Module):
         standard = ((inputs - self.mean) / self.spread).clamp(-LIMIT, LIMIT)
         if self._popularity is None:
             return standard, self.base.expand(numbers.shape[0])
-        return standard, rates[:, self._popularity] + self.base
+        return standard, self.popularity_weight * rates[:, self._popularity] + self.base
 
     def transform(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return the inputs [B, size] before they are standardised, and the rates among them."""
@@ -105,13 +108,17 @@ class NumericInputs(nn.Module):
         return torch.cat(inputs, 1), rates
 
     @torch.no_grad()
-    def measure(self, rows: Iterable[Tensor], base_rate: float) -> None:
-        """Take mean and spread from numbers [B, columns] of all ranks, and the base rate.
+    def measure(
+        self, rows: Iterable[Tensor], base_rate: float, popularity_weight: float = 1.0
+    ) -> Tensor:
+        """Take mean and spread from numbers [B, columns] of all ranks; return what never differs.
 
-        An input that never differs keeps the spread 1. Rates of exactly 0 and 1 have no logit, so
-        the base rate is kept a millionth away from them.
+        An input that never differs keeps the spread 1, and is True in the result [size]. Rates of
+        exactly 0 and 1 have no logit, so the base rate is kept a millionth away from them.
+        ``popularity_weight`` is 1 unless negatives were sampled by popularity.
         """
         self.base.copy_(torch.logit(torch.tensor(base_rate), eps=1e-6))
+        self.popularity_weight.fill_(popularity_weight)
         sums = torch.zeros(2, self.size + 1, dtype=torch.float64)
         for numbers in rows:
             inputs = self.transform(numbers.to(self.mean.device))[0].double().cpu()
@@ -121,6 +128,7 @@ class NumericInputs(nn.Module):
         count = moments[0, -1].clamp(min=1)
         mean = moments[0, :-1] / count
         variance = (moments[1, :-1] / count - mean.square()).clamp(min=0)
-        spread = variance.sqrt()
+        constant = variance <= 1e-12
         self.mean.copy_(mean)
-        self.spread.copy_(torch.where(spread > math.sqrt(1e-12), spread, 1.0))
+        self.spread.copy_(torch.where(constant, 1.0, variance.sqrt()))
+        return constant.to(self.mean.device)

@@ -257,11 +257,15 @@ def _publish_roles(
                 config.negatives, day,
             )  # fmt: skip
         rate = config.sample_rate if role == EXAMPLES else 1.0
-        shift = config.negatives.logit_shift if config.negatives else 0.0
+        sampled = {"sample_rate": rate}
+        if config.negatives:
+            sampled |= {
+                "logit_shift": config.negatives.logit_shift,
+                "popularity_weight": config.negatives.popularity_weight,
+            }
         publication = Publication(
-            role, day, facts | {"logit_shift": shift, "sample_rate": rate},
-            check if role == complete_role else None,
-        )  # fmt: skip
+            role, day, facts | sampled, check if role == complete_role else None
+        )
         with stage(f"{day} {role}") as report:
             published[role] = join_and_publish(job.store, publication, rows, past, spec, config)
             report.rows = published[role].rows

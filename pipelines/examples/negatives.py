@@ -55,6 +55,15 @@ class NegativesConfig(Section):
             return 0.0
         return math.log(self.base_rate / (1 - self.base_rate) * self.per_positive)
 
+    @property
+    def popularity_weight(self) -> float:
+        """How much of an item's popularity, in log odds, is left to tell clicks from sampled rows.
+
+        An item with n clicks is clicked in proportion to n and sampled in proportion to n ** power,
+        so the log odds of a click grow with (1 - power) * log(n). Uniform sampling has power 0.
+        """
+        return 1.0 - self.power if self.by == "popularity" else 1.0
+
 
 # Over 50 lines with its docstring; its steps share the user's columns.
 def sample_negatives(

@@ -3,10 +3,11 @@
 import csv
 import gzip
 import io
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from typing import IO, Any
 
 import pyarrow as pa
@@ -60,6 +61,21 @@ class LogSample:
         return ", ".join(f"`{f.name}` {_ddl(f.type)}" for f in fields)
 
 
+def sample_logs(paths: Sequence[str]) -> list[LogSample]:
+    """Read some rows of each log; neighbours with the same columns are files of one log.
+
+    So does a shell pass the files that match a pattern.
+
+    Raises:
+        InputError: a log cannot be read; no pattern matches the files of a log and no others.
+    """
+    if len(paths) == 1:
+        return [sample_log(paths[0])]
+    filled = [path for path in paths if _files(*url_to_fs(path))]
+    logs = groupby(filled or paths, key=_column_names)
+    return [sample_log(_pattern(list(files))) for _, files in logs]
+
+
 def sample_log(path: str) -> LogSample:
     """Read some rows of a file, a folder or a pattern.
 
@@ -68,15 +84,7 @@ def sample_log(path: str) -> LogSample:
     """
     fs, root = url_to_fs(path)
     files = _files(fs, root)
-    suffixes = {_suffix(file) for file in files}
-    formats = {FORMATS.get(suffix, "") for suffix in suffixes}
-    if not files or len(formats) != 1 or "" in formats:
-        found = ", ".join(sorted(suffixes)) if files else "no file"
-        raise InputError(
-            f"{path}: {found} found: name a file, folder or pattern of one format, which the suffix"
-            f" tells: {', '.join(sorted(FORMATS))}"
-        )
-    (format_,) = formats
+    format_ = _format(path, files)
     options = _csv_options(fs, files) if format_ == "csv" else {}
     chosen = dict.fromkeys((files[0], files[len(files) // 2], files[-1]))
     rows_each = -(-ROWS // (len(chosen) + 1))
@@ -85,17 +93,61 @@ def sample_log(path: str) -> LogSample:
     filled = [table for table in tables if len(table)] or tables[:1]
     rows = pa.concat_tables(filled, promote_options="permissive")
     if not len(rows):
-        raise InputError(f"{path}: no rows in {', '.join(chosen)}")
+        raise InputError(f"{path}: no rows in the first, middle and last of {len(files)} files")
     template, dates = _template(path, root, files)
     return LogSample(template, format_, rows, options, dates)
 
 
+def _column_names(path: str) -> tuple[str, ...]:
+    fs, root = url_to_fs(path)
+    files = _files(fs, root)
+    format_ = _format(path, files)
+    options = _csv_options(fs, files) if format_ == "csv" else {}
+    return tuple(_read(fs, files[0], format_, options, 1).column_names)
+
+
+def _pattern(paths: list[str]) -> str:
+    if len(paths) == 1:
+        return paths[0]
+    start = os.path.commonprefix(paths)  # noqa: RUF071 - letters, not folders
+    rests = [path[len(start) :] for path in paths]
+    end = os.path.commonprefix([rest[::-1] for rest in rests])[::-1]  # noqa: RUF071 - as above
+    pattern = f"{start}*{end}"
+    fs, root = url_to_fs(pattern)
+    if set(_files(fs, root)) != {file for path in paths for file in _files(*url_to_fs(path))}:
+        raise InputError(
+            f"{paths[0]} and {len(paths) - 1} others have the same columns, so they are one log:"
+            f" put them in a folder of their own, and name that (other files match {pattern})"
+        )
+    return pattern
+
+
+def _format(path: str, files: list[str]) -> str:
+    suffixes = {_suffix(file) for file in files}
+    formats = {FORMATS.get(suffix, "") for suffix in suffixes}
+    if not files or len(formats) != 1 or "" in formats:
+        found = ", ".join(sorted(suffixes)) if files else "no file"
+        raise InputError(
+            f"{path}: {found} found: name a file, folder or pattern of one format, which the suffix"
+            f" tells: {', '.join(sorted(FORMATS))}"
+        )
+    return formats.pop()
+
+
 def _files(fs: AbstractFileSystem, root: str) -> list[str]:
     if fs.isfile(root):
-        return [root]
-    found = fs.find(root) if fs.isdir(root) else fs.glob(root)
+        return [root] if fs.size(root) else []
+    if fs.isdir(root):
+        found = fs.find(root)
+    else:
+        matches = fs.glob(root, detail=True)
+        found = [f for path, m in matches.items() for f in _within(fs, path, m["type"])]
     visible = [p for p in found if not re.search(r"/[._][^/]*$", p)]
     return sorted(p for p in visible if fs.size(p))
+
+
+def _within(fs: AbstractFileSystem, path: str, type_: str) -> list[str]:
+    return fs.find(path) if type_ == "directory" else [path]
 
 
 def _suffix(path: str) -> str:
@@ -104,7 +156,8 @@ def _suffix(path: str) -> str:
 
 def _template(path: str, root: str, files: list[str]) -> tuple[str, tuple[str, ...]]:
     """Return the path with ``{date}`` in place of the only date in the names of all files."""
-    below = [file.removeprefix(root) for file in files]
+    folder, below_folder = (re.sub(r"/?[^/]*[*?\[].*", "", text) for text in (path, root))
+    below = [file.removeprefix(below_folder) for file in files]
     dates = [DATE.findall(name) for name in below]
     folders = {DATE.sub("{date}", name.rpartition("/")[0]) for name in below}
     names = {DATE.sub("{date}", name) for name in below}
@@ -112,7 +165,7 @@ def _template(path: str, root: str, files: list[str]) -> tuple[str, tuple[str, .
         every = tuple(sorted({found[0] for found in dates}))
         for templates in (folders, names):  # one folder a date, or one file
             if len(templates) == 1 and "{date}" in (template := templates.pop()):
-                return path.rstrip("/") + template, every
+                return folder.rstrip("/") + template, every
     return path, ()
 
 
@@ -155,8 +208,12 @@ def _read(
                 names = head.splitlines(keepends=True)[:1] if "header" in options else []
                 head = b"".join([*names, *_last_lines(file, len(head))])
         if format_ == "json":
-            return pajson.read_json(io.BytesIO(head)) if head.strip() else pa.table({})
-        reading = pacsv.ReadOptions(autogenerate_column_names="header" not in options)
+            reading = pajson.ReadOptions(use_threads=False)
+            return pajson.read_json(io.BytesIO(head), reading) if head.strip() else pa.table({})
+        # Threads of Arrow may still run when the process ends, which aborts it.
+        reading = pacsv.ReadOptions(
+            use_threads=False, autogenerate_column_names="header" not in options
+        )
         parsing = pacsv.ParseOptions(
             delimiter=options.get("sep", ","), invalid_row_handler=lambda _: "skip"
         )

@@ -27,8 +27,10 @@ PATTERNS = {
 STRAY = 0.005
 """Share of the times, at both ends, that may be wrong."""
 
-
 NOON = 12
+
+FEW = 0.1
+"""A date with fewer events than this share of a usual date is not one of the log's: clocks err."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Time:
         unit: of whole numbers.
         pattern: Spark's, of a text.
         first: date of the first events.
-        last: newest date whose events reach noon: logs often end in the middle of a day.
+        last: newest date of usual size whose events reach noon: logs often end in the middle of a
+            day, and have stray events beyond.
     """
 
     column: str
@@ -76,9 +79,17 @@ def time_of(frame: pd.DataFrame, given: str | None, taken: set[str]) -> Time:
             f" {', '.join(frame.columns)}, or give the log such a column"
         )
     *_, name, (times, unit, pattern) = max(found)
-    first, last = times.quantile([STRAY, 1 - STRAY])  # a few clocks are wrong
-    whole = last if last.hour >= NOON else last - timedelta(days=1)
-    return Time(name, unit, pattern, first.date(), max(first, whole).date())
+    first = times.quantile(STRAY).date()
+    return Time(name, unit, pattern, first, max(first, _last_date(times)))
+
+
+def _last_date(times: "pd.Series[Any]") -> date:
+    """Return the newest date of usual size that reaches noon, or else the day before."""
+    ends = times.groupby(times.dt.date).agg(["size", "max"])
+    sizes = ends["size"].sort_values()
+    usual = sizes[sizes.cumsum() * 2 >= sizes.sum()].iloc[0]  # of the date of the middle event
+    last = ends["max"][ends["size"] >= FEW * usual].max()
+    return (last if last.hour >= NOON else last - timedelta(days=1)).date()
 
 
 def parsed(values: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None, str | None] | None:

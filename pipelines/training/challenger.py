@@ -188,7 +188,11 @@ def _prepare(
         training_set.vectors,
     )  # fmt: skip
     if older is None:
-        model.numeric.measure(training_set.numbers(store, config), training_set.base_rate)
+        model.measure(
+            training_set.numbers(store, config),
+            training_set.base_rate,
+            training_set.popularity_weight,
+        )
     else:
         item, feature = (
             training_set.spec[training_set.spec.item].vocabulary,

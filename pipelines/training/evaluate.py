@@ -142,7 +142,7 @@ def _popularity(training_set: TrainingSet) -> Score:
     spec, rate = training_set.spec, training_set.base_rate
     if spec.popularity:
         inputs = NumericInputs(spec)
-        inputs.measure([], rate)
+        inputs.measure([], rate, training_set.popularity_weight)
 
         @torch.no_grad()
         def by_counter(columns: Columns, _: NDArray[Any]) -> NDArray[Any]:

@@ -76,6 +76,11 @@ class TrainingSet:
         return float(self.training[-1].facts.get("logit_shift", 0.0))
 
     @property
+    def popularity_weight(self) -> float:
+        """See pipelines.examples.negatives.NegativesConfig; 1 for logs of impressions."""
+        return float(self.training[-1].facts.get("popularity_weight", 1.0))
+
+    @property
     def base_rate(self) -> float:
         """Click rate of the training rows."""
         item = self.counts[self.spec[self.spec.item].vocabulary]

@@ -19,7 +19,8 @@ def test_state_dict_keys_are_those_of_published_models():
         "pooling.of_clicks.unit.first.weight", "pooling.of_clicks.unit.first.bias",
         "pooling.of_clicks.unit.rest.0.weight", "pooling.of_clicks.unit.rest.0.bias",
         "tower.0.weight", "tower.0.bias", "tower.2.weight", "tower.2.bias",
-        "numeric.base", "numeric.mean", "numeric.spread", "share", "calibration",
+        "numeric.base", "numeric.popularity_weight", "numeric.mean", "numeric.spread", "share",
+        "calibration",
     }  # fmt: skip
 
 

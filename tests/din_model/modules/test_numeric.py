@@ -34,11 +34,11 @@ def columns_of(spec: FeatureSpec, rows: int) -> dict[str, np.ndarray]:
     return some_columns(rows) | {name: numbers[name] for name in spec.numeric_columns}
 
 
-def untrained(spec: FeatureSpec, base_rate: float) -> torch.nn.Module:
+def untrained(spec: FeatureSpec, base_rate: float, weight: float = 1.0) -> torch.nn.Module:
     rows = {"user": 20, "item": 30, "tags": 9}
     id_to_row = {name: torch.arange(n, dtype=torch.int32) for name, n in rows.items()}
     model = new_model(spec, ModelConfig(), id_to_row, seed=3)
-    model.numeric.measure([], base_rate)
+    model.measure([], base_rate, weight)
     return model.eval()
 
 
@@ -51,6 +51,31 @@ def test_an_untrained_model_gives_the_smoothed_click_rate(base_rate):
     clicks, shown = columns["by_item__clicks_all"], columns["by_item__events_all"]
     expected = (clicks + prior * base_rate) / (shown + prior)
     assert scores.detach().numpy() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25])
+def test_negatives_sampled_by_popularity_leave_a_part_of_it(weight):
+    spec = spec_with(BY_ITEM)
+    batch = from_columns(columns_of(spec, 50), spec)
+    whole, part = (untrained(spec, 0.2, w)(batch).detach().numpy() for w in (1.0, weight))
+    base = np.log(0.2 / 0.8)
+    assert part - base == pytest.approx(weight * (whole - base), abs=1e-5)
+
+
+def test_a_counter_that_never_differed_in_training_has_no_influence():
+    spec = spec_with(BY_ITEM)
+    columns = columns_of(spec, 60)
+    for name in ("events_all", "clicks_all"):
+        columns[f"by_item__{name}"] = np.zeros(60)
+    seen = from_columns(columns, spec)
+    model = untrained(spec, 0.2)
+    model.reset_parameters(3)
+    model.measure(seen.numbers.split(20), 0.2, 0.0)
+    torch.nn.init.ones_(model.tower[-1].weight)
+    later = from_columns(columns | {"by_item__events_all": np.full(60, 900.0)}, spec)
+    other = from_columns(columns | {"by_item__events_1d": np.full(60, 900.0)}, spec)
+    torch.testing.assert_close(model(later), model(seen))
+    assert (model(other) - model(seen)).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("counters", [(), (replace(BY_ITEM, windows=(1,)),)])

@@ -37,7 +37,11 @@ def test_popular_items_are_drawn_by_their_clicks(spark, power):
     weights = np.array([n**power for n in clicks.values()])
     expected = weights / weights.sum() * len(items) * 4
     assert chisquare([found[item] for item in clicks], expected).pvalue > 1e-4
+    odds = [np.log(n / found[item]) for item, n in clicks.items()]
+    slope = np.polyfit(np.log(list(clicks.values())), odds, 1)[0]
+    assert slope == pytest.approx(config.popularity_weight, abs=0.1)
     even = replace(config, by="uniform")
+    assert even.popularity_weight == 1
     found = Counter(row["item"] for row in drawn(spark, positives, touched, even, 10))
     assert set(found) == set(range(2, 9)), "all items known, but for the touched one"
     assert chisquare(list(found.values())).pvalue > 1e-4

@@ -11,7 +11,7 @@ from din_model.config import load
 from din_model.errors import InputError
 from jobs.cli import Settings
 from pipelines.ingest import log_sample
-from pipelines.ingest.log_sample import sample_log
+from pipelines.ingest.log_sample import sample_log, sample_logs
 from pipelines.ingest.proposal import Proposal, propose, render
 
 ROWS = 400
@@ -108,6 +108,14 @@ def test_the_last_date_is_the_newest_one_that_reaches_noon(
         assert time.last == date(2026, 11, last)
 
 
+def test_the_last_date_is_none_of_a_few_stray_events(tmp_path: Path) -> None:
+    times = [DAY + timedelta(hours=23 * n / ROWS) for n in range(ROWS)]
+    for n in range(8):  # 2% of the events, on two later dates
+        times[n] = DAY + timedelta(days=1 + n % 2, hours=20)
+    time = proposed(log(shown_at=times), tmp_path / "log.parquet").time
+    assert (time.first, time.last) == (DAY.date(), DAY.date())
+
+
 @pytest.mark.parametrize("label", ["clicked", None])
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "parquet"])
 def test_a_proposal_is_a_configuration(
@@ -134,6 +142,43 @@ def test_a_proposal_is_a_configuration(
     sides = {n: c.side for n, c in settings.features.columns.items()}
     assert ("category" in sides) == bool(label), "negatives need attributes of items by item"
     assert sides["country"] == "user"
+
+
+def test_files_that_a_shell_passes_are_one_log(tmp_path: Path) -> None:
+    frame, folder = log(), tmp_path / "logs"
+    folder.mkdir()
+    for hour in range(3):
+        frame[hour::3].to_csv(folder / f"hour-{hour}.csv", index=False)
+    frame[:0].to_csv(folder / "hour-3.csv", index=False)
+    items = pd.DataFrame({"article_id": frame["article_id"].unique(), "brand": "b"})
+    items.to_csv(folder / "items.csv", index=False)
+    (folder / "hour-4.csv").touch()
+    files = [str(folder / f"hour-{hour}.csv") for hour in (4, 3, 0, 1, 2)]
+    found, table = sample_logs([*files, str(folder / "items.csv")])
+    assert found.path == f"{folder}/hour-*.csv"
+    assert len(found.rows) > ROWS / 2  # of the first, middle and last file
+    assert table.path == f"{folder}/items.csv"
+    with pytest.raises(InputError, match=r"hour-3.csv and 1 others .* one log: .*hour-\*.csv\)"):
+        sample_logs(files[:3])
+
+
+def test_folders_that_a_shell_passes_are_one_log(tmp_path: Path) -> None:
+    for day in ("2026-11-20", "2026-11-21"):
+        (tmp_path / f"date={day}").mkdir()
+        log().to_csv(tmp_path / f"date={day}" / "part.csv", index=False)
+    (found,) = sample_logs([str(path) for path in tmp_path.iterdir()])
+    assert found.path == f"{tmp_path}/date={{date}}"
+
+
+@pytest.mark.parametrize("pattern", ["*", "*.csv", "2026*"])
+def test_a_pattern_of_files_by_date_becomes_a_path_with_the_date(
+    tmp_path: Path, pattern: str
+) -> None:
+    for day in ("2026-11-20", "2026-11-21"):
+        log().to_csv(tmp_path / f"{day}.csv", index=False)
+    found = sample_log(f"{tmp_path}/{pattern}")
+    assert found.path == f"{tmp_path}/{{date}}.csv"
+    assert found.dates == ("2026-11-20", "2026-11-21")
 
 
 def test_attributes_come_from_tables_of_items_and_users(tmp_path: Path) -> None:
