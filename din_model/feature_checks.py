@@ -31,6 +31,8 @@ def check(
     for f in features:
         _check_feature(f)
         _check_shared_table(f, tables.setdefault(f.vocabulary, f))
+    if not histories:
+        raise InputError("history.kinds: declare a kind of behaviour; the model reads histories")
     for history in histories:
         _check_history(history, by_name)
     mirrored = {h.kind: {user, *h.fields.values()} for h in histories}

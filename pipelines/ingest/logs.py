@@ -40,12 +40,28 @@ class Logs:
     """The sources of a run, and the spec they are read by.
 
     ``since``: the first date of the logs; no earlier date is read.
+
+    Raises:
+        InputError: behaviours of an unknown kind, or a kind without behaviours.
     """
 
     spark: SparkSession
     sources: SourcesConfig
     spec: FeatureSpec
     since: date | None
+
+    def __post_init__(self) -> None:
+        kinds = {history.kind for history in self.spec.histories}
+        for i, source in enumerate(self.sources.behaviours):
+            if source.kind not in kinds:
+                raise InputError(
+                    f"sources.behaviours.{i}: kind {source.kind!r} is not in history.kinds"
+                )
+        if missing := kinds - {source.kind for source in self.sources.behaviours}:
+            raise InputError(
+                f"sources.behaviours: none of the kind {min(missing)!r}, whose histories would be"
+                " empty: add its source, or remove it from history.kinds"
+            )
 
     def impressions(self, first: date | None, last: date) -> DataFrame:
         """Return impressions: features, time, label, weight, reference, example_id.
@@ -181,15 +197,11 @@ class Logs:
         """Return what users did: user, ``kind`` (index into spec.histories), time, item features.
 
         Raises:
-            InputError: an unknown kind; a dated log without its first date in ``history.since``.
+            InputError: a dated log without its first date in ``history.since``.
         """
         kinds = [history.kind for history in self.spec.histories]
         frames = []
         for i, source in enumerate(self.sources.behaviours):
-            if source.kind not in kinds:
-                raise InputError(
-                    f"sources.behaviours.{i}: kind {source.kind!r} is not in history.kinds"
-                )
             kind = kinds.index(source.kind)
             mirrored = [self.spec[name] for name in self.spec.histories[kind].fields.values()]
             if source.origin == "impressions":

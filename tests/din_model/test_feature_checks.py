@@ -85,6 +85,7 @@ def with_counter(**changes: object) -> dict[str, object]:
         (with_counter(keys=("tags",)), "'tags' is not a single-valued feature with ids"),
         (with_counter(windows=()), "needs at least one window"),
         (with_counter(windows=(-1,)), "nothing may be negative"),
+        ({"histories": ()}, "history.kinds: declare a kind of behaviour"),
         (with_history(length=0), "history.kinds.clicks: length must be at least 1"),
         (with_history(fields={}), "name at least one field and the feature it mirrors"),
         (

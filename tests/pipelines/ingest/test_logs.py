@@ -103,9 +103,14 @@ def test_behaviours_are_the_clicked_impressions_after_their_delay(spark, tmp_pat
 def test_a_kind_that_no_history_has_is_named(spark, tmp_path):
     logs = logs_of(spark, tmp_path, impressions(2))
     other = replace(logs.sources.behaviours[0], kind="carts")
-    logs = replace(logs, sources=replace(logs.sources, behaviours=(other,)))
     with pytest.raises(InputError, match=r"behaviours\.0: kind 'carts' is not in history\.kinds"):
-        logs.behaviours(DAY, DAY)
+        replace(logs, sources=replace(logs.sources, behaviours=(other,)))
+
+
+def test_a_kind_without_behaviours_is_named(spark, tmp_path):
+    logs = logs_of(spark, tmp_path, impressions(2))
+    with pytest.raises(InputError, match=r"behaviours: none of the kind 'clicks', whose histories"):
+        replace(logs, sources=replace(logs.sources, behaviours=()))
 
 
 def test_rows_of_one_key_with_different_labels_are_set_aside_as_a_conflict(spark, tmp_path):
