@@ -37,9 +37,16 @@ class SideTables:
     spec: FeatureSpec
 
     def own(self, columns: Sequence[str], features: Sequence[Feature]) -> list[Feature]:
-        """Return the features to read from a log with these columns, not from a side table."""
-        own = [f for f in features if not f.is_vector]
-        return [f for f in own if f.log_name in columns or self.table_of(f) is None]
+        """Return the features to read from a log with these columns, not from a side table.
+
+        Among them are the keys by which the others are looked up.
+        """
+        in_table = [
+            f for f in features if self.table_of(f) and (f.is_vector or f.log_name not in columns)
+        ]
+        keys = [self._key(table) for f in in_table if (table := self.table_of(f))]
+        own = [f for f in features if not (f.is_vector or f in in_table)]
+        return [*own, *[key for key in dict.fromkeys(keys) if key not in own]]
 
     def join(self, rows: DataFrame, wanted: Sequence[Feature], day: date) -> DataFrame:
         """Add the features that ``rows`` lack, as of their ``_at`` (microseconds).

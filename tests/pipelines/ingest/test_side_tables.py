@@ -89,6 +89,20 @@ def test_side_rows_are_those_valid_at_the_cutoff_or_at_the_behaviour(spark, tmp_
         assert row["city"] == {"u": "Oslo", "v": "Bonn"}[row["user"]]
 
 
+def test_a_history_of_an_attribute_alone_is_looked_up_by_the_item(spark, tmp_path):
+    since = datetime(2026, 11, 1)
+    logs = logs_of(
+        spark, tmp_path, [("u", "i0", NOON), ("u", "i1", NOON)],
+        [("i0", "cheap", since), ("i1", "dear", since)],
+    )  # fmt: skip
+    (history,) = logs.spec.histories
+    alone = replace(history, fields={"price": "price"})
+    logs = replace(logs, spec=replace(logs.spec, histories=(alone,)))
+    found = logs.behaviours(NOON.date(), NOON.date())
+    assert sorted(row["price"] for row in found.collect()) == ["cheap", "dear"]
+    assert "item" not in found.columns
+
+
 def test_a_sampled_item_has_the_attributes_valid_at_its_time(spark, tmp_path):
     prices = [("i0", "old", datetime(2026, 1, 1)), ("i0", "new", NOON), ("i1", "x", NOON)]
     shown = [("u", "i1", NOON - timedelta(hours=1)), ("v", "i1", NOON + timedelta(hours=1))]
