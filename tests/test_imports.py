@@ -36,6 +36,7 @@ FOREIGN = {
     "torchrec": ("din_model.modules.sharded_embeddings",),
     "deltalake": ("pipelines.store.delta", "pipelines.ingest.delta_tables"),
     "psycopg": ("pipelines.sinks.postgres_copy",),
+    "redis": ("pipelines.sinks.redis_keys",),
 }  # fmt: skip
 """Library -> the only packages or modules that may import it."""
 

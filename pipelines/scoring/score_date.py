@@ -42,6 +42,7 @@ from pipelines.sinks.catalog import to_catalog
 from pipelines.sinks.delta_table import to_delta
 from pipelines.sinks.names import TABLE, identifiers
 from pipelines.sinks.postgres import PostgresConfig, to_postgres
+from pipelines.sinks.redis import RedisConfig, to_redis
 from pipelines.store import plan
 from pipelines.store.data_sets import COUNTERS, PINS, REFUSED, SCORES, SHADOW, STATE, VECTORS
 from pipelines.store.manifest import Manifest
@@ -62,6 +63,7 @@ class ScoreConfig(Section):
         table: table of Spark's catalog that the published date is copied to.
         delta: folder or address of a Delta table that it is copied to; ``${VARIABLE}`` is replaced.
         postgres: table in PostgreSQL that it is copied to.
+        redis: keys in Redis that it is copied to, one per user.
         replay: attach histories to the impressions of the date itself and compare them with those
             of the examples; nothing is published.
         as_of: score from the states, counters and vectors that were published then, to repeat an
@@ -76,6 +78,7 @@ class ScoreConfig(Section):
     table: str | None = None
     delta: str | None = None
     postgres: PostgresConfig | None = None
+    redis: RedisConfig | None = None
     replay: bool = False
     as_of: Moment | None = None
     guards: GuardsConfig = field(default_factory=GuardsConfig)
@@ -256,6 +259,8 @@ def _deliver(job: _Job, manifest: Manifest) -> None:
         to_delta(rows, job.config.delta, job.day, manifest.rows)
     if job.config.postgres:
         to_postgres(rows, job.config.postgres, job.day, manifest.rows)
+    if job.config.redis:
+        to_redis(rows, job.config.redis, manifest)
 
 
 def _score_shadow(job: _Job, candidates: Candidates, model: ModelVersion, scores: Manifest) -> None:

@@ -4,7 +4,7 @@ import re
 
 from din_model.errors import InputError
 
-TABLE, DELTA, POSTGRES = "score.table", "score.delta", "score.postgres"
+TABLE, DELTA, POSTGRES, REDIS = "score.table", "score.delta", "score.postgres", "score.redis"
 """Configuration keys of the sinks, for messages."""
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")

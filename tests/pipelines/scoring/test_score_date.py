@@ -1,9 +1,11 @@
 """The last date of three nights, scored again with other settings in a copy of their store."""
 
 import gzip
+import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,19 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.registry import tracking
+from pipelines.erasure import erase
 from pipelines.ingest.delta_tables import table_rows
 from pipelines.ingest.sources import Source
 from pipelines.scoring import score_date
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.guards import GuardsConfig
 from pipelines.scoring.score_date import ModelVersion, score_day
+from pipelines.sinks.redis import RedisConfig
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
 from tests.nights import NIGHTS, rows
+
+pytest_plugins = "tests.redis_server"
 
 DAY = NIGHTS[-1] + timedelta(days=1)
 
@@ -159,6 +165,35 @@ def test_scores_are_delivered_also_when_already_published(spark, nights, copy, t
     assert delivered() == [want, want]
     assert scored(nights, copy, **sinks) == manifest
     assert delivered() == [want, want]
+
+
+def test_redis_holds_the_published_scores_and_no_erased_user_once_delivered_again(
+    spark, nights, copy, redis_reader
+):
+    settings, *_ = nights
+    config = RedisConfig("${REDIS_URL}")
+
+    def delivered() -> dict[str, list[tuple[str, float]]]:
+        start = f"din:{json.loads(redis_reader.get('din:current'))['run']}:"
+        keys = list(redis_reader.scan_iter(f"{start}*"))
+        found = {key: json.loads(redis_reader.get(key)) for key in keys}
+        return {
+            key.removeprefix(start): [(each["item"], each["score"]) for each in value["items"]]
+            for key, value in found.items()
+        }
+
+    def scores(manifest: Manifest) -> dict[str, list[tuple[str, float]]]:
+        ranked = copy.read(spark, [manifest]).where("rank <= 100").orderBy("user_id", "rank")
+        by_user = groupby(ranked.collect(), lambda row: row["user_id"])
+        return {user: [(r["item_id"], r["score"]) for r in rows] for user, rows in by_user}
+
+    published = scored(nights, copy, redis=config)
+    want = scores(published)
+    assert delivered() == want
+    erased, *others = want
+    erase(spark, copy, settings.build, [erased])
+    assert scored(nights, copy, redis=config).id == published.id
+    assert delivered() == {user: want[user] for user in others}
 
 
 @pytest.mark.slow
