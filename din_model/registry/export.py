@@ -8,10 +8,12 @@ import json
 import logging
 import tempfile
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,8 +25,9 @@ from din_model.errors import InputError
 from din_model.features import AGE, AGE_BUCKETS, FeatureSpec
 from din_model.modules.din import DIN
 from din_model.registry.artifact import ModelMetadata
+from din_model.registry.vectors import write_vectors
 
-PROGRAM, ONNX, INPUTS = "model.pt2", "model.onnx", "inputs.json"
+PROGRAM, ONNX, INPUTS, VECTORS = "model.pt2", "model.onnx", "inputs.json", "vectors"
 OUTPUT = "probability"
 
 TOLERANCE = 1e-5
@@ -38,10 +41,12 @@ class ExportConfig(Section):
     Attributes:
         path: folder to write, on local disk; an earlier export there is replaced.
         model: null for the champion; else a version, ``@alias`` or ``models:/NAME/7``.
+        vectors: write the trained vectors of items and users too, with their keys in the store.
     """
 
     path: str
     model: str | None = None
+    vectors: bool = False
 
 
 class Published(nn.Module):
@@ -136,8 +141,9 @@ def exported(model: DIN, metadata: ModelMetadata) -> ExportedProgram:
 
 
 def export(
-    model: DIN, metadata: ModelMetadata, name: str, version: int, folder: Path
-) -> str | None:
+    model: DIN, metadata: ModelMetadata, name: str, version: int, folder: Path,
+    keys: Iterable[pa.RecordBatch] | None = None,
+) -> str | None:  # fmt: skip
     """Write ``model.pt2``, ``inputs.json`` and, if it converts, ``model.onnx`` into a folder.
 
     Args:
@@ -146,6 +152,7 @@ def export(
         name: registered name.
         version: its version.
         folder: appears in one step; an earlier export is replaced completely.
+        keys: the vocabulary, to write the trained vectors too; see write_vectors.
 
     Returns:
         Why there is no ``model.onnx``, or None.
@@ -171,6 +178,8 @@ def export(
         if (error := _difference(program.module()(columns), expected)) > TOLERANCE:
             raise RuntimeError(f"{PROGRAM} differs from the model by {error:.1e}")
         missing = _write_onnx(program, model.spec, new / ONNX, columns, expected)
+        if keys is not None:
+            write_vectors(model, keys, new / VECTORS)
         description = _description(model.spec, metadata, name, version)
         (new / INPUTS).write_text(json.dumps(description, indent=1))
         if folder.exists():
@@ -268,7 +277,8 @@ def _replaceable(folder: Path) -> bool:
     if not folder.is_dir():
         return not folder.exists()
     names = {path.name for path in folder.iterdir()}
-    if any(not name.startswith((PROGRAM, ONNX)) and name != INPUTS for name in names):
+    own = (INPUTS, VECTORS)
+    if any(not name.startswith((PROGRAM, ONNX)) and name not in own for name in names):
         return False
     return not names or (PROGRAM in names and _is_description(folder / INPUTS))
 

@@ -6,18 +6,22 @@ published for a date holds the keys first seen when it was built; the parts toge
 vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
+from functools import partial
+from itertools import chain
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from din_model.errors import InputError
-from din_model.features import FIRST_ID, PADDING, UNKNOWN, Feature
+from din_model.errors import InputError, reading
+from din_model.features import FIRST_ID, PADDING, UNKNOWN, Feature, FeatureSpec
 from pipelines.caching import caching
 from pipelines.columns import finite
 from pipelines.examples.partitioning import with_rank
-from pipelines.store.data_sets import VOCABULARY
+from pipelines.store.data_sets import STATE, VOCABULARY
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
 
@@ -34,6 +38,27 @@ def open_vocabulary(spark: SparkSession, store: Store) -> tuple[DataFrame, dict[
     with_rows = [m for m in manifests if m.rows]
     table = store.read(spark, with_rows) if with_rows else spark.createDataFrame([], SCHEMA)
     return table, next_id
+
+
+def key_batches(store: Store, spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
+    """Return all (vocabulary, key, id) of a store without Spark, a batch in memory at a time.
+
+    Raises:
+        InputError: nothing is built in the store, or with another spec; or a file cannot be read.
+    """
+    built = store.manifests(STATE)
+    if not built or FeatureSpec.from_json(built[-1].facts["spec"]).hash != spec.hash:
+        raise InputError(
+            f"{store.url}: was not built with the spec of the model, so its ids are others: set"
+            " store.path to the store that the model was trained on"
+        )
+    return chain.from_iterable(map(partial(_batches, store), store.manifests(VOCABULARY)))
+
+
+def _batches(store: Store, part: Manifest) -> Iterator[pa.RecordBatch]:
+    for url in store.urls(part):
+        with reading(url), store.fs.open(url, "rb") as file:
+            yield from pq.ParquetFile(file).iter_batches(columns=["vocabulary", "key", "id"])
 
 
 def keys_of(rows: DataFrame, features: Sequence[Feature]) -> DataFrame:

@@ -1,15 +1,20 @@
 """Every job's run(), in this process, on a store that three nights have filled."""
 
 import shutil
+import sys
 from dataclasses import replace
 from datetime import date, timedelta
 
+import pyarrow.parquet as pq
 import pytest
+import torch
 
 from din_model.errors import InputError
+from din_model.features import UNKNOWN
 from din_model.registry import versions
 from din_model.registry.export import ExportConfig
 from jobs import build_sequences, erase, export, generate_logs, rollback, score, train, vacuum
+from pipelines.examples.vocabulary import open_vocabulary
 from pipelines.store.store import Store, StoreConfig
 from tests.nights import NIGHTS
 
@@ -96,6 +101,34 @@ def test_export_names_a_version_that_does_not_exist(nights, tmp_path):
     missing = ExportConfig(str(tmp_path / "export"), model="99")
     with pytest.raises(InputError, match="no model 'din-demo' with version 99"):
         export.run(replace(settings, export=missing), None)
+
+
+def test_export_writes_the_vectors_of_the_stores_items(spark, nights, tmp_path, monkeypatch):
+    settings, store, _ = nights
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # the conversion takes its time
+    config = ExportConfig(str(tmp_path / "export"), vectors=True)
+    for _ in range(2):  # an earlier export with vectors is replaced
+        export.run(replace(settings, export=config), None)
+    name = settings.tracking.model
+    model, _ = versions.load(name, versions.champion(name))
+    known = {
+        row["key"]: model.tables([("item_id", torch.tensor([row["id"]]))])[0][0]
+        for row in open_vocabulary(spark, store)[0].where("vocabulary = 'item_id'").collect()
+        if model.tables.rows("item_id", torch.tensor([row["id"]])) != UNKNOWN
+    }
+    found = pq.read_table(tmp_path / "export" / "vectors" / "item.parquet").to_pylist()
+    assert known
+    assert {row["key"]: row["vector"] for row in found} == {k: v.tolist() for k, v in known.items()}
+
+
+def test_vectors_are_not_named_by_the_keys_of_another_store(nights, tmp_path):
+    settings, _, _ = nights
+    config = ExportConfig(str(tmp_path / "export"), vectors=True)
+    tracked = replace(settings.tracking, uri=f"sqlite:///{settings.store.path}/mlflow.db")
+    other = replace(settings, export=config, tracking=tracked, store=StoreConfig(str(tmp_path)))
+    with pytest.raises(InputError, match="was not built with the spec of the model"):
+        export.run(other, None)
+    assert not (tmp_path / "export").exists()
 
 
 def test_an_empty_range_of_dates_is_refused(nights):
