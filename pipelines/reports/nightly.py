@@ -48,7 +48,8 @@ SIZE = 120, 32
 class NightSummary:
     """The results of a night.
 
-    ``scores``: published, or held back because of a ``breach``; None if the gate stopped the night.
+    ``scores``: published, or held back because of a ``breach`` of the guards ``breached``; None if
+    the gate stopped the night.
     ``explained``: None if explanations are off.
     """
 
@@ -62,6 +63,7 @@ class NightSummary:
     encoder: str
     per_positive: int = 0
     breach: str = ""
+    breached: Sequence[str] = ()
 
     @property
     def facts(self) -> dict[str, Any]:

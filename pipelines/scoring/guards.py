@@ -4,7 +4,7 @@ The written table is read once. Its numbers are stored in its manifest, so the n
 compare. A breach raises an error, and the published table stays.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,11 @@ class Breach(InputError):  # noqa: N818 (the term of the runbook and the report)
     """A table whose numbers are outside their limits; ``held`` is its unpublished manifest."""
 
     held: Manifest
+
+    def __init__(self, message: str, names: Iterable[str] = ()) -> None:
+        """``names`` are the numbers that are outside."""
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 @dataclass(frozen=True)
@@ -172,14 +177,14 @@ def check(numbers: dict[str, Any], limits: GuardsConfig, date: str, changed: str
     Raises:
         Breach: a number is outside; the message names number, limit and what to do.
     """
-    breaches = []
+    breaches: dict[str, str] = {}
     for name, side, limit in limits.of_numbers():
         value = numbers.get(name)
         if limit is None or value is None:
             continue
         if value < limit if side == "min" else value > limit:
             relation = "below" if side == "min" else "above"
-            breaches.append(
+            breaches[name] = (
                 f"{name} {value:.4f} is {relation} score.guards.{side}_{name} {limit}"
                 + changed * (name == "drift")
             )
@@ -187,12 +192,14 @@ def check(numbers: dict[str, Any], limits: GuardsConfig, date: str, changed: str
     if limits.max_calibration and clicks >= limits.min_clicks:
         ratio = expected / clicks
         if not 1 / limits.max_calibration <= ratio <= limits.max_calibration:
-            breaches.append(
+            breaches["calibration"] = (
                 f"calibration of the last scores, {expected:.0f} clicks expected over {clicks:.0f}"
                 f" = {ratio:.3f}, is beyond score.guards.max_calibration {limits.max_calibration}"
             )
     if breaches:
         raise Breach(
-            f"scores of {date} are held back, the published table stays: {'; '.join(breaches)}:"
-            " look at the report, then fix the cause, roll back, or raise the limit"
+            f"scores of {date} are held back, the published table stays:"
+            f" {'; '.join(breaches.values())}: look at the report, then fix the cause, roll back,"
+            " or raise the limit",
+            breaches,
         )

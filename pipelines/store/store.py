@@ -30,6 +30,7 @@ from pipelines.store.delta import File, Table
 from pipelines.store.location import Location
 from pipelines.store.manifest import Manifest
 from pipelines.store.parquet import Prepare, write
+from pipelines.store.publishing import Publication, collect
 
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints of unfinished trainings, by the fingerprint of their model."""
@@ -194,7 +195,8 @@ class Store:
         assert self._as_of is None, "an earlier version is read only"
         made_of = facts.get(PINS, {}).keys()
         assert not made_of or made_of <= set(DATA_SETS[name].upstream), f"{name}: {made_of}"
-        run = f"{datetime.now(UTC):{STAMP}}-{secrets.token_hex(3)}"
+        began = datetime.now(UTC)
+        run = f"{began:{STAMP}}-{secrets.token_hex(3)}"
         if replaces:
             run = f"{replaces.run.partition('.')[0]}.{run}"
         manifest = Manifest(name, str(day), run, (), facts)
@@ -208,13 +210,15 @@ class Store:
                 manifest = replace(manifest, erased=erased)
             check(manifest)
             self._commit(manifest, day, before)
-        except BaseException:
+        except BaseException as error:
             with suppress(Exception):  # an error of this clean-up must not replace the first one
                 if self._runs(name).get(day) != run:
                     self._location.remove(manifest.folder)
+            collect(Publication(self.url, manifest, began, datetime.now(UTC), error))
             raise
         if self._seen:
             self._seen[name] = self._seen[name] | {day: run}
+        collect(Publication(self.url, manifest, began, datetime.now(UTC)))
         return manifest
 
     def put(self, path: str, text: str) -> str:

@@ -8,7 +8,15 @@ from pyspark.sql import functions as F
 
 from din_model.errors import InputError
 from din_model.evaluation.drift import histogram
-from pipelines.scoring.guards import GuardsConfig, calibration, change, check, compare, measure
+from pipelines.scoring.guards import (
+    Breach,
+    GuardsConfig,
+    calibration,
+    change,
+    check,
+    compare,
+    measure,
+)
 
 LIMITS = GuardsConfig(
     min_coverage=0.9, max_drift=0.2, max_drift_from_validation=0.3, max_calibration=1.5,
@@ -50,8 +58,9 @@ def test_calibration_is_not_checked_with_too_few_clicks():
 
 
 def test_all_breaches_are_reported_together():
-    with pytest.raises(InputError, match=r"coverage 0\.1000 is below.*drift 0\.9000 is above"):
-        check(GOOD | {"coverage": 0.1, "drift": 0.9}, LIMITS, "2026-11-23")
+    with pytest.raises(Breach, match=r"coverage 0\.1000 is below.*drift 0\.9000 is above") as e:
+        check(GOOD | {"coverage": 0.1, "drift": 0.9, "expected": 1.0}, LIMITS, "2026-11-23")
+    assert e.value.names == ("coverage", "drift", "calibration")
 
 
 def test_a_drift_says_how_the_mean_score_of_the_version_changed():
