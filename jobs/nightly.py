@@ -23,6 +23,8 @@ from din_model.registry import tracking
 from jobs.cli import Settings, main
 from pipelines.examples.origin import is_built
 from pipelines.ingest.logs import DAY, Logs
+from pipelines.observe.night import NightRecord
+from pipelines.observe.watch import watched_night
 from pipelines.reports.explanation import explain_user
 from pipelines.reports.nightly import NightSummary, publish_report
 from pipelines.reports.terminal import print_night
@@ -40,11 +42,15 @@ def run(settings: Settings, day: date | None) -> None:
             "jobs.nightly scores whole days: history.cutoff must be day, split.by date"
         )
     day = day or datetime.now(ZoneInfo(settings.spec.time_zone)).date() - DAY
-    with Store(settings.store.path).locked("night", "another night is running in this store"):
-        _night(settings, day)
+    store, model = Store(settings.store.path), settings.tracking.model
+    with (
+        store.locked("night", "another night is running in this store"),
+        watched_night(settings.observe, model, day) as record,
+    ):
+        _night(settings, day, record)
 
 
-def _night(settings: Settings, day: date) -> None:
+def _night(settings: Settings, day: date, record: NightRecord) -> None:
     logs, store = settings.open("nightly", day)
     console.print(f"Night of {day}", style="bold")
     await_logs(logs.spark, logs.sources, settings.nightly, day, is_built(store, day))
@@ -61,36 +67,40 @@ def _night(settings: Settings, day: date) -> None:
         settings.nightly, settings.train, settings.split, settings.launch, settings.tracking
     )
     run = tracking.run(f"night {day}", {"job": "nightly"}, to_dict(settings))
-    with run, recorded() as stages:
+    with run, recorded() as record.stages:
         settings.build_missing(store, [*days, day])
         try:
             decision = decide(logs.spark, store, sections, days, day)
         except StoppedError as stopped:
-            night = summary(settings, stopped.decision, stages)
-            report(logs, store, night(scores=None, explained=None), day)
+            night = summary(settings, stopped.decision, record.stages)
+            record.summary = night(scores=None, explained=None)
+            report(logs, store, record.summary, day)
             raise
         console.print(f"  gate: {decision.why}")
-        score_and_report(settings, logs, store, day, decision, stages)
+        score_and_report(settings, logs, store, decision, record)
     console.print(f"  Runs and models: {look}")
 
 
 def score_and_report(
-    settings: Settings, logs: Logs, store: Store, day: date, decision: Decision,
-    stages: Sequence[Stage],
-) -> None:  # fmt: skip
+    settings: Settings, logs: Logs, store: Store, decision: Decision, record: NightRecord
+) -> None:
     """Score the next date, then report the night, also if a guard holds the scores back."""
-    night, version = summary(settings, decision, stages), decision.version
+    night, version = summary(settings, decision, record.stages), decision.version
+    day, record.summary = record.day, night(scores=None, explained=None)
     try:
         scores = score_day(
             logs, store, ModelVersion(settings.tracking.model, version), settings.score, day + DAY,
             settings.candidates,
         )  # fmt: skip
     except Breach as breach:
-        held = night(scores=breach.held, explained=None, breach=str(breach))
-        report(logs, store, held, day)
+        record.summary = night(
+            scores=breach.held, explained=None, breach=str(breach), breached=breach.names
+        )
+        report(logs, store, record.summary, day)
         raise
     best = explain_user(logs, store, scores, day)
-    report(logs, store, night(scores=scores, explained=best), day)
+    record.summary = night(scores=scores, explained=best)
+    report(logs, store, record.summary, day)
 
 
 def summary(

@@ -20,7 +20,7 @@ LAYERS = {
     "pipelines": [
         {"caching", "columns", "failures", "hadoop", "java_output", "shipping", "spec"},
         {"session"}, {"store"}, {"ingest"}, {"examples"}, {"training"},
-        {"sinks"}, {"scoring"}, {"reports"}, {"erasure", "sensor"},
+        {"sinks"}, {"scoring"}, {"reports"}, {"erasure", "observe", "sensor"},
     ],
     "jobs": [{"cli"}],
 }  # fmt: skip
@@ -37,6 +37,8 @@ FOREIGN = {
     "deltalake": ("pipelines.store.delta", "pipelines.ingest.delta_tables"),
     "psycopg": ("pipelines.sinks.postgres_copy",),
     "redis": ("pipelines.sinks.redis_keys",),
+    "prometheus_client": ("pipelines.observe.metrics_file",),
+    "openlineage": ("pipelines.observe.lineage",),
 }  # fmt: skip
 """Library -> the only packages or modules that may import it."""
 

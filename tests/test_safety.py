@@ -77,7 +77,8 @@ def test_the_licence_of_every_package_that_executors_get_is_listed_at_its_pin():
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     told = {canonicalize_name(name): (version, licence) for name, version, licence, _ in cells}
     found: dict[str, frozenset[str]] = {}
-    needed("din-pipeline", frozenset({"s3", "postgres", "redis"}), found)
+    extras = frozenset({"s3", "postgres", "redis", "prometheus", "lineage"})
+    needed("din-pipeline", extras, found)
     pins = pinned("constraints.txt")
     for name in found.keys() - {"din-pipeline", "setuptools"}:
         if name.startswith(OF_CUDA):

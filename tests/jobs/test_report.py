@@ -11,6 +11,7 @@ import pytest
 from din_model.errors import InputError
 from din_model.registry import tracking
 from jobs.nightly import score_and_report
+from pipelines.observe.night import NightRecord
 from pipelines.reports.terminal import impressions_reconciled
 from pipelines.scoring.guards import GuardsConfig
 from pipelines.store.manifest import Manifest
@@ -105,7 +106,7 @@ def test_a_night_that_a_guard_stops_has_a_report_with_its_numbers(nights, tmp_pa
     day = NIGHTS[-1] + timedelta(days=1)
     before = store.manifest("scores", day)
     with pytest.raises(InputError, match="without_history"), tracking.run("again", {}, {}):
-        score_and_report(settings, logs, copy, NIGHTS[-1], decision, [])
+        score_and_report(settings, logs, copy, decision, NightRecord("din", NIGHTS[-1]))
     assert copy.manifest("scores", day) == before
     found = told(copy, NIGHTS[-1]).sections
     assert "✖ held back" in found[""]
