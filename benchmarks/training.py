@@ -32,8 +32,9 @@ import torch
 from numpy.typing import NDArray
 
 from din_model.data.batch import Batch
-from din_model.data.loader import Columns, File, Loader
+from din_model.data.loader import File, Loader
 from din_model.data.prefetch import Throughput, prefetch
+from din_model.data.rows import Columns
 from din_model.distributed import collectives
 from din_model.features import FIRST_ID, Feature, FeatureSpec, History
 from din_model.modules.din import ModelConfig, new_model

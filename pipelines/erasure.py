@@ -99,7 +99,7 @@ def _replace_rows(
     day = date.fromisoformat(manifest.date)
     if manifest.name == EXAMPLES:
         counted = store.require(COUNTS, day, "run jobs.build_sequences for it")
-        facts = counted.facts | {"content": counts.content(rows)}
+        facts = counted.facts | {"content": counts.content(rows, spec)}
         _publish(store, counted, counts.count_ids(rows, spec), facts)
     publication = Publication(manifest.name, day, manifest.facts, replaces=manifest)
     return republish(store, publication, rows, spec, config)

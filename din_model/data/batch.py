@@ -1,7 +1,7 @@
 """Columns into a jagged Batch, the input of the model in training and in scoring.
 
 Batches hold no padding: a history is a segment of values between two offsets. In training every row
-has its own history; in scoring all candidates of a user share one (``history_of``).
+has its own history; in evaluation and scoring all rows of a user share one (``history_of``).
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from din_model.data.rows import Rows
 from din_model.features import FeatureSpec
 
 
@@ -96,6 +97,23 @@ def list_lengths(spec: FeatureSpec) -> dict[str, int]:
 
 def from_columns(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec) -> Batch:
     """Make a batch from padded columns, as examples store them ([B] and [B, L] arrays)."""
+    return with_histories(columns, spec, _histories(columns, spec))
+
+
+def from_rows(rows: Rows, spec: FeatureSpec) -> Batch:
+    """Make a batch whose rows share histories as ``rows`` do."""
+    if len(rows) == len(next(iter(rows.histories.values()), rows.history_of)):
+        return from_columns(rows.expanded(), spec)
+    first = np.unique(rows.history_of, return_index=True)[1]
+    lengths = {
+        name: rows.columns[name][first] for name in (h.column("length") for h in spec.histories)
+    }
+    histories = _histories(rows.histories | lengths, spec)
+    return with_histories(rows.columns, spec, histories, _ids(rows.history_of))
+
+
+def _histories(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec) -> dict[str, Histories]:
+    """Return the behaviours of each row of padded columns, by kind."""
     histories = {}
     for history in spec.histories:
         lengths = columns[history.column("length")]
@@ -103,7 +121,7 @@ def from_columns(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec) -> Batc
         inside = _inside(next(iter(padded.values())), lengths)
         fields = {name: _ids(values[inside]) for name, values in padded.items()}
         histories[history.kind] = Histories(fields, _offsets(lengths))
-    return with_histories(columns, spec, histories)
+    return histories
 
 
 def with_histories(

@@ -4,24 +4,29 @@ Petastorm shards row groups by index, whatever their size, so each rank gets its
 about equal rows. Every rank takes the same number of steps; a rank without rows left gets empty
 batches. Each epoch compares the rows read with the manifests.
 
+The rows of a user follow each other in a file. Training therefore shuffles the rows of several
+files, in a seeded order of the files, together.
+
 Out-of-vocabulary dropout: in scoring, ids newer than the model read the unknown row. New ids differ
 from rare ones (today's news is read, last week's is not), so training replaces a share of the ids
 first seen on an example's own day by the unknown id.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from din_model.data.batch import Batch, example_columns, from_columns, list_lengths
 from din_model.data.petastorm_reader import row_groups
+from din_model.data.rows import Columns, Rows, from_arrow, together
 from din_model.errors import InputError
 from din_model.features import UNKNOWN, FeatureSpec
 
-Columns = dict[str, NDArray[Any]]
+SHUFFLED = 1 << 17
+"""Rows from which those of several files are shuffled: enough to mix users, and little memory."""
 
 
 class File(NamedTuple):
@@ -112,23 +117,27 @@ class Loader:
 
     def chunks(self, number: int = 0) -> Iterator[Columns]:
         """Yield the columns of each batch, as ``epoch`` reads them."""
+        for rows in self.parts(number):
+            yield rows.expanded()
+
+    def parts(self, number: int = 0) -> Iterator[Rows]:
+        """Yield the rows of each batch; those in the order of the files share histories."""
         rng = None if self.seed is None else np.random.default_rng([self.seed, number, self._rank])
-        partial: Columns | None = None
-        read, yielded = 0, 0
-        for columns in self._files(rng):
-            size, start = len(columns["label"]), 0
+        pieces: list[Rows] = []
+        read, yielded, missing = 0, 0, self.batch_size
+        for pool in self._pools(rng):
+            size, start = len(pool), 0
             read += size
-            order = np.arange(size) if rng is None else rng.permutation(size)
+            order = None if rng is None else rng.permutation(size)
             while start < size:
-                missing = self.batch_size - (len(partial["label"]) if partial else 0)
-                rows = order[start : start + missing]
-                batch = {name: values.take(rows, 0) for name, values in columns.items()}
-                if partial is not None:
-                    batch = {name: np.concatenate([partial[name], v]) for name, v in batch.items()}
-                start, partial = start + missing, batch
-                if len(batch["label"]) == self.batch_size:
-                    yielded, partial = yielded + 1, None
-                    yield batch
+                stop = min(start + missing, size)
+                pieces.append(
+                    pool.slice(start, stop) if order is None else pool.take(order[start:stop])
+                )
+                missing, start = missing - (stop - start), stop
+                if not missing:
+                    yield together(pieces)
+                    pieces, yielded, missing = [], yielded + 1, self.batch_size
         self.read += read
         self.due += self._rows[self._rank]
         if read != self._rows[self._rank]:
@@ -136,9 +145,9 @@ class Loader:
                 f"read {read} rows of {len(self.files)} files, but their manifests say"
                 f" {self._rows[self._rank]}: build the dates again"
             )
-        if partial is not None:
+        if pieces:
             yielded += 1
-            yield partial
+            yield together(pieces)
         for _ in range(self.steps - yielded):
             yield self._no_rows()
 
@@ -146,44 +155,60 @@ class Loader:
         left = [rows - step * self.batch_size for rows in self._rows]
         return sum(min(max(rows, 0), self.batch_size) for rows in left)
 
-    def _files(self, rng: np.random.Generator | None) -> Iterator[Columns]:
-        """Yield the columns of each file; lists of one length come as matrices."""
+    def _pools(self, rng: np.random.Generator | None) -> Iterator[Rows]:
+        """Yield rows to shuffle together: of one file after another, or of several in training."""
+        pool: list[Rows] = []
+        for rows in self._files(rng):
+            pool.append(rows)
+            if rng is None or sum(map(len, pool)) >= SHUFFLED:
+                yield together(pool)
+                pool = []
+        if pool:
+            yield together(pool)
+
+    def _files(self, rng: np.random.Generator | None) -> Iterator[Rows]:
+        """Yield the rows of each row group."""
         files = (
             self.files if rng is None else [self.files[i] for i in rng.permutation(len(self.files))]
         )
         for file in files:
             # One file per reader, because Petastorm sorts the paths it is given.
             for columns in row_groups(file.url, self.columns):
+                rows = from_arrow(file.url, columns, self.spec)
                 if rng is not None:
-                    columns = self._drop_new_ids(columns, file.first_new, rng)
-                yield _weighted(columns, file.sample_rate) if self._sampled else columns
+                    rows = self._drop_new_ids(rows, file.first_new, rng)
+                yield _weighted(rows, file.sample_rate) if self._sampled else rows
 
     def _drop_new_ids(
-        self, columns: Columns, first_new: Mapping[str, int], rng: np.random.Generator
-    ) -> Columns:
-        """Replace a share of the day's new ids by the unknown id."""
-        replaced: Columns = {}
+        self, rows: Rows, first_new: Mapping[str, int], rng: np.random.Generator
+    ) -> Rows:
+        """Replace a share of the day's new ids by the unknown id, in a history for all its rows."""
+        stored, replaced = rows.columns | rows.histories, Columns()
         given = {f.vocabulary for f in self.spec.vectors}  # a night has the vectors of new items
         trained = {v: n for v, n in first_new.items() if v not in given}
         for vocabulary, first in trained.items() if self._new_as_unknown else ():
             features, fields = self.spec.used_by(vocabulary)
             names = [f.name for f in features] + [history.column(name) for history, name in fields]
             for name in (n for n in names if n in self.columns):
-                new = np.flatnonzero(columns[name] >= first)
-                values = columns[name].copy()
+                new = np.flatnonzero(stored[name] >= first)
+                values = stored[name].copy()
                 values.flat[new[rng.random(len(new)) < self._new_as_unknown]] = UNKNOWN
                 replaced[name] = values
-        return columns | replaced
+        columns = {name: replaced.get(name, values) for name, values in rows.columns.items()}
+        histories = {name: replaced.get(name, values) for name, values in rows.histories.items()}
+        return Rows(columns, histories, rows.history_of)
 
-    def _no_rows(self) -> Columns:
+    def _no_rows(self) -> Rows:
         widths = list_lengths(self.spec)
-        return {
+        columns = {
             name: np.zeros((0, widths[name]) if name in widths else 0, np.int64)
             for name in self.columns
         }
+        return Rows(columns, {}, np.arange(0))
 
 
-def _weighted(columns: Columns, sample_rate: float) -> Columns:
-    """Return the columns with weights that make up for unclicked rows that were sampled out."""
-    stands_for = np.where(columns["label"] > 0, 1.0, 1 / sample_rate).astype(np.float32)
-    return columns | {"weight": columns.get("weight", np.float32(1)) * stands_for}
+def _weighted(rows: Rows, sample_rate: float) -> Rows:
+    """Return the rows with weights that make up for unclicked rows that were sampled out."""
+    stands_for = np.where(rows.columns["label"] > 0, 1.0, 1 / sample_rate).astype(np.float32)
+    weight = {"weight": rows.columns.get("weight", np.float32(1)) * stands_for}
+    return replace(rows, columns=rows.columns | weight)

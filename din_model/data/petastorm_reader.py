@@ -1,4 +1,4 @@
-"""Reads one Parquet file through Petastorm, from any fsspec address, with lists as matrices.
+"""Reads one Parquet file through Petastorm, from any fsspec address, as Arrow's columns.
 
 Petastorm reads and decodes the row groups, in its pool without threads: batches are prefetched in a
 thread anyway, and each further one takes cores from the training step. Its own conversion of lists
@@ -9,10 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from fsspec.core import url_to_fs
-from numpy.typing import NDArray
 
 from din_model.data.petastorm_adapter import (
     ArrowReaderWorker,
@@ -23,11 +21,11 @@ from din_model.data.petastorm_adapter import (
 from din_model.errors import InputError, reading
 
 
-def row_groups(url: str, names: Sequence[str]) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the named columns of each row group: [rows], or [rows, L] for lists of length L.
+def row_groups(url: str, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
+    """Yield the named columns of each row group.
 
     Raises:
-        InputError: the file is missing, or the lists of a column differ in length.
+        InputError: the file is missing or damaged.
     """
     fs, path = url_to_fs(url)
     if not fs.isfile(path):
@@ -37,7 +35,7 @@ def row_groups(url: str, names: Sequence[str]) -> Iterator[dict[str, NDArray[Any
         reader_pool=_Pool(), shuffle_row_groups=False, num_epochs=1, is_batched_reader=True,
     ) as reader:  # fmt: skip
         for group in reader:
-            yield {name: _array(f"{url}: column {name}", getattr(group, name)) for name in names}
+            yield {name: _whole(getattr(group, name)) for name in names}
 
 
 class _Pool(DummyPool):
@@ -78,14 +76,5 @@ class _Worker(ArrowReaderWorker):
         return _Columns()
 
 
-def _array(name: str, column: pa.ChunkedArray) -> NDArray[Any]:
-    """Return the column as an array over Arrow's own memory."""
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    if not pa.types.is_list(array.type):
-        return array.to_numpy(zero_copy_only=False)
-    lengths = np.unique(np.diff(array.offsets.to_numpy()))
-    if len(lengths) > 1:
-        raise InputError(
-            f"{name}: lists of {lengths[0]} to {lengths[-1]} ids; all must have one length"
-        )
-    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

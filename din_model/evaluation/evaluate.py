@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from din_model.data.batch import from_columns
-from din_model.data.loader import Columns, Loader
+from din_model.data.batch import from_rows
+from din_model.data.loader import Loader
+from din_model.data.rows import Columns
 from din_model.evaluation.metrics import Meter
 from din_model.modules.din import DIN
 
@@ -25,6 +26,6 @@ def predict_batches(model: DIN, reader: Loader) -> Iterator[tuple[Columns, NDArr
     """Yield the columns of each batch of this rank, and their probabilities [B]."""
     model.eval()
     device = next(model.parameters()).device
-    for columns in reader.chunks():
-        batch = from_columns(columns, model.spec)
-        yield columns, torch.sigmoid(model(batch.to(device))).cpu().numpy()
+    for rows in reader.parts():
+        batch = from_rows(rows, model.spec)
+        yield rows.expanded(), torch.sigmoid(model(batch.to(device))).cpu().numpy()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from din_model.data.batch import from_columns
+from din_model.data.batch import from_rows
 from din_model.data.loader import Loader
 from din_model.distributed.collectives import all_reduce
 from din_model.modules.din import DIN
@@ -51,11 +51,11 @@ def _rows(model: DIN, loader: Loader) -> tuple[Tensor, ...]:
     model.eval()
     device = next(model.parameters()).device
     rows = [torch.zeros(5, 0, dtype=torch.float64)]
-    for columns in loader.chunks():
-        batch = from_columns(columns, model.spec)
-        parts = [part.cpu() for part in model.parts(batch.to(device))]
-        parts += [batch.label, batch.weight, torch.from_numpy(columns[model.spec.user])]
-        rows.append(torch.stack([part.double() for part in parts]))
+    for part in loader.parts():
+        batch = from_rows(part, model.spec)
+        parts = [each.cpu() for each in model.parts(batch.to(device))]
+        parts += [batch.label, batch.weight, torch.from_numpy(part.columns[model.spec.user])]
+        rows.append(torch.stack([each.double() for each in parts]))
     return torch.cat(rows, 1).unbind()
 
 

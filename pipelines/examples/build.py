@@ -307,6 +307,6 @@ def _publish_counts(job: _Job, examples: Manifest, state: Manifest, sums: Manife
     """Publish the counts of ids last: they pin the other data sets, which makes the date built."""
     with stage(f"{job.day} counts") as report:
         rows = job.store.read(job.logs.spark, [examples])
-        facts = {PINS: plan.pins(examples, state, sums), "content": counts.content(rows)}
+        facts = {PINS: plan.pins(examples, state, sums), "content": counts.content(rows, job.spec)}
         counted = counts.count_ids(rows, job.spec)
         report.rows = job.store.publish(COUNTS, job.day, counted, facts).rows

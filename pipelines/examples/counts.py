@@ -5,7 +5,7 @@ of mini-batch aware regularisation (arXiv 1706.06978, section 5.1), and what ``m
 ``shown`` and ``clicked`` count it as candidate alone: the popularity-only baseline.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from din_model.features import PADDING, FeatureSpec
+from pipelines.examples.histories import Runs, history_columns, runs, shared_by
+
+MASK = 2**32 - 1
 
 
 def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
@@ -29,26 +32,17 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
     }
 
     def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            if batch.num_rows == 0:
-                continue
-            label = batch.column("label").to_numpy()
+        for each in runs(batches, spec):
             for vocabulary, (singles, lists) in columns.items():
-                shown = np.concatenate([_matrix(batch, c) for c in singles], axis=1)
-                held = np.concatenate([shown, *[_matrix(batch, c) for c in lists]], axis=1)
-                ids, examples = np.unique(_once_a_row(held), return_counts=True)
-                seen = _once_a_row(shown)
-                counts = {i: np.zeros(len(ids), np.int64) for i in range(2)}
-                np.add.at(counts[0], np.searchsorted(ids, seen), 1)
-                clicked = _once_a_row(shown[label > 0])
-                np.add.at(counts[1], np.searchsorted(ids, clicked), 1)
+                ids, *counts = _count(each, singles, lists)
                 names = pa.array([vocabulary] * len(ids))
                 yield pa.RecordBatch.from_arrays(
-                    [names, *map(pa.array, (ids, examples, counts[0], counts[1]))],
+                    [names, *map(pa.array, (ids, *counts))],
                     ["vocabulary", "id", "examples", "shown", "clicked"],
                 )
 
-    wanted = [c for pair in columns.values() for names in pair for c in names]
+    wanted = [*shared_by(spec), *history_columns(spec)]
+    wanted += [name for singles, _ in columns.values() for name in singles]
     partial = examples.select("label", *dict.fromkeys(wanted)).mapInArrow(
         count, "vocabulary string, id int, examples long, shown long, clicked long"
     )
@@ -56,25 +50,58 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
     return partial.groupBy("vocabulary", "id").agg(*sums)
 
 
-def content(examples: DataFrame) -> str:
-    """Return a hash of the rows that does not depend on their order and files."""
-    row = F.xxhash64(*examples.columns)
+def content(examples: DataFrame, spec: FeatureSpec | None = None) -> str:
+    """Return a hash of the rows that does not depend on their order and files.
+
+    With a spec, the rows are examples, which share histories: each history counts once, wherever
+    files begin.
+    """
+    lists = history_columns(spec) if spec else []
+    row = F.xxhash64(*[name for name in examples.columns if name not in lists])
     # A sum modulo 2^64: an exclusive or would not see two equal rows.
     combined = examples.agg(F.sum(row), F.count(F.lit(1))).first()
     assert combined is not None
-    return f"{(combined[0] or 0) % 2**64:x}-{combined[1]}"
+    total, rows = combined[0] or 0, combined[1]
+    if spec:
+        own = examples.where(F.col(lists[0]).isNotNull())
+        histories = own.select(F.xxhash64(*shared_by(spec), *lists).alias("hash")).distinct()
+        summed = histories.agg(F.sum("hash")).first()
+        assert summed is not None
+        total += summed[0] or 0
+    return f"{total % 2**64:x}-{rows}"
 
 
-def _matrix(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
-    """Return a column as [rows, width]: lists have one length, single values have width 1."""
-    column = batch.column(name)
-    values = column.flatten() if pa.types.is_list(column.type) else column
-    return values.to_numpy().reshape(batch.num_rows, -1)
+def _count(
+    each: Runs, singles: Sequence[str], lists: Sequence[str]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return ids, and the rows that hold, show and clicked each, of one vocabulary in a batch.
+
+    A pair of a run (or row) and an id is one number: ``run << 32 | id``.
+    """
+    rows = np.arange(each.batch.num_rows)
+    shown = np.unique(np.concatenate([_pairs(each.batch.column(c), rows) for c in singles]))
+    row, id_ = shown >> 32, shown & MASK
+    shown_ids = id_[id_ != PADDING]
+    clicked = id_[(id_ != PADDING) & (each.batch.column("label").to_numpy() > 0)[row]]
+    order = np.arange(each.run[-1] + 1)
+    empty = np.zeros(0, np.int64)
+    held = np.unique(np.concatenate([empty, *[_pairs(each.histories[c], order) for c in lists]]))
+    held = held[held & MASK != PADDING]
+    sizes = np.bincount(each.run)
+    beside = ~np.isin(each.run[row] << 32 | id_, held) & (id_ != PADDING)
+    ids, place = np.unique(np.concatenate([held & MASK, shown_ids]), return_inverse=True)
+    examples = np.bincount(place[: len(held)], sizes[held >> 32], len(ids)).astype(np.int64)
+    examples += _tally(ids, id_[beside])
+    return ids.astype(np.int32), examples, _tally(ids, shown_ids), _tally(ids, clicked)
 
 
-def _once_a_row(ids: NDArray[Any]) -> NDArray[Any]:
-    """Return the ids of a matrix without padding and without repeats within a row."""
-    ids = np.sort(ids, axis=1)
-    first = np.ones(ids.shape, bool)
-    first[:, 1:] = ids[:, 1:] != ids[:, :-1]
-    return ids[first & (ids != PADDING)]
+def _pairs(column: pa.Array, owners: NDArray[Any]) -> NDArray[Any]:
+    """Return ``owner << 32 | id`` of each id of a column of ids, or of lists of ids."""
+    if not pa.types.is_list(column.type):
+        return owners << 32 | column.to_numpy().astype(np.int64)
+    lengths = np.diff(column.offsets.to_numpy())
+    return np.repeat(owners, lengths) << 32 | column.flatten().to_numpy().astype(np.int64)
+
+
+def _tally(ids: NDArray[Any], seen: NDArray[Any]) -> NDArray[Any]:
+    return np.bincount(np.searchsorted(ids, seen), minlength=len(ids))

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from din_model.data.rows import padded
 from din_model.features import AGE, AGE_BUCKETS, FeatureSpec, History
 
 TARGET = -1
@@ -59,13 +60,17 @@ def _age_bucket(age: NDArray[Any]) -> NDArray[Any]:
     return np.minimum(exponent, AGE_BUCKETS - 1).astype(np.int32)
 
 
-def attach_history(targets: DataFrame, behaviours: DataFrame, spec: FeatureSpec) -> DataFrame:
+def attach_history(
+    targets: DataFrame, behaviours: DataFrame, spec: FeatureSpec, once_in: Sequence[str] = ()
+) -> DataFrame:
     """Add to each target the newest L visible behaviours of each kind, oldest first.
 
     Args:
         targets: encoded user and ``cutoff`` (bigint, microseconds); other columns pass through.
         behaviours: user, kind, time and the mirrored item features, encoded.
         spec: the histories.
+        once_in: two columns of the targets, a group and the order in it: of the targets of a user
+            and cutoff in a group only the first has its history, and the others have null.
 
     Returns:
         The targets without ``cutoff``, with ``KIND__length`` (int) and ``KIND__FIELD``, packed: the
@@ -76,19 +81,21 @@ def attach_history(targets: DataFrame, behaviours: DataFrame, spec: FeatureSpec)
     columns += [T.StructField(name, T.BinaryType()) for name in _packed_columns(spec)]
     passing = [f for f in targets.schema.fields if f.name != "cutoff"]
     schema = T.StructType(passing + columns)
+    group = (spec.user, "_at", *once_in[:1]) if once_in else ()
     return sweep(
-        targets, behaviours, spec, lambda histories: _pack(histories, schema.names), schema
-    )
+        targets, behaviours, spec, lambda histories: _pack(histories, schema.names, group), schema,
+        once_in,
+    )  # fmt: skip
 
 
 def unpack(spec: FeatureSpec) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Return a function that turns each ``KIND__FIELD`` into a list<int32> of length L, padded."""
-    lengths = _packed_columns(spec)
+    """Return a function that turns each ``KIND__FIELD`` into a list<int32>, or null."""
+    packed = _packed_columns(spec)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             columns = [
-                _padded(column, lengths[name]) if name in lengths else column
+                _lists(column) if name in packed else column
                 for name, column in zip(batch.schema.names, batch.columns, strict=True)
             ]
             yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
@@ -97,20 +104,40 @@ def unpack(spec: FeatureSpec) -> Callable[[Iterable[pa.RecordBatch]], Iterator[p
 
 
 def unpacked(attached: DataFrame, spec: FeatureSpec) -> DataFrame:
-    """Return the rows of ``attach_history`` with lists."""
+    """Return the rows of ``attach_history`` with lists of length L, padded."""
     packed = _packed_columns(spec)
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return pad(unpack(spec)(batches), spec)
+
     schema = T.StructType(
         [
             T.StructField(f.name, T.ArrayType(T.IntegerType())) if f.name in packed else f
             for f in attached.schema.fields
         ]
     )
-    return attached.mapInArrow(unpack(spec), schema)
+    return attached.mapInArrow(run, schema)
 
 
-def _packed_columns(spec: FeatureSpec) -> dict[str, int]:
-    """Return each KIND__FIELD and the length of its history."""
-    return {h.column(name): h.length for h in spec.histories for name in h.lists}
+def pad(batches: Iterable[pa.RecordBatch], spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
+    """Pad each ``KIND__FIELD``, none of them null, with zeros to the length of its history."""
+    lengths = {h.column(name): h.length for h in spec.histories for name in h.lists}
+    for batch in batches:
+        columns = [
+            _of_length(name, column, lengths[name]) if name in lengths else column
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        ]
+        yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _of_length(name: str, lists: pa.ListArray, length: int) -> pa.ListArray:
+    offsets = np.arange(len(lists) + 1, dtype=np.int32) * length
+    return pa.ListArray.from_arrays(offsets, padded(name, lists, length).ravel())
+
+
+def _packed_columns(spec: FeatureSpec) -> set[str]:
+    """Return each KIND__FIELD."""
+    return {h.column(name) for h in spec.histories for name in h.lists}
 
 
 def sweep(
@@ -119,11 +146,13 @@ def sweep(
     spec: FeatureSpec,
     make_emit: Callable[[Sequence[History]], Emit],
     schema: T.StructType,
+    order: Sequence[str] = (),
 ) -> DataFrame:
     """Run ``emit`` over every batch's targets with their histories.
 
     ``make_emit`` is called once per task, on the executor. Its result gets the targets of a batch
-    as a table, and one ``Ranges`` per history.
+    as a table, and one ``Ranges`` per history. ``order``: columns that sort the targets of a user
+    and cutoff.
     """
     user, histories = spec.user, spec.histories
     # A behaviour uses the columns of the target's features: narrow rows are cheap to sort.
@@ -140,7 +169,7 @@ def sweep(
     seconds = F.greatest(F.lit(0), F.least(F.lit(2**32 - 1), F.shiftright("_at", 20)))
     first = F.shiftleft(F.col(user).cast("long"), 32) + seconds
     stream = stream.withColumn("_first", first)
-    stream = stream.sortWithinPartitions("_first", "_at", "_kind", *fields).drop("_first")
+    stream = stream.sortWithinPartitions("_first", "_at", "_kind", *order, *fields).drop("_first")
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return _sweep(batches, user, histories, make_emit(histories))
@@ -200,31 +229,62 @@ def _columns(batch: pa.RecordBatch, history: History, of_kind: NDArray[Any]) -> 
     return columns | {"time": batch.column("_at").filter(mask).to_numpy() - history.lag}
 
 
-def _pack(histories: Sequence[History], names: Sequence[str]) -> Emit:
-    """Emit the targets with the lengths and the packed fields of their histories."""
+def _pack(histories: Sequence[History], names: Sequence[str], group: Sequence[str]) -> Emit:
+    """Emit the targets with the lengths and the packed fields of their histories.
+
+    With columns ``group``, only the first of neighbouring targets with the same group has fields.
+    """
+    starts = RunStarts(group)
 
     def emit(targets: pa.Table, ranges: list[Ranges]) -> pa.RecordBatch:
-        for history, ranges_of_kind in zip(histories, ranges, strict=True):
-            offsets, columns = ranges_of_kind.lists(history.lists, targets.column("_at").to_numpy())
-            length = np.diff(offsets)
+        first = starts(targets) if group else np.ones(len(targets), bool)
+        at = targets.column("_at").to_numpy()[first]
+        for history, every in zip(histories, ranges, strict=True):
+            length = (every.end - every.start).astype(np.int32)
+            own = Ranges(every.columns, every.start[first], every.end[first])
+            offsets, columns = own.lists(history.lists, at)
             targets = targets.append_column(history.column("length"), pa.array(length))
             for name, values in columns.items():
                 packed = pa.py_buffer(values.astype(np.int32, copy=False))
                 buffers = [None, pa.py_buffer(offsets * 4), packed]
-                binary = pa.Array.from_buffers(pa.binary(), len(length), buffers)
-                targets = targets.append_column(history.column(name), binary)
+                binary = pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
+                targets = targets.append_column(history.column(name), at_starts(binary, first))
         return targets.select(names).combine_chunks().to_batches()[0]
 
     return emit
 
 
-def _padded(packed: pa.Array, length: int) -> pa.Array:
-    """Binary [rows] -> list<int32> [rows] of the given length."""
+class RunStarts:
+    """Finds the rows of batches that begin a run of equal values, over the ends of batches."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._last: list[Any] | None = None
+
+    def __call__(self, batch: pa.Table | pa.RecordBatch) -> NDArray[Any]:
+        """Return whether each row of the next batch, which has rows, begins a run [rows]."""
+        columns = [batch.column(name).to_numpy() for name in self._names]
+        differs = np.any([values[1:] != values[:-1] for values in columns], axis=0)
+        first = [values[0] for values in columns]
+        begins = np.r_[first != self._last, differs]
+        self._last = [values[-1] for values in columns]
+        return begins
+
+
+def at_starts(values: pa.Array, starts: NDArray[Any]) -> pa.Array:
+    """Return one value for each True in ``starts`` [rows], in order, and null for the others."""
+    if starts.all():
+        return values
+    return values.take(pa.array(np.cumsum(starts) - 1, mask=~starts))
+
+
+def _lists(packed: pa.Array) -> pa.Array:
+    """Binary [rows] -> list<int32> [rows]; null stays null."""
     rows = len(packed)
     bounds = np.frombuffer(packed.buffers()[1], np.int32)[packed.offset :][: rows + 1] // 4
-    padded = np.zeros((rows, length), np.int32)
+    values = pa.array([], pa.int32())
     if bounds[-1] > bounds[0]:
-        values = np.frombuffer(packed.buffers()[2], np.int32, bounds[-1])[bounds[0] :]
-        padded[np.arange(length) < np.diff(bounds)[:, None]] = values
-    offsets = np.arange(rows + 1, dtype=np.int32) * length
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(padded.ravel()))
+        values = pa.array(np.frombuffer(packed.buffers()[2], np.int32, bounds[-1])[bounds[0] :])
+    missing = pa.array(packed.is_null().to_numpy(zero_copy_only=False))
+    offsets = pa.array((bounds - bounds[0]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, values, mask=missing)

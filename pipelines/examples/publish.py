@@ -1,6 +1,8 @@
-"""Publishes examples: rows with histories, in files of equal rows that mix users.
+"""Publishes examples: rows with histories, in files of equal rows.
 
-The build publishes new examples; erasure publishes the remaining rows of old ones.
+Users come in a seeded order, so each file is a sample of the users. The rows of a user follow each
+other, and share their history. The build publishes new examples; erasure publishes the remaining
+rows of old ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from din_model.ranges import Date, PositiveShare, Seed, Share, Size
 from pipelines.caching import cached, caching
 from pipelines.examples import counters
 from pipelines.examples.data_quality import QualityConfig
+from pipelines.examples.histories import once, shared_by, with_histories
 from pipelines.examples.negatives import NegativesConfig
 from pipelines.examples.partitioning import exactly_by, with_rank
 from pipelines.examples.point_in_time_join import attach_history, unpack
@@ -115,7 +118,7 @@ def join_and_publish(
     if past.sums is not None:
         day = start_of(publication.day, spec.time_zone) if spec.cutoff == "day" else None
         targets = counters.attach(targets, past.sums, spec, day)
-    joined = attach_history(targets, past.behaviours, spec)
+    joined = attach_history(targets, past.behaviours, spec, once_in=("_file", "_rank"))
     return _publish(store, publication, placed, joined, unpack(spec))
 
 
@@ -129,8 +132,8 @@ def republish(
     Raises:
         InputError: there are no rows, or the written files are not equal.
     """
-    placed = _place(examples, publication, spec, config)
-    return _publish(store, publication, placed, placed.rows, iter)
+    placed = _place(with_histories(examples, spec), publication, spec, config)
+    return _publish(store, publication, placed, placed.rows, once(spec))
 
 
 class _Placed(NamedTuple):
@@ -142,9 +145,10 @@ class _Placed(NamedTuple):
 def _place(
     rows: DataFrame, publication: Publication, spec: FeatureSpec, config: BuildConfig
 ) -> _Placed:
-    """Rank rows by a seeded hash, and assign each to one of the files of equal rows."""
-    shuffled = F.xxhash64("example_id", F.lit(config.seed))
-    ranked = cached(with_rank(rows, shuffled, "example_id", "time", spec.item, name="_rank"))
+    """Rank rows by a seeded hash of the user, and assign each to one of the files of equal rows."""
+    user, row = (F.xxhash64(name, F.lit(config.seed)) for name in (spec.user, "example_id"))
+    order = [user, *map(F.col, [*shared_by(spec)]), row, F.col("example_id"), F.col("time")]
+    ranked = cached(with_rank(rows, *order, F.col(spec.item), name="_rank"))
     count = ranked.count()
     if count == 0:
         raise InputError(f"{publication.name} of {publication.day}: no rows are left to publish")

@@ -9,6 +9,7 @@ from din_model.console import stage
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
 from pipelines.examples.counters import attach
+from pipelines.examples.histories import with_histories
 from pipelines.examples.point_in_time_join import attach_history, unpacked
 from pipelines.examples.publish import unsampled_examples
 from pipelines.examples.state import as_behaviours
@@ -44,7 +45,7 @@ def replay(logs: Logs, store: Store, day: date) -> int:
         impressions = attach(impressions, store.read(logs.spark, [sums]), spec, start)
     behaviours = store.read(logs.spark, [state])
     with stage(f"{day} replay") as report:
-        written = store.read(logs.spark, [examples])
+        written = with_histories(store.read(logs.spark, [examples]), spec)
         rows, differ = _differences(impressions, written, behaviours, spec, day)
         report.rows = rows
     if differ or rows != examples.rows:

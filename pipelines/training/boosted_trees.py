@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from din_model.data.batch import numbers_of
-from din_model.data.loader import Columns
+from din_model.data.rows import Columns
 from din_model.features import FeatureSpec
 from din_model.modules.numeric import NumericInputs
 from pipelines.store.store import Store

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from din_model.console import stage
 from din_model.data.batch import numbers_of
-from din_model.data.loader import Columns
+from din_model.data.rows import Columns
 from din_model.distributed.collectives import all_reduce
 from din_model.evaluation import drift
 from din_model.evaluation.evaluate import predict_batches

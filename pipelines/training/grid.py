@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from din_model.config import Section
 from din_model.console import console
 from din_model.data.batch import Batch, from_columns, with_histories
-from din_model.data.loader import Columns
+from din_model.data.rows import Columns
 from din_model.features import FeatureSpec
 from din_model.modules.din import DIN, Encoder
 from din_model.ranges import NOT_EMPTY, Length, Seed, Size

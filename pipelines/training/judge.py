@@ -18,8 +18,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from din_model.console import stage
-from din_model.data.batch import from_columns
-from din_model.data.loader import Columns, Loader
+from din_model.data.batch import from_rows
+from din_model.data.loader import Loader
+from din_model.data.rows import Columns
 from din_model.evaluation import drift
 from din_model.evaluation.metrics import BINS, CELLS, Meter, Sums, Tally
 from din_model.evaluation.slices import BINS as SLICE_BINS
@@ -132,8 +133,8 @@ def _scored(judging: _Judging, loader: Loader) -> Iterator[pa.RecordBatch]:
     The slices are a bit mask: bit i is set if the row belongs to slice i.
     """
     models = {name: loaded(shipped)[0] for name, shipped in judging.shipped.items()}
-    for columns in loader.chunks():
-        batch = from_columns(columns, loader.spec)
+    for rows in loader.parts():
+        batch, columns = from_rows(rows, loader.spec), rows.expanded()
         scores = {name: torch.sigmoid(model(batch)).numpy() for name, model in models.items()}
         first = next(iter(scores.values()))
         scores |= {name: score(columns, first) for name, score in judging.simple.items()}

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
-from din_model.data.loader import Columns, File, Loader
+from din_model.data.loader import File, Loader
+from din_model.data.rows import Columns
 from din_model.distributed.collectives import rank, world_size
 from din_model.errors import InputError, reading
 from din_model.features import FIRST_ID, PADDING, FeatureSpec

@@ -122,6 +122,10 @@ def require_in_logs(odd: OddLogs, store: Store, examples: list[dict[str, Any]]) 
 
 def require_past(odd: OddLogs, examples: list[dict[str, Any]], cutoffs: list[int]) -> None:
     """Histories are the newest clicks before the cutoff, and nothing else where no log adds any."""
+    shared: list[int] = []
+    for row in examples:  # in the order of the files
+        own = row["clicks__item"]
+        shared = row["clicks__item"] = shared if own is None else own
     for row, cutoff in zip(examples, cutoffs, strict=True):
         clicks = {
             (each["time"], each["item"], each["category"])

@@ -11,6 +11,7 @@ import pytest
 from din_model.config import load
 from jobs import build_sequences, nightly, train
 from jobs.cli import Settings
+from pipelines.examples.histories import with_histories
 from pipelines.examples.vocabulary import open_vocabulary
 from pipelines.store.store import Store
 
@@ -54,7 +55,7 @@ def test_movielens_ratings_become_likes_with_the_users_likes_and_dislikes_before
     assert (examples.rows, holdout.rows) == (30 * 10, 30)
 
     key_of = keys(spark, store)
-    for row in store.read(spark, [examples, holdout]).collect():
+    for row in with_histories(store.read(spark, [examples, holdout]), settings.spec).collect():
         user = int(key_of["userId", row["userId"]])
         past = [r for r in ratings if r[0] == user and r[3] * 10**6 < row["time"]]
         (now,) = [r for r in ratings if r[0] == user and r[3] * 10**6 == row["time"]]
@@ -134,7 +135,7 @@ def test_taobaos_ads_are_scored_by_the_categories_and_brands_that_their_users_lo
     assert manifest.rows == len({(r[0], r[2], r[1]) for r in of_day}) > 100
 
     key_of = keys(spark, store)
-    for row in store.read(spark, [manifest]).collect():
+    for row in with_histories(store.read(spark, [manifest]), settings.spec).collect():
         user = int(key_of["user", row["user"]])
         for kind, tags in (("viewed", ("pv",)), ("wanted", ("cart", "fav", "buy"))):
             past = sorted(

@@ -17,6 +17,7 @@ from din_model.registry import versions
 from jobs import build_sequences, nightly, train
 from jobs.cli import Settings
 from pipelines.examples.build import build_day
+from pipelines.examples.histories import with_histories
 from pipelines.examples.vocabulary import decode, open_vocabulary
 from pipelines.scoring.skew_check import replay
 from pipelines.store.store import Store
@@ -77,7 +78,8 @@ def test_ebnerd_loses_no_impression_and_reads_only_earlier_days(spark, tmp_path,
     assert replay(logs, store, day) == manifest.rows
 
     vocabulary, _ = open_vocabulary(spark, store)
-    examples = store.read(spark, [manifest]).select("user_id", "clicks__article_id")
+    examples = with_histories(store.read(spark, [manifest]), logs.spec)
+    examples = examples.select("user_id", "clicks__article_id")
     examples = decode(examples.distinct(), "user_id", F.lit("user_id"), vocabulary).toPandas()
     ids = vocabulary.where("vocabulary = 'article_id'").toPandas()
     key_of = dict(zip(ids["id"], ids["key"].astype(int), strict=True))

@@ -9,12 +9,14 @@ import pytest
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
+from din_model.features import FeatureSpec
 from jobs import erase as job
 from pipelines.erasure import EraseConfig, erase
+from pipelines.examples.histories import with_histories
 from pipelines.examples.origin import is_built
 from pipelines.examples.split import SplitConfig
 from pipelines.examples.vocabulary import open_vocabulary
-from pipelines.store.data_sets import DATA_SETS
+from pipelines.store.data_sets import DATA_SETS, EXAMPLES, HOLDOUT
 from pipelines.store.store import CHECKPOINTS, Store
 from pipelines.training.training_set import open_training_set
 from tests.nights import NIGHTS
@@ -48,7 +50,10 @@ def others(spark, store, key: str, number: int) -> dict[str, list[str]]:
     found = {}
     for name, user in [(n, number) for n in BY_ID] + [(n, key) for n in BY_KEY]:
         for manifest in store.manifests(name):
-            rows = store.read(spark, [manifest]).where(F.col("user_id") != F.lit(user))
+            rows = store.read(spark, [manifest])
+            if name in (EXAMPLES, HOLDOUT):  # whose files begin elsewhere, and with them histories
+                rows = with_histories(rows, FeatureSpec.from_json(manifest.facts["spec"]))
+            rows = rows.where(F.col("user_id") != F.lit(user))
             found[f"{name} {manifest.date}"] = sorted(map(str, rows.collect()))
     return found
 

@@ -67,13 +67,17 @@ def test_every_epoch_has_every_row_once_in_a_new_order(files, ranks, epochs):
     assert len(set(map(tuple, orders))) == epochs
 
 
-def test_lists_of_several_lengths_are_named(tmp_path):
-    columns = {n: v.tolist() for n, v in some_columns(3).items()}
-    columns["clicks__item"][1].pop()
-    pq.write_table(pa.table({n: pa.array(v) for n, v in columns.items()}), tmp_path / "x.parquet")
-    reader = Loader([File(f"file://{tmp_path}/x.parquet", 3)], small_spec(), 8)
-    with pytest.raises(InputError, match=r"x\.parquet: column clicks__item: lists of \d+ to \d+"):
-        list(reader.chunks())
+def test_rows_of_a_user_are_spread_over_the_batches_of_an_epoch(tmp_path):
+    files = []
+    for i in range(4):  # each has 20 rows of each of 16 users, one user after another
+        columns = some_columns(320) | {"row": np.repeat(np.arange(16), 20) + 16 * i}
+        arrays = {n: pa.array(v.tolist()) for n, v in columns.items()}
+        pq.write_table(pa.table(arrays), tmp_path / f"{i}.parquet")
+        files.append(File(f"file://{tmp_path}/{i}.parquet", 320))
+    reader = Loader(files, small_spec(), 128, seed=1, extra=["row"])
+    for columns in reader.chunks():
+        assert len(set(columns["row"] // 16)) == 4, "a batch has rows of all files"
+        assert np.bincount(columns["row"]).max() <= 10, "of 20 rows of a user, a batch has few"
 
 
 def test_a_kept_unclicked_row_is_weighted_for_the_dropped_ones(files):

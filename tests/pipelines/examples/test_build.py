@@ -80,13 +80,20 @@ def copy(built: Store, tmp_path: Path) -> Store:
     return Store(str(shutil.copytree(built.base, tmp_path / "store")))
 
 
-def test_files_of_a_day_differ_by_one_row_and_mix_users(spark, built):
+def test_files_of_a_day_differ_by_one_row_and_hold_a_history_once(spark, built):
     manifest = built.require("examples", DAY, "")
     assert sorted(file.rows for file in manifest.files) == [50] * 7 + [51]
     assert {f.row_groups for f in manifest.files} == {1}
+    files = []
     for url in built.urls(manifest):
-        users = [row["user"] for row in spark.read.parquet(url).collect()]
-        assert len(set(users)) > 5, "the log holds users in blocks of 40"
+        rows = spark.read.parquet(url).collect()
+        users = [row["user"] for row in rows]
+        begins = [n == 0 or user != users[n - 1] for n, user in enumerate(users)]
+        assert sum(begins) == len(set(users)), "the rows of a user follow each other"
+        assert [row["clicks__item"] is not None for row in rows] == begins
+        files.append(set(users))
+    shared = sum(map(len, files)) - len(set().union(*files))
+    assert shared <= len(files) - 1, "only a user at the end of a file is in the next one, too"
     assert is_built(built, DAY)
 
 

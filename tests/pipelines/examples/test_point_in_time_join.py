@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from din_model.features import Feature, FeatureSpec, History
-from pipelines.examples.point_in_time_join import attach_history, unpacked
+from pipelines.examples.point_in_time_join import attach_history, unpack, unpacked
 from pipelines.examples.state import advance, as_behaviours
 
 DAY = 1000
@@ -112,6 +112,29 @@ def test_histories_equal_brute_force_over_ties_lags_kinds_and_batch_borders(
         assert not any(row["carts__item"][carts:])
         found = [row[f"clicks__{name}"][:clicks] for name in ("item", "category", "age")]
         assert [*found, row["carts__item"][:carts]] == expected[row["number"]]
+
+
+def test_only_the_first_of_a_group_has_its_history(spark, small_batches):
+    targets, behaviours = logs(seed=11)
+    targets = pd.concat([targets] * 4, ignore_index=True)  # several of a user and cutoff
+    targets["row"] = range(len(targets))
+    targets["group"] = targets["row"] % 3
+    expected = oracle(targets[["user", "number", "cutoff"]], behaviours)
+    attached = attach_history(
+        spark.createDataFrame(targets, "user int, number int, cutoff long, row int, group int"),
+        spark.createDataFrame(behaviours, "user int, kind byte, time long, item int, category int"),
+        SPEC, ("group", "row"),
+    )  # fmt: skip
+    schema = unpacked(attached.limit(0), SPEC).schema
+    lists = attached.mapInArrow(unpack(SPEC), schema)  # as they are written
+    found = lists.toPandas().merge(targets[["row", "cutoff"]], on="row")
+    assert len(found) == len(targets)
+    for _, rows in found.sort_values("row").groupby(["user", "cutoff", "group"]):
+        first, *others = rows.to_dict("records")
+        lists = [first[f"clicks__{name}"] for name in ("item", "category", "age")]
+        assert [list(ids) for ids in (*lists, first["carts__item"])] == expected[first["number"]]
+        assert all(row["clicks__item"] is None and row["carts__item"] is None for row in others)
+        assert {row["clicks__length"] for row in rows.to_dict("records")} == {len(lists[0])}
 
 
 def test_a_behaviour_at_the_cutoffs_own_microsecond_is_not_visible(spark):

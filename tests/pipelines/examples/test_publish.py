@@ -46,7 +46,10 @@ def test_a_sampled_day_keeps_every_click_and_is_evaluated_on_every_row(spark, tm
 @pytest.mark.parametrize(("shards", "files"), [(1, 4), (3, 6)])
 def test_a_date_has_a_file_to_hold_out_however_few_ranks_there_are(spark, tmp_path, shards, files):
     spec, store = logs_of(spark, tmp_path, []).spec, Store(str(tmp_path / "store"))
-    examples = spark.range(40).selectExpr("id as example_id", "id as time", "id % 7 as item")
+    examples = spark.range(40).selectExpr(
+        "id as example_id", "id as time", "cast(id % 3 as int) as user", "id % 7 as item",
+        "cast(array() as array<int>) as clicks__item",
+    ).orderBy("user", "example_id")  # fmt: skip
     publication = Publication(EXAMPLES, DAY, {"sample_rate": 1})
     manifest = republish(store, publication, examples, spec, replace(CONFIG, shards=shards))
     assert len(manifest.files) == files

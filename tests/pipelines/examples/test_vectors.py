@@ -85,7 +85,7 @@ def test_behaviours_keep_the_vector_of_their_time(built):
     logs, store = built
     rows = store.read(logs.spark, [store.require("examples", NEXT, "")]).collect()
     table = load_vectors(store, logs.spec, NEXT)["look"]
-    held = {tuple(table[i]) for row in rows for i in row["clicks__look"] if i}
+    held = {tuple(table[i]) for row in rows for i in row["clicks__look"] or () if i}
     assert held
     assert held <= {tuple(vector) for vector in FIRST.values()}
 
