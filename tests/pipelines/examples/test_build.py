@@ -92,6 +92,8 @@ def test_files_of_a_day_differ_by_one_row_and_hold_a_history_once(spark, built):
         assert sum(begins) == len(set(users)), "the rows of a user follow each other"
         assert [row["clicks__item"] is not None for row in rows] == begins
         files.append(set(users))
+    first = [min(users) for users in files]
+    assert first != sorted(first), "users come in a seeded order, not in that of their ids"
     shared = sum(map(len, files)) - len(set().union(*files))
     assert shared <= len(files) - 1, "only a user at the end of a file is in the next one, too"
     assert is_built(built, DAY)
