@@ -93,18 +93,22 @@ def values_of(rows: DataFrame, run: str, config: RedisConfig, published: Manifes
     item = {"item": column(rows.columns[1]), "score": F.col("score")}
     if "explanations" in rows.columns:
         item["explanations"] = F.col("explanations")
-    ranked = F.struct("rank", F.struct(*[c.alias(n) for n, c in item.items()]).alias("of_rank"))
-    items = F.transform(F.sort_array(F.collect_list(ranked)), lambda each: each["of_rank"])
-    facts = [F.lit(value).alias(name) for name, value in _facts(published).items()]
-    value = F.to_json(F.struct(*facts, items.alias("items")), {"ignoreNullFields": "false"})
+    ranked = F.struct("rank", _struct(item).alias("_item"))
+    items = F.transform(F.sort_array(F.collect_list(ranked)), lambda each: each["_item"])
+    facts = {name: F.lit(value) for name, value in _facts(published).items()}
+    value = F.to_json(_struct(facts | {"items": items}), {"ignoreNullFields": "false"})
     best = rows.where(F.col("rank") <= config.top)
-    values = best.groupBy(_key(rows, run)).agg(value.alias("value"))
+    values = best.groupBy(_key(rows, run)).agg(value.alias("_value"))
     return values.coalesce(config.connections)
+
+
+def _struct(fields: dict[str, Column]) -> Column:
+    return F.struct(*[value.alias(name) for name, value in fields.items()])
 
 
 def _key(rows: DataFrame, run: str) -> Column:
     user = column(rows.columns[0]).cast("string")
-    return F.concat(F.lit(f"{run}:"), user).alias("key")
+    return F.concat(F.lit(f"{run}:"), user).alias("_key")
 
 
 def _facts(published: Manifest) -> dict[str, Any]:

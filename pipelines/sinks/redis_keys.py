@@ -48,19 +48,21 @@ def write(values: DataFrame, url: str, expires: int) -> int:
     """Set the keys on the executors; return how many the server has taken.
 
     Args:
-        values: ``key`` and ``value``.
+        values: ``_key`` and ``_value``.
         url: of the server, with its variables. Each task replaces them, so no task holds a secret.
         expires: second at which the keys expire.
 
     Raises:
         InputError: an executor does not reach the server, or the server refuses.
     """
-    return _each(values, url, lambda pipe, row: pipe.set(row["key"], row["value"], exat=expires))[1]
+    return _each(values, url, lambda pipe, row: pipe.set(row["_key"], row["_value"], exat=expires))[
+        1
+    ]
 
 
 def count(keys: DataFrame, url: str) -> tuple[int, int]:
-    """Return the number of rows of ``key``, and how many of them the server holds; see write."""
-    return _each(keys, url, lambda pipe, row: pipe.exists(row["key"]))
+    """Return the number of rows of ``_key``, and how many of them the server holds; see write."""
+    return _each(keys, url, lambda pipe, row: pipe.exists(row["_key"]))
 
 
 def switch(url: str, pointer: str, value: Row, expires: int) -> str | None:
