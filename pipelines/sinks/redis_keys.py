@@ -55,9 +55,10 @@ def write(values: DataFrame, url: str, expires: int) -> int:
     Raises:
         InputError: an executor does not reach the server, or the server refuses.
     """
-    return _each(values, url, lambda pipe, row: pipe.set(row["_key"], row["_value"], exat=expires))[
-        1
-    ]
+    _, taken = _each(
+        values, url, lambda pipe, row: pipe.set(row["_key"], row["_value"], exat=expires)
+    )
+    return taken
 
 
 def count(keys: DataFrame, url: str) -> tuple[int, int]:
