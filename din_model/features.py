@@ -83,6 +83,11 @@ class FeatureSpec:
         return {history.kind: history for history in self.histories}
 
     @property
+    def history_lengths(self) -> dict[str, int]:
+        """Column of an example that holds a field of a history, KIND__FIELD -> length L."""
+        return {h.column(name): h.length for h in self.histories for name in h.lists}
+
+    @property
     def popularity(self) -> Counter | None:
         """The counter of the item's impressions since the first day, if there is one."""
         for counter in self.counters:

@@ -4,9 +4,9 @@
 
 The first log is that of impressions, with a click flag, or of clicks; further ones are attributes
 of items or users. A log is a file, a folder or a pattern of Parquet, JSON or CSV files; files with
-the same columns are one log. NAME.yaml
-holds the guesses, each with its reason; --user, --item, --time and --label name the columns that
-were not guessed right. Nothing is built: din check shows what the configuration makes of the logs.
+the same columns are one log. NAME.yaml holds the guesses, each with its reason; --user, --item,
+--time and --label name the columns that were not guessed right. Nothing is built: din check shows
+what the configuration makes of the logs.
 """
 
 import argparse

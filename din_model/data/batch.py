@@ -92,7 +92,7 @@ def input_columns(spec: FeatureSpec) -> list[str]:
 def list_lengths(spec: FeatureSpec) -> dict[str, int]:
     """Return the padded length of each column of an example that holds lists."""
     lengths = {f.name: f.max_length for f in spec.features if f.is_list}
-    return lengths | {h.column(name): h.length for h in spec.histories for name in h.lists}
+    return lengths | spec.history_lengths
 
 
 def from_columns(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec) -> Batch:
@@ -102,7 +102,7 @@ def from_columns(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec) -> Batc
 
 def from_rows(rows: Rows, spec: FeatureSpec) -> Batch:
     """Make a batch whose rows share histories as ``rows`` do."""
-    if len(rows) == len(next(iter(rows.histories.values()), rows.history_of)):
+    if rows.each_has_its_own:
         return from_columns(rows.expanded(), spec)
     first = np.unique(rows.history_of, return_index=True)[1]
     lengths = {

@@ -31,6 +31,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.history_of)
 
+    @property
+    def each_has_its_own(self) -> bool:
+        """Whether no two rows share a history; rows are in the order of their histories."""
+        return len(next(iter(self.histories.values()), self.history_of)) == len(self)
+
     def take(self, rows: NDArray[Any]) -> "Rows":
         """Return some rows, each with a history of its own."""
         columns = {name: values.take(rows, 0) for name, values in self.columns.items()}
@@ -49,6 +54,8 @@ class Rows:
 
     def expanded(self) -> Columns:
         """Return all columns by row; each row has its history."""
+        if self.each_has_its_own:
+            return self.columns | self.histories
         histories = {n: values.take(self.history_of, 0) for n, values in self.histories.items()}
         return self.columns | histories
 
@@ -74,7 +81,7 @@ def from_arrow(url: str, columns: Mapping[str, pa.Array], spec: FeatureSpec) -> 
         InputError: lists that are longer than their history, or differ in length where all have
             one; the first row has no history.
     """
-    lengths = {h.column(name): h.length for h in spec.histories for name in h.lists}
+    lengths = spec.history_lengths
     plain = {
         name: _matrix(f"{url}: column {name}", values)
         for name, values in columns.items()

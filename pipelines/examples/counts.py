@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from din_model.features import PADDING, FeatureSpec
-from pipelines.examples.histories import Runs, history_columns, runs, shared_by
+from pipelines.examples.histories import Runs, runs, shared_by
 
 MASK = 2**32 - 1
 
@@ -41,7 +41,7 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
                     ["vocabulary", "id", "examples", "shown", "clicked"],
                 )
 
-    wanted = [*shared_by(spec), *history_columns(spec)]
+    wanted = [*shared_by(spec), *list(spec.history_lengths)]
     wanted += [name for singles, _ in columns.values() for name in singles]
     partial = examples.select("label", *dict.fromkeys(wanted)).mapInArrow(
         count, "vocabulary string, id int, examples long, shown long, clicked long"
@@ -56,7 +56,7 @@ def content(examples: DataFrame, spec: FeatureSpec | None = None) -> str:
     With a spec, the rows are examples, which share histories: each history counts once, wherever
     files begin.
     """
-    lists = history_columns(spec) if spec else []
+    lists = list(spec.history_lengths) if spec else []
     row = F.xxhash64(*[name for name in examples.columns if name not in lists])
     # A sum modulo 2^64: an exclusive or would not see two equal rows.
     combined = examples.agg(F.sum(row), F.count(F.lit(1))).first()

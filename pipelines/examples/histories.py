@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 
 from din_model.errors import InputError
 from din_model.features import FeatureSpec
-from pipelines.examples.point_in_time_join import RunStarts, at_starts, pad
+from pipelines.examples.point_in_time_join import RunStarts, at_starts, pad, replaced
 from pipelines.store.data_sets import EXAMPLES
 
 Batches = Iterable[pa.RecordBatch]
@@ -24,11 +24,6 @@ Batches = Iterable[pa.RecordBatch]
 def shared_by(spec: FeatureSpec) -> list[str]:
     """Return the columns of an example whose equal values mean the same history."""
     return [spec.user] if spec.cutoff == "day" else [spec.user, "time"]
-
-
-def history_columns(spec: FeatureSpec) -> list[str]:
-    """Return each KIND__FIELD."""
-    return [h.column(name) for h in spec.histories for name in h.lists]
 
 
 class Runs(NamedTuple):
@@ -45,7 +40,7 @@ def runs(batches: Batches, spec: FeatureSpec) -> Iterator[Runs]:
     Raises:
         InputError: a row without a history does not follow the one that has it.
     """
-    names, starts = history_columns(spec), RunStarts(shared_by(spec))
+    names, starts = list(spec.history_lengths), RunStarts(shared_by(spec))
     last: dict[str, pa.ListArray] = {}
     for batch in batches:
         if not batch.num_rows:
@@ -71,18 +66,13 @@ def with_histories(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
     def own(batches: Batches) -> Iterator[pa.RecordBatch]:
         for batch, histories, run in runs(batches, spec):
             every = pa.array(run)
-            columns = [
-                histories[name].take(every) if name in histories else column
-                for name, column in zip(batch.schema.names, batch.columns, strict=True)
-            ]
-            yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+            yield replaced(batch, {name: lists.take(every) for name, lists in histories.items()})
 
     return examples.mapInArrow(lambda batches: pad(own(batches), spec), examples.schema)
 
 
 def once(spec: FeatureSpec) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
     """Return a function that leaves histories to the first of neighbouring rows that share them."""
-    names = history_columns(spec)
 
     def run(batches: Batches) -> Iterator[pa.RecordBatch]:
         starts = RunStarts(shared_by(spec))
@@ -90,10 +80,7 @@ def once(spec: FeatureSpec) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
             if not batch.num_rows:
                 continue
             begins = starts(batch)
-            columns = [
-                at_starts(column.filter(pa.array(begins)), begins) if name in names else column
-                for name, column in zip(batch.schema.names, batch.columns, strict=True)
-            ]
-            yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+            own = {n: batch.column(n).filter(pa.array(begins)) for n in spec.history_lengths}
+            yield replaced(batch, {name: at_starts(lists, begins) for name, lists in own.items()})
 
     return run

@@ -78,7 +78,7 @@ def attach_history(
             into lists on the way to a file, ``unpacked`` in a frame.
     """
     columns = [T.StructField(h.column("length"), T.IntegerType()) for h in spec.histories]
-    columns += [T.StructField(name, T.BinaryType()) for name in _packed_columns(spec)]
+    columns += [T.StructField(name, T.BinaryType()) for name in spec.history_lengths]
     passing = [f for f in targets.schema.fields if f.name != "cutoff"]
     schema = T.StructType(passing + columns)
     group = (spec.user, "_at", *once_in[:1]) if once_in else ()
@@ -90,22 +90,18 @@ def attach_history(
 
 def unpack(spec: FeatureSpec) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Return a function that turns each ``KIND__FIELD`` into a list<int32>, or null."""
-    packed = _packed_columns(spec)
+    packed = spec.history_lengths
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            columns = [
-                _lists(column) if name in packed else column
-                for name, column in zip(batch.schema.names, batch.columns, strict=True)
-            ]
-            yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+            yield replaced(batch, {name: _lists(batch.column(name)) for name in packed})
 
     return run
 
 
 def unpacked(attached: DataFrame, spec: FeatureSpec) -> DataFrame:
     """Return the rows of ``attach_history`` with lists of length L, padded."""
-    packed = _packed_columns(spec)
+    packed = spec.history_lengths
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return pad(unpack(spec)(batches), spec)
@@ -121,23 +117,26 @@ def unpacked(attached: DataFrame, spec: FeatureSpec) -> DataFrame:
 
 def pad(batches: Iterable[pa.RecordBatch], spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
     """Pad each ``KIND__FIELD``, none of them null, with zeros to the length of its history."""
-    lengths = {h.column(name): h.length for h in spec.histories for name in h.lists}
     for batch in batches:
-        columns = [
-            _of_length(name, column, lengths[name]) if name in lengths else column
-            for name, column in zip(batch.schema.names, batch.columns, strict=True)
-        ]
-        yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+        yield replaced(
+            batch,
+            {
+                name: _of_length(name, batch.column(name), length)
+                for name, length in spec.history_lengths.items()
+            },
+        )
+
+
+def replaced(batch: pa.RecordBatch, columns: dict[str, pa.Array]) -> pa.RecordBatch:
+    """Return the batch with other values in some columns, which keep their places."""
+    names = batch.schema.names
+    every = dict(zip(names, batch.columns, strict=True)) | columns
+    return pa.RecordBatch.from_arrays(list(every.values()), names)
 
 
 def _of_length(name: str, lists: pa.ListArray, length: int) -> pa.ListArray:
     offsets = np.arange(len(lists) + 1, dtype=np.int32) * length
     return pa.ListArray.from_arrays(offsets, padded(name, lists, length).ravel())
-
-
-def _packed_columns(spec: FeatureSpec) -> set[str]:
-    """Return each KIND__FIELD."""
-    return {h.column(name) for h in spec.histories for name in h.lists}
 
 
 def sweep(

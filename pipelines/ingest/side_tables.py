@@ -41,12 +41,10 @@ class SideTables:
 
         Among them are the keys by which the others are looked up.
         """
-        in_table = [
-            f for f in features if self.table_of(f) and (f.is_vector or f.log_name not in columns)
-        ]
-        keys = [self._key(table) for f in in_table if (table := self.table_of(f))]
-        own = [f for f in features if not (f.is_vector or f in in_table)]
-        return [*own, *[key for key in dict.fromkeys(keys) if key not in own]]
+        missing = [f for f in features if f.is_vector or f.log_name not in columns]
+        in_table = {f: table for f in missing if (table := self.table_of(f))}
+        own = [f for f in features if f not in in_table]
+        return list(dict.fromkeys([*own, *map(self._key, in_table.values())]))
 
     def join(self, rows: DataFrame, wanted: Sequence[Feature], day: date) -> DataFrame:
         """Add the features that ``rows`` lack, as of their ``_at`` (microseconds).

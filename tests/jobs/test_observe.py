@@ -26,7 +26,7 @@ NIGHT, SCORED = NIGHTS[-1], NIGHTS[-1] + timedelta(days=1)
 
 
 def samples(path: Path, name: str) -> dict[str, float]:
-    """Value by the label that is not the model, which is empty where there is none."""
+    """Return a metric's values by its second label, or by '' if ``model`` is its only one."""
     families = text_string_to_metric_families(path.read_text(encoding="utf-8"))
     found = [sample for family in families for sample in family.samples if sample.name == name]
     assert {sample.labels["model"] for sample in found} <= {"din-demo"}
