@@ -35,7 +35,7 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
         for each in runs(batches, spec):
             for vocabulary, (singles, lists) in columns.items():
                 ids, *counts = _count(each, singles, lists)
-                names = pa.array([vocabulary] * len(ids))
+                names = pa.array([vocabulary] * len(ids), pa.string())
                 yield pa.RecordBatch.from_arrays(
                     [names, *map(pa.array, (ids, *counts))],
                     ["vocabulary", "id", "examples", "shown", "clicked"],

@@ -1,8 +1,12 @@
-"""The hash of a date's examples depends on every row, and on nothing else."""
+"""Counts of ids, and the hash of a date's examples: of every row, and of nothing else."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from pipelines.examples.counts import content
+from din_model.features import PADDING
+from pipelines.examples.counts import content, count_ids
+from tests.pipelines.examples.test_histories import SPEC, batches, rows_of
 
 ROWS = [(1, 2, 0.0), (3, 4, 1.0), (5, 6, 0.0)]
 SCHEMA = "example_id long, item int, label float"
@@ -19,3 +23,10 @@ def test_content_tells_a_changed_row_and_equal_rows_apart(spark: SparkSession) -
     changed = [[*ROWS[:2], (5, 6, 1.0)], ROWS[:2], []]
     contents = [content(spark.createDataFrame(rows, SCHEMA)) for rows in [ROWS, *pairs, *changed]]
     assert len(set(contents)) == 7
+
+
+def test_a_feature_without_any_value_is_counted_as_nothing(spark, tmp_path):
+    rows = [row | {"category": PADDING} for row in rows_of([([], [2, 4], 3)])]
+    pq.write_table(pa.Table.from_batches(batches(rows, 9)), tmp_path / "rows.parquet")
+    counted = count_ids(spark.read.parquet(str(tmp_path)), SPEC).collect()
+    assert {row["vocabulary"] for row in counted} == {"user", "item"}
