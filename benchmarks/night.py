@@ -1,10 +1,12 @@
 """A whole night by stage: seconds, memory and bytes, on generated logs of several sizes.
 
-    python -m benchmarks.night [--rows 100000 1000000 10000000]
+    python -m benchmarks.night [--rows 100000 1000000 10000000] [--ids 100000000]
 
 A night builds two dates, trains on the first, judges on the second and scores the date after them:
 20 impressions a user and date, and 40 candidates for each of N / 100 users. Each size runs in
-processes of its own. Training reads each row once, so its steps grow with the rows.
+processes of its own. Training reads each row once, so its steps grow with the rows. With ``--ids``,
+the impressions of the first date bring that many keys of a feature of their own, and two ranks
+train.
 
 The last line is JSON, by size: the seconds of each stage; the peak memory of the driver (Python and
 JVM), of the largest Spark worker and of the largest rank, in MB; and the bytes of an impression in
@@ -38,8 +40,14 @@ STAGES = ("build", "train", "evaluate", "judge", "score")
 KINDS = {"rank": b"multiprocessing.spawn", "worker": b"pyspark.daemon", "jvm": b"java"}
 
 
-def settings_of(folder: Path, rows: int) -> Settings:
-    """Return the demo's settings with logs of that many impressions a date."""
+def settings_of(folder: Path, rows: int, ids: int = 0) -> Settings:
+    """Return the demo's settings with logs of that many impressions a date.
+
+    Args:
+        folder: of the logs and the store.
+        rows: impressions of a date.
+        ids: keys of the feature ``tags``, all on the first date; 0 for no such feature.
+    """
     users = max(20, rows // 20)
     generated = {
         "days": 2, "users": users, "items": max(50, rows // 100), "impressions": rows,
@@ -51,9 +59,24 @@ def settings_of(folder: Path, rows: int) -> Settings:
             *[f"generate.{name}={value}" for name, value in generated.items()],
             f"date={DAYS[1]}", "train.window=1", "train.epochs=1", "train.min_steps=0",
             "train.patience=0", "train.baselines=[]", "nightly.beat_popularity=false",
-            "nightly.min_gain=-1", "score.guards={}",
+            "nightly.min_gain=-1", "score.guards={}", *(tags(rows, ids) if ids else []),
         ],
     )  # fmt: skip
+
+
+def tags(rows: int, ids: int) -> list[str]:
+    """Return overrides for a feature whose keys are new in each impression of the first date.
+
+    An example holds 8 of them, so few have a row in the table: memory is that of ids alone.
+    """
+    keys = f"transform(sequence(1, {ids // rows}), i -> concat(impression_id, '-', i))"
+    first = f"if('{{date}}' = '{DAYS[0]}', {keys}, array())"
+    return [
+        f'sources.impressions.query="select *, {first} as tags from raw"',  # noqa: S608 (our own)
+        'sources.candidates.query="select *, array() as tags from raw"',
+        "features.columns.tags={side: user, max_length: 8, dimension: 4}",
+        "train.min_count=1", "launch.launcher=torchrun", "launch.ranks=2",
+    ]  # fmt: skip
 
 
 class Peaks(threading.Thread):
@@ -91,9 +114,9 @@ class Peaks(threading.Thread):
         self.peaks[kind] = max(peak, self.peaks.get(kind, 0))
 
 
-def night(folder: Path, rows: int) -> dict[str, float]:
+def night(folder: Path, rows: int, ids: int) -> dict[str, float]:
     """Run one night; return its seconds by stage, memory and bytes."""
-    settings = settings_of(folder, rows)
+    settings = settings_of(folder, rows, ids)
     assert settings.generate is not None
     generate(spark_session("night", settings.spec.time_zone), settings.generate)
     logs, store = settings.open("night", DAYS[1])
@@ -134,15 +157,17 @@ def sizes(store: Store) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--ids", type=int, default=0)
     parser.add_argument("--one", action="store_true", help="run one size in this process")
     words = parser.parse_args()
     if words.one:
         with tempfile.TemporaryDirectory(prefix="night-") as folder:
-            print(json.dumps(night(Path(folder), words.rows[0])))
+            print(json.dumps(night(Path(folder), words.rows[0], words.ids)))
         return
     results = {}
     for rows in words.rows:
         command = [sys.executable, "-m", "benchmarks.night", "--one", "--rows", str(rows)]
+        command += ["--ids", str(words.ids)]
         done = subprocess.run(  # noqa: S603 (its own command)
             command, stdout=subprocess.PIPE, text=True, check=True, start_new_session=True
         )

@@ -58,7 +58,7 @@ def aucs(folder: Path, side: str, impressions: int) -> dict[str, float]:
     config = settings.train
     data = open_training_set(store, days[:-1], settings.split, LAST, config.patience)
     model, *_ = train(store, data, config, lambda *_: None)
-    metrics = evaluate_model(model, store, data, side, simple_scores(data)).metrics
+    metrics = evaluate_model(model, store, data, side, simple_scores(store, data)).metrics
     return {name: values["auc"] for name, values in metrics.items()}
 
 

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -180,6 +180,18 @@ def allocate_shared(shape: tuple[int, ...]) -> Tensor | None:
         The tensor, or None if there is no shared memory or too little.
     """
     return _shared.zeros(shape) if _shared else None
+
+
+def made_once(make: Callable[[], Tensor], kind: torch.dtype) -> Tensor:
+    """Return what ``make`` gives, equal on all ranks; one rank makes it, and all map its memory.
+
+    Every rank must call it. Without shared memory, each rank makes its own.
+
+    Args:
+        make: returns a tensor [n], equal on all ranks.
+        kind: the type of its elements.
+    """
+    return _shared.copy_of_first(make, kind) if _shared else make()
 
 
 def shared_barrier() -> None:

@@ -12,6 +12,7 @@ import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,24 @@ class SharedMemory:
         size = 4 * math.prod(shape)
         memory = _map_on_all_ranks(self._store, self._rank, size if size <= _room() else 0)
         return None if memory is None else torch.from_numpy(memory.view(np.float32)).view(shape)
+
+    def copy_of_first(self, make: Callable[[], Tensor], kind: torch.dtype) -> Tensor:
+        """Return what ``make`` [n] gives on the first rank, mapped by all; without room, one each.
+
+        Args:
+            make: called on the first rank, or on each.
+            kind: the type of its elements.
+        """
+        made = make() if self._rank == 0 else None
+        size = made.nbytes if made is not None and made.nbytes <= _room() else 0
+        memory = _map_on_all_ranks(self._store, self._rank, size)
+        if memory is None:
+            return make() if made is None else made
+        mapped = torch.from_numpy(memory).view(kind)
+        if made is not None:
+            mapped.copy_(made)
+        dist.barrier()
+        return mapped
 
 
 def as_bytes(tensor: Tensor) -> Tensor:

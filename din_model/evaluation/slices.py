@@ -78,10 +78,11 @@ def interest_column(spec: FeatureSpec) -> str | None:
 
 def popularity_thirds(shown: Array) -> Array:
     """Return the third of all impressions that each item belongs to, 0 for the most shown [ids]."""
-    order = np.argsort(-shown, kind="stable")
-    upto = np.cumsum(shown[order]) - shown[order]
-    third = np.empty(len(shown), np.int64)
-    third[order] = np.minimum(3 * upto // max(shown.sum(), 1), 2)
+    third = np.full(len(shown), 2, np.int8)
+    items = np.flatnonzero(shown)
+    items = items[np.argsort(-shown[items], kind="stable")]
+    upto = np.cumsum(shown[items], dtype=np.int64) - shown[items]
+    third[items] = np.minimum(3 * upto // max(shown.sum(dtype=np.int64), 1), 2)
     return third
 
 

@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version as release_of
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from din_model.config import to_dict
 from din_model.console import console, stage
-from din_model.distributed.collectives import all_reduce, device, rank, world_size
+from din_model.distributed.collectives import all_reduce, device, made_once, rank, world_size
 from din_model.evaluation import plots
 from din_model.evaluation.recalibration import recalibrate
 from din_model.modules.din import DIN, new_model
@@ -168,25 +169,18 @@ def train(
 def _prepare(
     store: Store, training_set: TrainingSet, config: TrainConfig, older: DIN | None
 ) -> tuple[DIN, dict[str, torch.Tensor]]:
-    """Return a freshly drawn or continued model, and n_j of its rows."""
-    examples = {
-        v: c["examples"]
-        for v, c in training_set.counts.items()
-        if v in training_set.spec.dimensions
-    }
-    numbers = {f.vocabulary for f in training_set.spec.features if f.type == "number"}
-    id_to_row = {
-        v: assign_rows(
-            np.full_like(n, config.min_count) if v in numbers else n,
-            config.min_count,
-            older.tables.id_to_row(v) if older else None,
-        )
-        for v, n in examples.items()
-    }
+    """Return a freshly drawn or continued model, and n_j of its rows, if they are regularised."""
+    spec, id_to_row, n_j = training_set.spec, dict[str, torch.Tensor](), dict[str, torch.Tensor]()
+    for v in spec.dimensions:
+        before = older.tables.id_to_row(v) if older else None
+        rows = partial(_rows_of_ids, store, training_set, config.min_count, v, before)
+        id_to_row[v] = made_once(rows, torch.int32)
+        if config.regularisation:
+            examples = partial(_examples_of_rows, store, training_set, v, id_to_row[v])
+            n_j[v] = made_once(examples, torch.float32).to(device())
     model = new_model(
-        training_set.spec, config.model, id_to_row, config.seed, device(), config.sharding,
-        training_set.vectors,
-    )  # fmt: skip
+        spec, config.model, id_to_row, config.seed, device(), config.sharding, training_set.vectors
+    )
     if older is None:
         model.measure(
             training_set.numbers(store, config),
@@ -194,18 +188,33 @@ def _prepare(
             training_set.popularity_weight,
         )
     else:
-        item, feature = (
-            training_set.spec[training_set.spec.item].vocabulary,
-            config.new_item_init_from,
-        )
+        item, feature = spec[spec.item].vocabulary, config.new_item_init_from
         groups = (
             {item: torch.from_numpy(training_set.values_of_items(store, feature))}
             if feature
             else {}
         )
         copy_into(model, older, groups)
-    n_j = {v: examples_of_rows(n, id_to_row[v]).to(device()) for v, n in examples.items()}
     return model, n_j
+
+
+def _rows_of_ids(
+    store: Store, training_set: TrainingSet, min_count: int, vocabulary: str,
+    before: torch.Tensor | None,
+) -> torch.Tensor:  # fmt: skip
+    """Return the row of each id; every bucket of a number has one, however rare."""
+    numbers = {f.vocabulary for f in training_set.spec.features if f.type == "number"}
+    if vocabulary in numbers:
+        return assign_rows(
+            np.full(training_set.id_counts.sizes[vocabulary], min_count), min_count, before
+        )
+    return assign_rows(training_set.id_counts.examples(store, vocabulary), min_count, before)
+
+
+def _examples_of_rows(
+    store: Store, training_set: TrainingSet, vocabulary: str, id_to_row: torch.Tensor
+) -> torch.Tensor:
+    return examples_of_rows(training_set.id_counts.examples(store, vocabulary), id_to_row)
 
 
 def _log_inputs(store: Store, training_set: TrainingSet) -> None:

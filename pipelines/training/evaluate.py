@@ -72,7 +72,8 @@ def evaluate_model(
         beside: further scores by name.
         sliced: names to report by slice; slices cover this process only.
     """
-    spec, slices, thirds = training_set.spec, Slices(), popularity_of(training_set)
+    spec, slices = training_set.spec, Slices()
+    thirds = popularity_of(store, training_set) if sliced else np.zeros(1, np.int8)
     scores: dict[str, Score] = {name: lambda _, score: score} | (beside or {})
     published = np.zeros(drift.BINS, np.int64)
     with ExitStack() as stack, stage(f"evaluate {model.config.encoder}") as report:
@@ -93,10 +94,10 @@ def evaluate_model(
         return result
 
 
-def popularity_of(training_set: TrainingSet) -> NDArray[Any]:
+def popularity_of(store: Store, training_set: TrainingSet) -> NDArray[Any]:
     """Return the third of all impressions that each item belongs to [ids], for slices."""
     item = training_set.spec[training_set.spec.item].vocabulary
-    return popularity_thirds(training_set.counts[item]["shown"])
+    return popularity_thirds(training_set.id_counts.shown_and_clicked(store, item)[0])
 
 
 def auc_in_words(auc: float) -> str:
@@ -119,17 +120,17 @@ def uncalibrated(model: DIN) -> dict[str, Score]:
 
 def baselines(store: Store, training_set: TrainingSet, seed: int) -> dict[str, Score]:
     """Return the simple scores and, if lightgbm is installed, boosted trees trained alike."""
-    scores = simple_scores(training_set)
+    scores = simple_scores(store, training_set)
     if boosted_trees.available(training_set.spec):
         scores[boosted_trees.NAME] = boosted_trees.BoostedTrees(store, training_set, seed)
     return scores
 
 
-def simple_scores(training_set: TrainingSet) -> dict[str, Score]:
+def simple_scores(store: Store, training_set: TrainingSet) -> dict[str, Score]:
     """Return the item's click rate, the base rate, and the reference score if there is one."""
     rate = training_set.base_rate
     scores: dict[str, Score] = {
-        "popularity": _popularity(training_set),
+        "popularity": _popularity(store, training_set),
         "base rate": lambda _, score: np.full(len(score), rate),
     }
     if training_set.spec.reference:
@@ -137,7 +138,7 @@ def simple_scores(training_set: TrainingSet) -> dict[str, Score]:
     return scores
 
 
-def _popularity(training_set: TrainingSet) -> Score:
+def _popularity(store: Store, training_set: TrainingSet) -> Score:
     """Return the item's smoothed click rate, by its counter or by the counts of training days."""
     spec, rate = training_set.spec, training_set.base_rate
     if spec.popularity:
@@ -151,8 +152,8 @@ def _popularity(training_set: TrainingSet) -> Score:
 
         return by_counter
     prior = PRIOR_CLICKS / min(max(rate, 1e-6), max(1 - rate, 1e-6))
-    item = training_set.counts[spec[spec.item].vocabulary]
-    by_item = (item["clicked"] + prior * rate) / (item["shown"] + prior)
+    shown, clicked = training_set.id_counts.shown_and_clicked(store, spec[spec.item].vocabulary)
+    by_item = (clicked + prior * rate) / (shown + prior)
 
     def by_counts(columns: Columns, _: NDArray[Any]) -> NDArray[Any]:
         ids = columns[spec.item]

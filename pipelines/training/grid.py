@@ -133,7 +133,8 @@ def evaluate_trial(
 ) -> Trial:  # fmt: skip
     """Evaluate a model on the evaluation rows, by slice, and by its top lists."""
     judged = evaluate_model(model, store, training_set, encoder, sliced=[encoder])
-    shown = training_set.counts[training_set.spec[training_set.spec.item].vocabulary]["shown"]
+    item = training_set.spec[training_set.spec.item].vocabulary
+    shown, _ = training_set.id_counts.shown_and_clicked(store, item)
     coverage, popularity = top_lists(model, sample, shown)
     by_slice = {part.name: part.auc.get(encoder, float("nan")) for part in judged.slices}
     results = judged.metrics[encoder]

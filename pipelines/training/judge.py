@@ -93,8 +93,8 @@ def evaluate_versions(
         for name, version in by_name.items()
     }
     judging = _Judging(
-        training_set.evaluation_loaders(store), shipped, simple_scores(training_set),
-        popularity_of(training_set), training_set.logit_shift,
+        training_set.evaluation_loaders(store), shipped, simple_scores(store, training_set),
+        popularity_of(store, training_set), training_set.logit_shift,
     )  # fmt: skip
     with stage(f"judge {', '.join(by_name)}") as report:
         result = _result(_tallies(spark, judging), judging)

@@ -1,7 +1,8 @@
 """The training set of a model: published dates to train on, to stop by and to evaluate on."""
 
 import json
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from itertools import accumulate, islice
@@ -9,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
@@ -26,6 +26,7 @@ from pipelines.examples.vectors import load_vectors
 from pipelines.store.data_sets import COUNTS, EXAMPLES, HOLDOUT, VOCABULARY
 from pipelines.store.manifest import Manifest
 from pipelines.store.store import Store
+from pipelines.training.id_counts import IdCounts
 
 VALIDATED = 200_000
 """Rows that are enough to see whether a model improves; scoring more only takes time."""
@@ -39,7 +40,9 @@ MEASURED = 100_000
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Published examples for training and evaluation, and how often each id occurs in the former.
+    """Published examples for training and evaluation; holds nothing that grows with rows or ids.
+
+    Given vectors are the exception.
 
     Attributes:
         spec: the contract of all dates.
@@ -49,8 +52,8 @@ class TrainingSet:
             all epochs run.
         newest: all rows that validation is a part of, to train on last.
         first_new: date -> vocabulary -> first id assigned on that day.
-        counts: vocabulary -> columns examples, shown, clicked, indexed by id, summed over the
-            dates.
+        id_counts: how often each id occurs in all of these days.
+        base_rate: click rate of the training rows.
         content: identifies the data for the fingerprint.
         vectors: vocabulary -> given vectors by id, as of the newest of these dates.
     """
@@ -61,7 +64,8 @@ class TrainingSet:
     validation: Manifest | None
     newest: Manifest | None
     first_new: dict[str, dict[str, int]]
-    counts: dict[str, dict[str, NDArray[Any]]]
+    id_counts: IdCounts
+    base_rate: float
     content: str
     vectors: dict[str, NDArray[Any]] = field(default_factory=dict)
 
@@ -80,12 +84,6 @@ class TrainingSet:
     def popularity_weight(self) -> float:
         """See pipelines.examples.negatives.NegativesConfig; 1 for logs of impressions."""
         return float(self.training[-1].facts.get("popularity_weight", 1.0))
-
-    @property
-    def base_rate(self) -> float:
-        """Click rate of the training rows."""
-        item = self.counts[self.spec[self.spec.item].vocabulary]
-        return float(item["clicked"].sum() / item["shown"].sum())
 
     def training_loader(self, store: Store, config: TrainConfig) -> Loader:
         """Return a loader of the training rows, in another order every epoch."""
@@ -141,7 +139,7 @@ class TrainingSet:
             fields = {mirrored: history.column(n) for n, mirrored in history.fields.items()}
             if item.name in fields and name in fields:
                 pairs.append((fields[item.name], fields[name]))
-        value_of = np.full(len(self.counts[item.vocabulary]["examples"]), PADDING, np.int64)
+        value_of = np.full(self.id_counts.sizes[item.vocabulary], PADDING, np.int32)
         for url in [url for m in self.training for url in store.urls(m)]:
             with reading(url), store.fs.open(url, "rb") as file:
                 table = pq.read_table(file, columns=[n for pair in pairs for n in pair])
@@ -245,12 +243,20 @@ def open_training_set(
     grown = [store.require(VOCABULARY, d, way_out) for d in days]
     first_new = {m.date: m.facts["first_new"] for m in grown}
     content = json.dumps([spec.hash, first_new, *[m.facts["content"] for m in pinned]])
-    rates = [m.facts["sample_rate"] for m in training]
-    sums = _sum_counts(store, pinned, rates, sizes)
+    id_counts = _id_counts(pinned, training, sizes)
     return TrainingSet(
-        spec, slices.training, evaluation, slices.validation, slices.newest, first_new, sums,
-        content, load_vectors(store, spec, date.fromisoformat(newest.date)),
+        spec, slices.training, evaluation, slices.validation, slices.newest, first_new, id_counts,
+        id_counts.click_rate(store, spec[spec.item].vocabulary), content,
+        load_vectors(store, spec, date.fromisoformat(newest.date)),
     )  # fmt: skip
+
+
+def _id_counts(
+    counts: Sequence[Manifest], training: Sequence[Manifest], sizes: dict[str, int]
+) -> IdCounts:
+    rates = tuple(m.facts["sample_rate"] for m in training)
+    impressions = sum(m.rows / rate for m, rate in zip(training, rates, strict=True))
+    return IdCounts(tuple(counts), rates, sizes, math.ceil(impressions))
 
 
 class Slices(NamedTuple):
@@ -289,31 +295,6 @@ def _evaluation_rows(store: Store, split: SplitConfig, day: date) -> Manifest:
     if split.by != "date":
         return store.require(HOLDOUT, day, "run jobs.build_sequences for it")
     return unsampled_examples(store, day)
-
-
-def _sum_counts(
-    store: Store, manifests: list[Manifest], rates: list[float], sizes: dict[str, int]
-) -> dict[str, dict[str, NDArray[Any]]]:
-    """Sum the counts of the days: one array indexed by id per vocabulary and column.
-
-    ``shown`` counts each kept unclicked row as the 1 / rate rows it stands for, as click rates
-    need.
-    """
-    names = ("examples", "shown", "clicked")
-    sums = {v: {n: np.zeros(size, np.int64) for n in names} for v, size in sizes.items()}
-    for url, rate in [(u, r) for m, r in zip(manifests, rates, strict=True) for u in store.urls(m)]:
-        with reading(url), store.fs.open(url, "rb") as file:
-            table = pq.read_table(file)
-        clicked, shown = (table.column(n).to_numpy() for n in ("clicked", "shown"))
-        impressions = clicked + np.rint((shown - clicked) / rate).astype(np.int64)
-        table = table.set_column(table.column_names.index("shown"), "shown", pa.array(impressions))
-        vocabularies = table.column("vocabulary")
-        for v in sums:
-            of_vocabulary = table.filter(pc.equal(vocabularies, v))
-            ids = of_vocabulary.column("id").to_numpy()
-            for n in names:
-                np.add.at(sums[v][n], ids, of_vocabulary.column(n).to_numpy())
-    return sums
 
 
 def _flat(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -107,7 +107,7 @@ def test_an_erased_user_is_in_no_data_set_and_others_are_unchanged(spark, copied
     assert sum(batch.rows for batch, _ in reader.epoch()) == sum(
         store.manifest("examples", night).rows for night in NIGHTS[:2]
     )
-    assert training_set.counts["user_id"]["examples"][number] == 0
+    assert training_set.id_counts.examples(store, "user_id")[number] == 0
     with pytest.raises(InputError, match=f"nothing is known of {key}"):
         job.run(replace(settings, erase=EraseConfig((key,))), None)
 

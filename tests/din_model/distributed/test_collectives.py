@@ -95,6 +95,10 @@ def exchange(rank, together):
         collectives.shared_barrier()
         assert common.tolist() == [number] * 2
         collectives.shared_barrier()
+    made = []
+    ids = collectives.made_once(lambda: made.append(rank) or torch.arange(5), torch.int64)
+    assert ids.tolist() == [0, 1, 2, 3, 4]
+    assert len(made) == (rank == 0 or not together), "with shared memory, one rank makes it"
     one = torch.full((), 0.5 + rank).expand(1, 1)  # without a stride
     first, second = map(torch.cat, collectives.all_gather_jagged([torch.arange(1), one]))
     assert first.tolist() == [0, 0]

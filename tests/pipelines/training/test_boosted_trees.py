@@ -17,4 +17,4 @@ def test_trees_rank_later_rows_better_than_chance_by_counters_alone(nights):
     scores = np.concatenate([trees(columns, np.empty(0)) for columns in rows])
     assert 0 < scores.min() < scores.max() < 1
     assert auc(np.concatenate([columns["label"] for columns in rows]), scores) > 0.52
-    assert set(baselines(store, data, 1)) - set(simple_scores(data)) == {"lightgbm"}
+    assert set(baselines(store, data, 1)) - set(simple_scores(store, data)) == {"lightgbm"}

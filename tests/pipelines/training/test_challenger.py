@@ -7,10 +7,11 @@ import pytest
 from din_model.training.config import TrainConfig
 from pipelines.training import challenger
 from pipelines.training.challenger import _fingerprint
+from pipelines.training.id_counts import IdCounts
 from pipelines.training.training_set import TrainingSet
 from tests.pipelines.examples.test_point_in_time_join import SPEC
 
-DATA = TrainingSet(SPEC, (), None, None, None, {}, {}, "content")
+DATA = TrainingSet(SPEC, (), None, None, None, {}, IdCounts((), (), {}, 0), 0.1, "content")
 
 
 def test_only_what_affects_the_weights_changes_the_fingerprint(

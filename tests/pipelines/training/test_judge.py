@@ -35,8 +35,8 @@ def one_thread():
 
 def in_one_process(model, store, training_set: TrainingSet) -> EvalResult:
     """Meter all rows here, file by file as the tasks do."""
-    spec, thirds = training_set.spec, popularity_of(training_set)
-    simple, slices = simple_scores(training_set), Slices()
+    spec, thirds = training_set.spec, popularity_of(store, training_set)
+    simple, slices = simple_scores(store, training_set), Slices()
     published = np.zeros(drift.BINS, np.int64)
     with ExitStack() as stack:
         meters = {n: stack.enter_context(Meter()) for n in ("champion", *simple)}
