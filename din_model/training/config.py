@@ -22,8 +22,8 @@ class TrainConfig(Section):
         new_item_init_from: with ``start: champion``, an item feature (category); a new item's row
             starts at the mean of the rows with the same value. null: at the unknown row.
         epochs: how often the training rows are read, at most if ``patience`` stops earlier.
-        min_steps: with ``patience``, a small log is read more often than ``epochs``, until this
-            many steps are taken.
+        min_steps: with ``patience``, at least this many steps are taken: a small log is read more
+            often than ``epochs``.
         batch_size: rows per step on each rank.
         learning_rate: of the dense layers.
         embedding_learning_rate: of the tables; null: the same. A row moves only in steps that touch

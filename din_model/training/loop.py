@@ -82,8 +82,9 @@ def fit(
     """Train for all epochs, or until the validation rows show no more gain.
 
     With ``validation`` the model is checked ``checks_per_epoch`` times an epoch, and at least every
-    ``MAX_STEPS_UNCHECKED`` steps, and ends with its best weights by log loss. With ``checkpoints``
-    the training resumes from the newest one.
+    ``MAX_STEPS_UNCHECKED`` steps, and ends with its best weights by log loss. It does not stop
+    before ``min_steps``: a model that starts at the popularity may lose at first, until it has
+    learned what users like. With ``checkpoints`` the training resumes from the newest one.
 
     Returns:
         How far the training went.
@@ -119,7 +120,7 @@ def fit(
                 log({"later_loss": log_loss}, state.steps)
                 if _improved(state, log_loss, config):
                     best = {n: t.clone() for n, t in trainer.model.state_dict().items()}
-                elif state.waited >= config.patience:
+                elif state.waited >= config.patience and state.steps >= config.min_steps:
                     trainer.model.load_state_dict(best)
                     state.epoch += state.step == loader.steps
                     return state

@@ -99,8 +99,9 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
 @pytest.mark.parametrize("schedule", ["constant", "plateau"])
 def test_training_stops_when_validation_loss_stops_falling_and_keeps_the_best(tmp_path, schedule):
     config = TrainConfig(
-        epochs=40, learning_rate=0.02, patience=2, schedule=schedule, checks_per_epoch=1
-    )
+        epochs=40, learning_rate=0.02, patience=2, schedule=schedule, checks_per_epoch=1,
+        min_steps=0,
+    )  # fmt: skip
     model, logged = some_model(), []
     noise = reader_of(tmp_path, planted(200, 1, 0.0), seed=1)
     later = reader_of(tmp_path, planted(200, 2, 0.0))
@@ -113,6 +114,17 @@ def test_training_stops_when_validation_loss_stops_falling_and_keeps_the_best(tm
     assert all({"loss", "learning_rate", "rows_per_s", "waiting"} == set(each) for each in steps)
     rates = {values["learning_rate"] for values in steps}
     assert (min(rates) < max(rates) == 0.02) == (schedule == "plateau")
+
+
+def test_training_does_not_stop_before_min_steps_and_keeps_the_best(tmp_path):
+    config = TrainConfig(learning_rate=0.02, patience=2, checks_per_epoch=1, min_steps=60)
+    model, losses = some_model(), []
+    noise = reader_of(tmp_path, planted(200, 1, 0.0), seed=1)
+    later = reader_of(tmp_path, planted(200, 2, 0.0))
+    log = lambda values, step: losses.append(values.get("later_loss"))  # noqa: E731
+    state = fit(Trainer(model, config, ones(model)), noise, config, log, later)
+    assert state.best_step + config.patience * noise.steps < state.steps == 60
+    assert evaluate(model, later)["log_loss"] == pytest.approx(min(filter(None, losses)), abs=1e-6)
 
 
 def test_the_cosine_schedule_falls_to_zero(tmp_path):
