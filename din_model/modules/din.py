@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from din_model.config import Section
 from din_model.data.batch import Batch, Jagged
-from din_model.features import AGE, FeatureSpec, History
+from din_model.features import AGE, UNKNOWN, FeatureSpec, History
 from din_model.modules.attention import AttentivePooling, MeanPooling, PersonaPooling
 from din_model.modules.deferred_init import build_deferred, materialise
 from din_model.modules.embeddings import ITEM_BIAS, WIDE, EmbeddingTables
@@ -41,6 +41,8 @@ class ModelConfig(Section):
         activation: of the hidden layers; ``dice`` is the paper's.
         softmax: normalise the weights of a history; false is the paper's unnormalised sum.
         personas: number of user vectors of the encoder ``personas``.
+        matches: tell the tower how many behaviours share the item, the category and so on with the
+            candidate; of the encoder ``din`` only.
         item_bias: add a learned number per item to the logit.
         wide: number of hashed weights of (candidate, behaviour) crosses, which memorise pairs
             (arXiv 1606.07792); 0 for none.
@@ -53,6 +55,7 @@ class ModelConfig(Section):
     activation: Literal["dice", "prelu", "relu", "sigmoid"] = "dice"
     softmax: bool = True
     personas: Length = 4
+    matches: bool = True
     item_bias: bool = True
     wide: Count = 0
     init_std: NotNegative = 0.05
@@ -62,7 +65,8 @@ class DIN(nn.Module):
     """Shared tables of candidate and history, one interest per kind, a tower, an item bias.
 
     The tower reads the user, the candidate, the context, each interest, its product with the
-    candidate, and the counters and numbers. Without behaviours the interest is zero.
+    candidate, how many behaviours match the candidate, and the counters and numbers. Without
+    behaviours the interest is zero.
 
     The logit is that of the item's smoothed click rate (modules.numeric), or of the base rate
     without counters, plus what the tower and the item bias add. Both add zero before training, so
@@ -90,6 +94,8 @@ class DIN(nn.Module):
         inputs += sum(2 * _width(spec, history) for history in spec.histories)
         self.numeric = NumericInputs(spec)
         inputs += self.numeric.size
+        self._matched = {h.kind: matched_fields(spec, config, h) for h in spec.histories}
+        inputs += sum(2 * len(names) for names in self._matched.values())
         self.tower = MLP(inputs, config.tower, config.activation)
         self.register_buffer("share", torch.tensor(1.0))
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
@@ -155,25 +161,33 @@ class DIN(nn.Module):
         Per row they sum to the logit minus the logit of the same row without history. The tower is
         not linear, so the interest u is scaled from zero to its full strength: F(u) - F(0) =
         integral over t in [0, 1] of grad F(t u) . u (Aumann and Shapley; integrated gradients,
-        arXiv 1703.01365), and u is the sum of weight * behaviour. The integral is evaluated at
-        ``QUADRATURE_POINTS`` Gauss-Legendre points. A cross contributes its own value.
+        arXiv 1703.01365), and u is the sum of weight * behaviour; so are the counts of matches, as
+        sums of ones. The integral is evaluated at ``QUADRATURE_POINTS`` Gauss-Legendre points. A
+        cross contributes its own value.
         """
         with torch.no_grad():
             encoded = self._encode(batch)
         points, shares = np.polynomial.legendre.leggauss(QUADRATURE_POINTS)
         slopes = {kind: torch.zeros_like(u) for kind, u in encoded.interests.items()}
+        of_counts = {kind: torch.zeros_like(n) for kind, n in encoded.counts.items()}
         for point, share in zip((points + 1) / 2, shares / 2, strict=True):
             scaled = {k: (u * point).requires_grad_() for k, u in encoded.interests.items()}
+            counts = {k: (n * point).requires_grad_() for k, n in encoded.counts.items()}
             with torch.enable_grad():
-                total = self._tower(encoded, scaled).sum()
-            gradients = torch.autograd.grad(total, list(scaled.values()))
-            for kind, gradient in zip(scaled, gradients, strict=True):
+                total = self._tower(encoded, scaled, counts).sum()
+            gradients = torch.autograd.grad(total, [*scaled.values(), *counts.values()])
+            for kind, gradient in zip(scaled, gradients, strict=False):
                 slopes[kind] += share * gradient
+            for kind, gradient in zip(counts, gradients[len(scaled) :], strict=True):
+                of_counts[kind] += share * gradient
         contributions = {}
         for n, (kind, pairs) in enumerate(encoded.pairs.items()):
             keys = pairs.gather_behaviours(encoded.keys[kind])
             per_pair = (keys * slopes[kind][pairs.row]).sum(1)
             contributions[kind] = encoded.weights[kind] * per_pair
+            if kind in of_counts:
+                matched = encoded.matches[kind] * of_counts[kind][pairs.row]
+                contributions[kind] = contributions[kind] + matched.sum(1)
             if encoded.crosses:
                 lengths = pairs.offsets.diff()[pairs.row]
                 contributions[kind] = contributions[kind] + encoded.crosses[n].squeeze(1) / lengths
@@ -188,7 +202,7 @@ class DIN(nn.Module):
         candidate = {f.name: embedded[f.name] for f in spec.features if f.dimension}
         numbers, popularity = self.numeric(batch.numbers)
         encoded = _Encoded(
-            [*candidate.values(), numbers], {}, {}, pairs, {}, {}, [], popularity,
+            [*candidate.values(), numbers], {}, {}, pairs, {}, {}, {}, {}, [], popularity,
             embedded.get(ITEM_BIAS),
         )  # fmt: skip
         for history in spec.histories:
@@ -199,22 +213,30 @@ class DIN(nn.Module):
             interest, weights = self.pooling[_module(kind)](query, keys, pairs[kind], age)
             encoded.queries[kind], encoded.keys[kind] = query, keys
             encoded.interests[kind], encoded.weights[kind] = interest, weights
+            if self._matched[kind]:
+                encoded.matches[kind] = self._matches(batch, history, pairs[kind])
+                encoded.counts[kind] = segment_reduce(encoded.matches[kind], pairs[kind].offsets)
             if self.config.wide:
                 encoded.crosses.append(embedded[f"{WIDE}__{kind}"])
         return encoded
 
     def _added(self, encoded: "_Encoded") -> Tensor:
         """Return what tower, crosses and item bias add to the popularity [B]."""
-        added = self._tower(encoded, encoded.interests)
+        added = self._tower(encoded, encoded.interests, encoded.counts)
         for crosses, pairs in zip(encoded.crosses, encoded.pairs.values(), strict=False):
             added = added + segment_reduce(crosses, pairs.offsets, "mean").squeeze(1)
         return added if encoded.item_bias is None else added + encoded.item_bias
 
-    def _tower(self, encoded: "_Encoded", interests: dict[str, Tensor]) -> Tensor:
-        """Return logits [B] for the given interests, without crosses and item bias."""
+    def _tower(
+        self, encoded: "_Encoded", interests: dict[str, Tensor], counts: dict[str, Tensor]
+    ) -> Tensor:
+        """Return logits [B] for given interests and counts, without crosses and item bias."""
         inputs = list(encoded.candidate)
         for kind, interest in interests.items():
             inputs += [interest, interest * encoded.queries[kind]]
+        for kind, count in counts.items():
+            lengths = encoded.pairs[kind].offsets.diff()[:, None]
+            inputs += [torch.log1p(count), count / lengths.clamp(min=1)]
         logits: Tensor = self.tower(torch.cat(inputs, 1))
         return logits.squeeze(1)
 
@@ -249,6 +271,16 @@ class DIN(nn.Module):
             embedded[ITEM_BIAS] = embedded[ITEM_BIAS].squeeze(1)
         return embedded
 
+    def _matches(self, batch: Batch, history: History, pairs: Pairs) -> Tensor:
+        """Return 1 where a behaviour has the candidate's id, 0 elsewhere [P, fields]."""
+        columns = []
+        for name in self._matched[history.kind]:
+            own = pairs.gather_behaviours(batch.histories[history.kind].fields[name])
+            candidate = batch.features[history.fields[name]]
+            assert isinstance(candidate, Tensor)
+            columns.append((own == candidate.index_select(0, pairs.row)) & (own > UNKNOWN))
+        return torch.stack(columns, 1).float()
+
     def _cross_rows(
         self, history: History, requests: dict[str, tuple[str, Tensor]], pairs: Pairs
     ) -> Tensor:
@@ -278,6 +310,8 @@ class _Encoded(NamedTuple):
     pairs: dict[str, Pairs]
     interests: dict[str, Tensor]  # [B, d]
     weights: dict[str, Tensor]  # [P]
+    matches: dict[str, Tensor]  # [P, fields]: 1 where a behaviour has the candidate's id
+    counts: dict[str, Tensor]  # [B, fields]: sums of matches
     crosses: list[Tensor]  # per kind [P, 1]; empty without a wide part
     popularity: Tensor  # logit [B]
     item_bias: Tensor | None  # [B]
@@ -294,6 +328,13 @@ def _pooling(config: ModelConfig, dimension: int, age: bool) -> nn.Module:
 def _module(kind: str) -> str:
     """Return a name that no attribute of a torch module has, unlike items or type."""
     return f"of_{kind}"
+
+
+def matched_fields(spec: FeatureSpec, config: ModelConfig, history: History) -> list[str]:
+    """Return the fields of a history whose ids are compared with the candidate's."""
+    if config.encoder != "din" or not config.matches:
+        return []
+    return [name for name, mirrored in history.fields.items() if not spec[mirrored].is_vector]
 
 
 def _width(spec: FeatureSpec, history: History) -> int:

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from din_model.data.batch import from_columns, with_histories
+from din_model.features import UNKNOWN
 from din_model.modules.attention import MIN_GROUP, MIN_SHARED
 from din_model.modules.layers import Dice
 from din_model.modules.segments import pairs_of
-from tests.din_model.conftest import small_spec, some_batch, some_columns, some_model
+from tests.din_model.conftest import LENGTH, small_spec, some_batch, some_columns, some_model
 
 
 def test_state_dict_keys_are_those_of_published_models():
@@ -36,6 +37,7 @@ def test_equal_seeds_draw_equal_weights():
 
 @pytest.mark.parametrize("config", [
     {}, {"encoder": "mean"}, {"encoder": "personas", "wide": 50}, {"softmax": False, "wide": 50},
+    {"matches": False},
 ])  # fmt: skip
 def test_contributions_sum_to_the_effect_of_the_history_on_the_logit(config):
     model, spec = some_model(**config), small_spec()
@@ -104,6 +106,41 @@ def test_a_shared_history_scores_like_its_copies(encoder, candidates):
     history_of = torch.arange(6).repeat_interleave(candidates)
     shared = with_histories(repeated, spec, histories, history_of)
     torch.testing.assert_close(model(shared), model(from_columns(repeated, spec)))
+
+
+def with_matches() -> dict[str, np.ndarray]:
+    """Few items, so that behaviours often have the candidate's id, the unknown one too."""
+    columns = some_columns(60)
+    inside = np.arange(LENGTH) < columns["clicks__length"][:, None]
+    few = np.random.default_rng(1).integers(1, 4, (60, LENGTH + 1))
+    return columns | {"item": few[:, 0], "clicks__item": few[:, 1:] * inside}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_behaviours_with_the_known_id_of_the_candidate_are_counted(shared):
+    columns, spec = with_matches(), small_spec()
+    batch = from_columns(columns, spec)
+    if shared:
+        history_of = torch.arange(60) % 7
+        histories = {n: v[history_of] for n, v in columns.items() if n.startswith("clicks__")}
+        columns, batch = (
+            columns | histories,
+            with_histories(columns, spec, batch.histories, history_of),
+        )
+    counts = some_model()._encode(batch).counts["clicks"]
+    equal = columns["clicks__item"] == columns["item"][:, None]
+    expected = np.where(columns["item"] > UNKNOWN, equal.sum(1), 0)
+    assert counts[:, 0].tolist() == expected.tolist()
+    assert set(expected) > {0, 1, 2}
+
+
+def test_matches_are_inputs_of_din_alone():
+    inputs = {
+        (encoder, matches): some_model(encoder=encoder, matches=matches).tower[0].in_features
+        for encoder in ("din", "mean", "personas") for matches in (True, False)
+    }  # fmt: skip
+    assert inputs["din", True] == inputs["din", False] + 2
+    assert {inputs[each, True] for each in ("mean", "personas")} == {inputs["mean", False]}
 
 
 def test_forward_returns_the_logits_of_explain():
