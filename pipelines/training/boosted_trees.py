@@ -1,4 +1,4 @@
-"""Boosted trees over the same counters and numbers: what a user would try instead of the model.
+"""Boosted trees over the same numbers and matches: what a user would try instead of the model.
 
 They need the package lightgbm (an extra). They are a baseline: evaluated, never registered.
 """
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from din_model.data.batch import numbers_of
 from din_model.data.rows import Columns
-from din_model.features import FeatureSpec
+from din_model.features import UNKNOWN, FeatureSpec
 from din_model.modules.numeric import NumericInputs
 from pipelines.store.store import Store
 from pipelines.training.training_set import TrainingSet
@@ -67,7 +67,20 @@ class BoostedTrees:
 
     @torch.no_grad()
     def _of(self, columns: Columns) -> NDArray[np.float32]:
-        """Return the inputs of rows [B, inputs]: counts, rates, times, numbers, history lengths."""
+        """Return the inputs of rows [B, inputs]: counts, rates, times, numbers, histories."""
         numbers = self._inputs.transform(numbers_of(columns, self._spec))[0].numpy()
         lengths = [columns[h.column("length")] for h in self._spec.histories]
-        return np.column_stack([numbers, *lengths]).astype(np.float32)
+        return np.column_stack([numbers, *lengths, *matches(columns, self._spec)]).astype(
+            np.float32
+        )
+
+
+def matches(columns: Columns, spec: FeatureSpec) -> list[NDArray[np.int64]]:
+    """Return how many behaviours have the candidate's id, for each field of a history [B]."""
+    return [
+        ((columns[h.column(name)] == candidate) & (candidate > UNKNOWN)).sum(1)
+        for h in spec.histories
+        for name, mirrored in h.fields.items()
+        if not spec[mirrored].is_vector
+        for candidate in [columns[mirrored][:, None]]
+    ]

@@ -45,6 +45,14 @@ def some_columns(rows: int, seed: int = 0, empty: bool = False) -> dict[str, np.
     }
 
 
+def few_items(rows: int = 60) -> dict[str, np.ndarray]:
+    """Draw behaviours that often have the candidate's id, the unknown one too."""
+    columns = some_columns(rows)
+    inside = np.arange(LENGTH) < columns["clicks__length"][:, None]
+    items = np.random.default_rng(1).integers(1, 4, (rows, LENGTH + 1))
+    return columns | {"item": items[:, 0], "clicks__item": items[:, 1:] * inside}
+
+
 def some_batch(rows: int, seed: int = 0, empty: bool = False) -> Batch:
     return from_columns(some_columns(rows, seed, empty), small_spec())
 

@@ -9,7 +9,7 @@ from din_model.features import UNKNOWN
 from din_model.modules.attention import MIN_GROUP, MIN_SHARED
 from din_model.modules.layers import Dice
 from din_model.modules.segments import pairs_of
-from tests.din_model.conftest import LENGTH, small_spec, some_batch, some_columns, some_model
+from tests.din_model.conftest import few_items, small_spec, some_batch, some_columns, some_model
 
 
 def test_state_dict_keys_are_those_of_published_models():
@@ -108,17 +108,9 @@ def test_a_shared_history_scores_like_its_copies(encoder, candidates):
     torch.testing.assert_close(model(shared), model(from_columns(repeated, spec)))
 
 
-def with_matches() -> dict[str, np.ndarray]:
-    """Few items, so that behaviours often have the candidate's id, the unknown one too."""
-    columns = some_columns(60)
-    inside = np.arange(LENGTH) < columns["clicks__length"][:, None]
-    few = np.random.default_rng(1).integers(1, 4, (60, LENGTH + 1))
-    return columns | {"item": few[:, 0], "clicks__item": few[:, 1:] * inside}
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_behaviours_with_the_known_id_of_the_candidate_are_counted(shared):
-    columns, spec = with_matches(), small_spec()
+    columns, spec = few_items(), small_spec()
     batch = from_columns(columns, spec)
     if shared:
         history_of = torch.arange(60) % 7
