@@ -11,7 +11,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.sections: dict[str, str] = {"": ""}
-        self._heading, self._silent, self._open = "", 0, False
+        self._heading, self._silent, self._open, self._joined = "", 0, False, False
         self.feed(page)
         self.close()
         self.sections = {name: " ".join(said.split()) for name, said in self.sections.items()}
@@ -19,6 +19,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
         self._silent += tag in ("style", "svg", "title")
+        self._joined = tag == "wbr"  # a place where a word may break: the word goes on
         if tag == "h2":
             self._heading, self._open = "", True
 
@@ -32,7 +33,8 @@ class Page(HTMLParser):
         if self._open:
             self._heading += data
         elif not self._silent:
-            self.sections[self._heading] += f" {data}"  # cells of a table are words apart
+            # Cells of a table are words apart.
+            self.sections[self._heading] += data if self._joined else f" {data}"
 
     def having(self, name: str) -> list[str]:
         return [attrs[name] or "" for _, attrs in self.tags if name in attrs]

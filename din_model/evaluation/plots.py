@@ -27,7 +27,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 def training_curve(losses: Sequence[tuple[int, float]], base_rate: float) -> Figure:
     """Plot loss against step, beside the loss of predicting the click rate."""
     base_loss = -base_rate * np.log(base_rate) - (1 - base_rate) * np.log1p(-base_rate)
-    figure, axes = _axes(5, 3.4)
+    figure, axes = _axes(4, 2.8)
     axes.plot(*zip(*losses, strict=True), label="training loss")
     axes.axhline(base_loss, color="grey", linestyle="--", label="base rate")
     axes.set(xlabel="step", ylabel="log loss (nats)", title="Training")
@@ -39,7 +39,7 @@ def calibration_curve(
     buckets: Sequence[Calibration], title: str = "Calibration on the evaluation date"
 ) -> Figure:
     """Plot mean score against click rate, one point per bucket."""
-    figure, axes = _axes(5, 3.4)
+    figure, axes = _axes(4, 2.8)
     top = max(max(b.score, b.rate) for b in buckets)
     axes.plot([0, top], [0, top], color="grey", linestyle="--", label="perfect")
     axes.plot([b.score for b in buckets], [b.rate for b in buckets], marker="o", label="buckets")
@@ -50,7 +50,7 @@ def calibration_curve(
 
 def score_histogram(now: NDArray[Any], before: NDArray[Any] | None = None) -> Figure:
     """Plot the distribution of a night's scores over that of the night before."""
-    figure, axes = _axes(5, 3.4)
+    figure, axes = _axes(4, 2.8)
     scores = 1 / (1 + np.exp(-EDGES))
     for counts, label, style in ((now, "tonight", "-"), (before, "last night", "--")):
         if counts is not None:
@@ -68,7 +68,7 @@ def score_histogram(now: NDArray[Any], before: NDArray[Any] | None = None) -> Fi
 
 def gain(point: float, low: float, high: float, least: float) -> Figure:
     """Plot the interval of a gain beside 0 and the required gain."""
-    figure, axes = _axes(5, 1.6)
+    figure, axes = _axes(4, 1.5)
     axes.errorbar([point], [0], xerr=[[point - low], [high - point]], marker="o", capsize=6)
     axes.axvline(0, color="grey", linewidth=1)
     axes.axvline(least, color=COLOURS[1], linestyle="--", label=f"required: above {least:g}")

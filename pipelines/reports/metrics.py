@@ -21,16 +21,18 @@ def metric_rows(results: Metrics, by: str) -> list[tuple[str, list[str]]]:
     return rows
 
 
+def best_baseline(results: Metrics, by: str) -> str:
+    """Return the name of the best baseline, or an empty string if none was evaluated."""
+    names = [name for name in BASELINES if name in results]
+    return min(names, key=lambda name: rank_by(results[name], by), default="")
+
+
 def winning_baseline(results: Metrics, model: str, by: str) -> str:
     """Return a sentence on the best baseline if it beats the model, else an empty string."""
-    if model not in results:
+    best = best_baseline(results, by)
+    if model not in results or not best:
         return ""
-    ahead = [
-        name for name in BASELINES
-        if name in results and rank_by(results[name], by) < rank_by(results[model], by)
-    ]  # fmt: skip
-    if not ahead:
+    if rank_by(results[best], by) >= rank_by(results[model], by):
         return ""
-    best = min(ahead, key=lambda name: rank_by(results[name], by))
     values = f"{results[best][by]:.4f}, {model} {results[model][by]:.4f}"
     return f"The baseline {best} wins: {METRICS[by]} {values}."

@@ -22,7 +22,7 @@ from pipelines.examples.publish import unsampled_examples
 from pipelines.ingest.quarantine import UNBROKEN
 from pipelines.reports.explanation import Explained
 from pipelines.reports.html import render, svg
-from pipelines.reports.metrics import METRICS, metric_rows, winning_baseline
+from pipelines.reports.metrics import METRICS, best_baseline, metric_rows, winning_baseline
 from pipelines.scoring.guards import GuardsConfig
 from pipelines.store.data_sets import EXAMPLES
 from pipelines.store.manifest import Manifest
@@ -40,6 +40,9 @@ OFF = 1.25
 """Calibration, or its inverse, above which last night's scores are worth a look."""
 
 MARKS = {"promoted": "▲", "kept": "●", "backfill": "↺", "held back": "✖", "stopped": "■"}
+GUARDED = "drift", "coverage"
+"""Guarded numbers at the head of the page; the table of the guards has them all."""
+
 SIZE = 120, 32
 """Of a number's line over the days."""
 
@@ -71,11 +74,19 @@ class NightSummary:
         return self.scores.facts if self.scores else {}
 
     @property
+    def deciding(self) -> str:
+        """Name of the deciding version in the metrics; empty if another night evaluated it."""
+        metrics, why = self.decision.metrics, self.decision.why
+        if why.startswith("backfill"):
+            return ""
+        challenger = why.startswith(("promoted", "stopped")) or "champion" not in metrics
+        name = self.encoder if challenger else "champion"
+        return name if name in metrics else ""
+
+    @property
     def baseline(self) -> str:
         """A sentence on the baseline that beats the deciding version, if one does."""
-        metrics, metric = self.decision.metrics, self.nightly.metric
-        kept = self.decision.why.startswith("kept") and "champion" in metrics
-        return winning_baseline(metrics, "champion" if kept else self.encoder, metric)
+        return winning_baseline(self.decision.metrics, self.deciding, self.nightly.metric)
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,7 @@ def page(store: Store, night: NightSummary, day: date) -> str:
         pictures={name: svg(figure, name) for name, figure in drawn.items()},
         metrics=(list(METRICS.values()), metric_rows(decision.metrics, night.nightly.metric)),
         slices=[Slice(*part) for part in decision.slices], limits=_limits(night),
-        took=_took(night.stages),
+        key_numbers=_key_numbers(night, examples), took=_took(night.stages),
     )  # fmt: skip
 
 
@@ -166,6 +177,22 @@ def trends(store: Store, day: date) -> list[Trend]:
         before = values[-2] if len(values) > 1 else None
         found.append(Trend(name, now, before, points, low, high))
     return found
+
+
+def _key_numbers(night: NightSummary, examples: Manifest) -> list[tuple[str, float]]:
+    """Return (name, number) of what the decision rests on; what was not measured is left out."""
+    metrics, by, facts = night.decision.metrics, night.nightly.metric, night.facts
+    evaluated = (night.deciding, best_baseline(metrics, by)) if night.deciding else ()
+    rows: list[tuple[str, float | None]] = [
+        (f"{METRICS[by]} of {name}", metrics[name].get(by)) for name in evaluated if name
+    ]
+    rows += [("scores", night.scores.rows if night.scores else None)]
+    rows += [(name.replace("_", " "), facts.get(name)) for name in ("mean_score", *GUARDED)]
+    rows += [
+        ("impressions", sum(examples.facts["funnel"]["impressions"].values())),
+        ("click rate", examples.facts.get("quality", {}).get("label_rate")),
+    ]
+    return [(name, value) for name, value in rows if value is not None and value == value]
 
 
 def _figures(night: NightSummary, before: Manifest | None) -> dict[str, Figure]:

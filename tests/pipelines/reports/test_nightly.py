@@ -111,6 +111,8 @@ def test_missing_measurements_are_named(version, store):
     }.items():
         assert words in found[heading]
     assert found["Calibration"].count("Not measured") == 2
+    assert "Not measured: no version was evaluated that night." in found["Gate"]
+    assert "Metrics beside baselines" not in found["Gate"]
 
 
 def test_keys_are_escaped_and_no_user_is_named(version, store):
@@ -126,7 +128,7 @@ def test_a_breach_is_the_headline(version, store):
     breach = "scores of 2026-11-23 are held back: drift 0.9000 is above score.guards.max_drift 0.5"
     found = stands_alone(page(store, told(version, breach=breach, explained=None), DAY)).sections
     assert "✖ held back The scores for 2026-11-23 are not published" in found[""]
-    assert breach in found[""]
+    assert f"{breach[0].upper()}{breach[1:]}." in found[""]
     assert "Readers still see the table" in found[""]
     assert "promoted Version" not in found[""]
     assert "the table is held back" in found["An example"]
@@ -149,6 +151,41 @@ def test_a_baseline_that_beats_the_deciding_version_is_named(version, store):
     decision = replace(night.decision, metrics=night.decision.metrics | {"popularity": better})
     sections = stands_alone(page(store, replace(night, decision=decision), DAY)).sections
     assert "The baseline popularity wins: GAUC 0.8000, din 0.7913." in sections[""]
+
+
+def test_the_deciding_version_stands_beside_the_best_baseline_at_the_head(version, store):
+    night = told(version)
+    better, worse = METRICS | {"gauc": 0.8}, METRICS | {"gauc": 0.7}
+    metrics = {"din": METRICS, "champion": better, "popularity": worse, "base rate": METRICS}
+    for why, first in {
+        "promoted: …": "GAUC of din 0.7913",
+        "kept champion 7: …": "GAUC of champion 0.8000",
+        "champion 7 has seen every day": "GAUC of champion 0.8000",
+    }.items():
+        decision = replace(night.decision, why=why, metrics=metrics)
+        head = stands_alone(page(store, replace(night, decision=decision), DAY)).sections[""]
+        assert f"{first} GAUC of base rate 0.7913 scores 1,190" in head
+    assert "Brackets hold the 95% interval." in head
+
+
+def test_a_number_that_was_not_measured_is_not_at_the_head(version, store):
+    """A backfill evaluates nothing, and its version is another night's."""
+    decision = replace(told(version).decision, why="backfill: the version of 2026-11-20")
+    head = stands_alone(page(store, told(version, decision=decision), DAY)).sections[""]
+    assert "GAUC of" not in head
+    assert "drift" not in head
+    assert "coverage 0.9975" in head
+
+
+@pytest.mark.parametrize(("beat", "told_so"), [(True, True), (False, False)])
+def test_the_rule_of_the_gate_names_popularity_if_it_counts(version, store, beat, told_so):
+    night = told(version, nightly=NightlyConfig(beat_popularity=beat))
+    gate = stands_alone(page(store, night, DAY)).sections["Gate"]
+    assert ("right of the dashed line, and if it also surely beats popularity." in gate) == told_so
+
+
+def test_links_to_the_sections_are_large_enough_for_a_thumb(version, store):
+    assert "nav a { display: block; padding: .4rem 0; }" in page(store, told(version), DAY)
 
 
 @pytest.mark.parametrize(
