@@ -55,6 +55,8 @@ EXTRAS = {
         "duckdb",  # what benchmarks.sequences is measured against
         "deepctr-torch==0.3.0",  # what benchmarks.training is measured against
         "s3fs",
+        "databricks-sdk",  # what checks conf/schedule/databricks.json; mlflow requires it anyway
+        "google-cloud-dataproc>=5,<6",  # what checks conf/schedule/dataproc.json
         "moto[s3]",  # the server that the tests of reading over s3fs read from
         "flask",  # what moto's server is served by
         "flask-cors",

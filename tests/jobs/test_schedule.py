@@ -100,7 +100,12 @@ def test_the_operator_runs_one_night_at_a_time_with_secrets_from_a_secret():
     script = application["mainApplicationFile"].removeprefix("local:///opt/din-pipeline/")
     assert (ROOT / script).is_file()
     assert script == "jobs/nightly.py"
-    assert application["sparkVersion"].startswith("3.5.")
+    spark = re.search(r"^pyspark==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert spark
+    assert application["sparkVersion"] == spark[1]
+    version = re.search(r'version="([\d.]+?)(?:\.dev\d+)?"', (ROOT / "setup.py").read_text())
+    assert version
+    assert application["image"].endswith(f"/din-pipeline:{version[1]}")
     assert application["restartPolicy"]["type"] == "OnFailure"
     for pod in ("driver", "executor"):
         assert application[pod]["envFrom"] == [{"secretRef": {"name": "din-env"}}]
