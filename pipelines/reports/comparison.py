@@ -63,14 +63,15 @@ def findings(cells: list[Trial], grid: CompareConfig) -> list[str]:
     means, sentences = mean_of_seeds(cells, "auc"), []
     both = {"din", "mean"} <= set(grid.encoders)
     for dimension in grid.dimensions if both else ():
-        (din, d_spread), (mean, m_spread) = means["din", dimension], means["mean", dimension]
+        (din, _), (mean, _) = of_din, of_mean = means["din", dimension], means["mean", dimension]
         if din != din:
             return ["The evaluation rows have the same label, so there is no AUC to compare by."]
         gain = relative_improvement(din, mean)
+        improvement = f"{100 * gain:+.1f}%".replace("-0.0%", "+0.0%")
         sentences.append(
-            f"At dimension {dimension} din has AUC {din:.4f} ± {d_spread:.4f}, mean {mean:.4f} ±"
-            f" {m_spread:.4f}"
-            + (f": {100 * gain:+.1f}% relative improvement." if gain == gain else ".")
+            f"At dimension {dimension} din has AUC {_with_spread(*of_din)}, mean"
+            f" {_with_spread(*of_mean)}"
+            + (f": {improvement} relative improvement." if gain == gain else ".")
         )
     if both and grid.match in grid.dimensions:
         size, goal = matching_dimension(cells, grid.match), f"din at dimension {grid.match}"
@@ -151,7 +152,9 @@ def _table(cells: list[Trial]) -> list[list[str]]:
 
 
 def _with_spread(mean: float, spread: float) -> str:
-    return f"{mean:.4f} ± {spread:.4f}" if mean == mean else "-"
+    if mean != mean:
+        return "-"
+    return f"{mean:.4f} ± {spread:.4f}" if spread == spread else f"{mean:.4f}"  # of one seed
 
 
 def _markdown(table: list[list[str]]) -> list[str]:

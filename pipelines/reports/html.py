@@ -18,7 +18,7 @@ def render(template: str, **values: object) -> str:
     """Fill in a template of this folder."""
     loader = PackageLoader("pipelines.reports", "")
     page = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"number": number, "duration": duration, "wrapping": wrapping}
+    page.filters |= {"number": number, "duration": duration, "share": share, "wrapping": wrapping}
     return page.get_template(template).render(values)
 
 
@@ -37,6 +37,12 @@ def duration(seconds: float) -> str:
     if minutes < 1:
         return f"{rest} s"
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def share(part: float, whole: float) -> str:
+    """Format a share for people: 99.8%, and never 0.0% of what is there."""
+    percent = 100 * part / (whole or 1)
+    return "< 0.1%" if 0 < percent < 0.05 else f"{percent:.1f}%"
 
 
 def wrapping(name: str) -> Markup:

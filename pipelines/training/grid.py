@@ -197,12 +197,12 @@ def crossed(spec: FeatureSpec, users: Columns, items: Columns) -> Batch:
 
 
 def mean_of_seeds(cells: list[Trial], metric: str) -> dict[tuple[str, int], tuple[float, float]]:
-    """Return (encoder, dimension) -> mean and standard deviation over seeds (0 for one seed)."""
+    """Return (encoder, dimension) -> mean and standard deviation over seeds (nan for one)."""
     groups: dict[tuple[str, int], list[float]] = {}
     for cell in cells:
         groups.setdefault((cell.encoder, cell.dimension), []).append(cell.numbers()[metric])
     return {
-        key: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else 0.0)
+        key: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else float("nan"))
         for key, v in groups.items()
     }
 

@@ -1,5 +1,7 @@
 """The findings of a comparison, in sentences."""
 
+from dataclasses import replace
+
 from pipelines.reports.comparison import _table, findings
 from pipelines.training.grid import CompareConfig, Trial
 from tests.pipelines.training.test_grid import TRIALS
@@ -13,8 +15,7 @@ def test_the_matching_dimension_is_named():
 def test_the_encoders_are_compared_at_each_dimension():
     lines = findings(TRIALS[:3], CompareConfig(dimensions=(8,)))
     assert lines == [
-        "At dimension 8 din has AUC 0.8100 ± 0.0141, mean 0.7000 ± 0.0000: +55.0% relative"
-        " improvement.",
+        "At dimension 8 din has AUC 0.8100 ± 0.0141, mean 0.7000: +55.0% relative improvement.",
         "mean matches din at dimension 8 at no dimension up to 8.",
     ]
 
@@ -32,10 +33,16 @@ def test_rows_of_one_label_are_said_in_words():
     assert findings(cells(nan), GRID) == [
         "The evaluation rows have the same label, so there is no AUC to compare by."
     ]
-    assert _table(cells(nan))[1][2:5] == ["-", "-", "0.5000 ± 0.0000"]
+    assert _table(cells(nan))[1][2:5] == ["-", "-", "0.5000"]
 
 
 def test_encoders_that_rank_like_chance_can_be_compared():
     [sentence] = findings(cells(0.5), GRID)[:1]
-    assert sentence.startswith("At dimension 4 din has AUC 0.5000 ± 0.0000, mean 0.5000 ± 0.0000")
+    assert sentence.startswith("At dimension 4 din has AUC 0.5000, mean 0.5000")
     assert "nan" not in sentence
+
+
+def test_a_loss_that_rounds_to_zero_has_no_minus():
+    trials = [replace(trial, metrics=trial.metrics | {"auc": auc})
+              for trial, auc in zip(cells(0.8), (0.80001, 0.80002), strict=True)]  # fmt: skip
+    assert findings(trials, GRID)[0].endswith(": +0.0% relative improvement.")

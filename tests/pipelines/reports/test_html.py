@@ -5,7 +5,7 @@ import re
 import pytest
 from matplotlib.figure import Figure
 
-from pipelines.reports.html import duration, number, render, svg, wrapping
+from pipelines.reports.html import duration, number, render, share, svg, wrapping
 from tests.pages import Page
 
 PAPER, NIGHT = "#ffffff", "#121212"
@@ -68,6 +68,13 @@ def test_a_long_name_breaks_at_points_and_underscores_and_stays_harmless():
 )
 def test_a_duration_is_told_in_the_units_of_people(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "text"), [(0, "0.0%"), (4, "< 0.1%"), (6, "0.1%"), (9980, "99.8%"), (10000, "100.0%")]
+)
+def test_a_share_of_a_few_rows_is_not_told_as_none(part, text):
+    assert share(part, 10000) == text
 
 
 @pytest.mark.parametrize(
