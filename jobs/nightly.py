@@ -3,8 +3,8 @@
     python -m jobs.nightly --config conf/demo.yaml --date 2026-11-22 [nightly.wait=6h]
 
 The default date is yesterday in the time zone of the logs. With nightly.wait the job waits for late
-logs and candidates. A store runs one night at a time. conf/schedule has examples of schedules. The
-night's report is reports/D.html in the store.
+logs and candidates. A store on local disk runs one night at a time. conf/schedule has recipes for
+cron, Airflow, Kubernetes and others. The night's report is reports/D.html in the store.
 
 A rerun is safe: published dates are not built again, a recorded night keeps its version, and only
 the gate moves the alias (python -m jobs.rollback moves it back).
