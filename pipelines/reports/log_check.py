@@ -131,7 +131,10 @@ def _rows_tables(rows: DataFrame, spec: FeatureSpec) -> Iterator[Table]:
     fitting = max(1, (console.width - OF_TIME_AND_LABEL) // LEAST_WIDTH)
     for start in range(0, len(names), fitting):
         part = names[start : start + fitting]
-        table = _table(f"The first {SHOWN} typed rows", "time", "label", *[titles[n] for n in part])
+        title = f"The first {SHOWN} typed rows"
+        if len(part) < len(names):
+            title += f", columns {start + 1} to {start + len(part)} of {len(names)}"
+        table = _table(title, "time", "label", *[titles[n] for n in part])
         for row in shown:
             cells = [_moment(row["time"], spec), f"{row['label']:g}"]
             table.add_row(*map(printable, [*cells, *(_short(row[name]) for name in part)]))

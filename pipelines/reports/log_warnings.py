@@ -99,8 +99,8 @@ def on_history(users: int, known: int, day: date) -> list[str]:
     if not users or known >= (1 - MOSTLY) * users:
         return []
     return [
-        f"{1 - known / users:.0%} of the users have no behaviour before {day}: check that users"
-        " have the same keys in both logs, and history.since"
+        f"{1 - known / users:.0%} of the users have no behaviour before {day}: the behaviours begin"
+        " shortly before (history.since), or name users by other keys than the impressions"
     ]
 
 

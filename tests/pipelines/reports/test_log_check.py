@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from din_model.console import console
 from din_model.errors import InputError
 from pipelines.ingest.sources import Source
 from pipelines.reports.log_check import check_logs
@@ -37,6 +38,14 @@ def test_a_sound_log_has_its_rows_history_and_baselines_shown(logs, capsys):
     assert "2026-11-21 00:00:00" in out
     assert "9007199254740992" in out
     assert "baselines of the gate: popularity (by training days), base rate" in out
+
+
+def test_a_table_wider_than_the_terminal_says_which_columns_it_shows(logs, capsys, monkeypatch):
+    monkeypatch.setattr(console, "width", 50)
+    check_logs(logs, CONFIG, NEXT)
+    out = capsys.readouterr().out
+    assert "The first 20 typed rows, columns 1 to 1 of 2" in out
+    assert "The first 20 typed rows, columns 2 to 2 of 2" in out
 
 
 def test_every_shape_that_cannot_work_well_is_warned_of(spark, tmp_path, capsys):

@@ -65,6 +65,9 @@ def test_labels(shown, clicked, users, warning):
 
 def test_histories_and_candidates():
     assert on_history(10, 5, DAY) == [] == on_history(0, 0, DAY)
-    assert on_history(10, 4, DAY)[0].startswith("60% of the users have no behaviour before")
+    assert on_history(10, 4, DAY) == [
+        "60% of the users have no behaviour before 2026-11-20: the behaviours begin shortly before"
+        " (history.since), or name users by other keys than the impressions"
+    ]
     assert on_candidates(0.4, DAY, SPEC) == []
     assert on_candidates(0.6, DAY, SPEC)[0].startswith("60% of the candidates have items that")
