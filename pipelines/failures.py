@@ -1,6 +1,10 @@
 """Turns the error that ended a job into one line for a person; any other error is a bug."""
 
 import re
+from collections.abc import Iterator
+from traceback import walk_tb
+
+from py4j.protocol import Py4JNetworkError
 
 from din_model.errors import InputError
 from din_model.masking import masked
@@ -56,6 +60,13 @@ def _message(error: Exception) -> str | None:
 def machine_failure(error: Exception) -> InputError | None:
     """Return the line for what a machine does to a job; None for anything else."""
     text = str(error)
+    # What follows a lost Java process fails too, and hides the first error.
+    if any(_lost_java(each) for each in _chain(error)):
+        return InputError(
+            "Spark's Java process has ended, usually because the machine ran out of memory: free"
+            " some, or lower spark.driver.memory, then run the job again; published data is"
+            " unchanged"
+        )
     if isinstance(error, PermissionError):
         return InputError(
             f"{error.filename or text}: this user may not read or write it: correct its"
@@ -85,3 +96,18 @@ def machine_failure(error: Exception) -> InputError | None:
             " damaged log of the date, or build the date again"
         )
     return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those before it, while which it was raised."""
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _lost_java(error: BaseException) -> bool:
+    """Whether an error is py4j's, which finds no Java process at the other end."""
+    if isinstance(error, Py4JNetworkError):
+        return True
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    return isinstance(error, ConnectionError) and any(n.startswith("py4j.") for n in frames)

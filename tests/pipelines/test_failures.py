@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -16,7 +18,7 @@ from pipelines.failures import one_line
 from pipelines.store.store import Store
 from pipelines.training.launch import LaunchConfig, on_ranks
 from pipelines.training.training_set import open_training_set
-from tests.nights import NIGHTS
+from tests.nights import NIGHTS, environment
 
 FULL = Path("/dev/full")  # a disk without room, on every Linux
 
@@ -82,6 +84,32 @@ def test_a_forbidden_file_is_reported():
 def test_a_lost_python_worker_is_reported(spark):
     line = told(lambda: spark.range(3).mapInArrow(killed, "id long").collect())
     assert line == "a Spark task was lost (Python worker exited unexpectedly): run the job again"
+
+
+WITHOUT_JAVA = """
+import os, signal
+from pyspark import SparkContext
+from jobs.cli import reported
+from pipelines.session import spark_session
+
+def run():
+    spark = spark_session("lost", "UTC")
+    os.kill(SparkContext._gateway.proc.pid, signal.SIGKILL)
+    try:
+        spark.range(3).count()
+    finally:
+        spark.conf.get("spark.app.name")  # as MLflow reads it, when it closes a run
+
+reported(run)
+"""
+
+
+def test_a_lost_java_process_is_reported():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_JAVA], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: Spark's Java process has ended")
 
 
 def test_a_lost_python_worker_with_a_reset_socket_is_reported(spark):
