@@ -40,7 +40,7 @@ from pipelines.spec import FeaturesConfig, HistoryConfig, feature_spec
 from pipelines.store.store import Store, StoreConfig
 from pipelines.training.gate import NightlyConfig
 from pipelines.training.grid import CompareConfig
-from pipelines.training.launch import LaunchConfig
+from pipelines.training.launch import LaunchConfig, require_launcher
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class Settings(Section):
     def open(self, name: str, day: datetime.date) -> tuple[Logs, Store]:
         """Start Spark, and return the logs and the store for a date."""
         spark: SparkSession = spark_session(name, self.spec.time_zone)
+        require_launcher(spark, self.launch)
         check_sources(spark, self.sources)
         logs = Logs(spark, self.sources, self.spec, self.history.since)
         store = Store(self.store.path)

@@ -1,10 +1,15 @@
 """Frames that are cached for a block, and released when it ends, also by an exception."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
+
+UNSUPPORTED = re.compile(r"^\W*NOT_SUPPORTED")
+"""The code of the error by which a Connect server refuses to persist, such as a serverless one."""
 
 _cached: ContextVar[list[DataFrame] | None] = ContextVar("cached", default=None)
 
@@ -23,8 +28,17 @@ def caching() -> Iterator[None]:
 
 
 def cached(rows: DataFrame) -> DataFrame:
-    """Cache a frame until the innermost ``caching`` block ends; without one, as long as Spark."""
+    """Cache a frame until the innermost ``caching`` block ends; without one, as long as Spark.
+
+    A server that caches no frames computes it again instead.
+    """
+    try:
+        kept = rows.persist()
+    except PySparkException as error:
+        if UNSUPPORTED.search(str(error)):
+            return rows  # computed again wherever it is used
+        raise
     frames = _cached.get()
     if frames is not None:
-        frames.append(rows)
-    return rows.persist()
+        frames.append(kept)
+    return kept

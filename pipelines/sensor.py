@@ -7,14 +7,14 @@ of work.
 import time
 from collections.abc import Iterator
 from datetime import date
-from typing import Any
 
 from pyspark.sql import SparkSession
 
 from din_model.config import duration
 from din_model.console import console
 from din_model.errors import InputError
-from pipelines.hadoop import hadoop_path, matches
+from pipelines.access.choice import Files, session_files
+from pipelines.access.files import Entry
 from pipelines.ingest.logs import DAY
 from pipelines.ingest.sources import Source, SourcesConfig, days_between, require_logs
 from pipelines.store.data_sets import STATE
@@ -90,7 +90,7 @@ def lost_before(
     for each in days_between(first, day - DAY):
         path = source.path_of(each)
         unknown = each not in sources.lost_dates and store.manifest(STATE, each) is None
-        if unknown and path and not matches(spark, path)[1]:
+        if unknown and path and not session_files(spark).matches(path)[1]:
             lost.append(each)
             console.print(
                 f"  {each} is passed over: {path} does not exist, though {day} has a log; if it"
@@ -123,26 +123,26 @@ def _first_missing(
 
 def _lack_of(spark: SparkSession, path: str, marker: str | None, name: str) -> str | None:
     """Return what a path lacks; a pattern must be complete wherever it matches."""
-    _, found = matches(spark, path)
+    files = session_files(spark)
+    _, found = files.matches(path)
     if not found:
         return "does not exist"
-    for status in found:
-        if marker and status.isFile():
+    for entry in found:
+        if marker and not entry.is_folder:
             raise InputError(
                 f"nightly.marker: sources.{name} is one file per date, {path}, which cannot hold"
                 f" {marker}: remove nightly.marker, or use a folder per date"
             )
-        files, folder = hadoop_path(spark, status.getPath().toUri())
-        if status.isDirectory() and not _holds_a_file(files, folder):
+        if entry.is_folder and not _holds_a_file(files, entry):
             return "holds no file"
-        if marker and not files.exists(hadoop_path(spark, folder, marker)[1]):
+        if marker and not files.exists(f"{entry.address}/{marker}"):
             return f"has no {marker}"
     return None
 
 
-def _holds_a_file(files: Any, folder: Any) -> bool:
-    visible = [s for s in files.listStatus(folder) if not _hidden(s.getPath().getName())]
-    return any(s.isFile() or _holds_a_file(files, s.getPath()) for s in visible)
+def _holds_a_file(files: Files, folder: Entry) -> bool:
+    visible = [entry for entry in files.children(folder) if not _hidden(entry.name)]
+    return any(not entry.is_folder or _holds_a_file(files, entry) for entry in visible)
 
 
 def _hidden(name: str) -> bool:

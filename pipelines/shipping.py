@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from din_model.distributed.malloc import keep_freed_blocks
 from din_model.modules.din import DIN
 from din_model.registry.artifact import ModelMetadata, load, write_vectors
+from pipelines.access.choice import session_analysis
 
 
 def ship(
@@ -32,7 +33,7 @@ def ship(
         vectors: replace the given vectors of the model.
     """
     archive = archive_of(model_folder, vectors)
-    spark.sparkContext.addArchive(f"{archive}#{archive.stem}")
+    session_analysis(spark).send_archive(archive)
     return archive.stem
 
 

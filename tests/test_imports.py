@@ -18,7 +18,7 @@ LAYERS = {
         {"distributed"}, {"data"}, {"modules"}, {"evaluation"}, {"training"}, {"registry"},
     ],
     "pipelines": [
-        {"caching", "columns", "failures", "hadoop", "java_output", "shipping", "spec"},
+        {"access", "columns", "failures", "java_output", "spec"}, {"caching", "shipping"},
         {"session"}, {"store"}, {"ingest"}, {"examples"}, {"training"},
         {"sinks"}, {"scoring"}, {"reports"}, {"erasure", "observe", "sensor"},
     ],

@@ -129,14 +129,13 @@ def _uniform(items: int) -> Choose:
 
 
 def _popular(positives: DataFrame, item: str, power: float) -> Choose:
-    """Choose by clicks ** power: one number per clicked item, broadcast to every task."""
+    """Choose by clicks ** power: one number per clicked item, sent with the function."""
     counted = positives.groupBy(item).count().orderBy(item).collect()
     ids = np.array([row[0] for row in counted], np.int32)
     weights = np.cumsum(np.array([row[1] for row in counted], np.float64) ** power)
-    broadcast = positives.sparkSession.sparkContext.broadcast((ids, weights / weights[-1]))
+    cumulative = weights / weights[-1]
 
     def choose(rng: np.random.Generator) -> NDArray[Any]:
-        ids, cumulative = broadcast.value
         return ids[np.searchsorted(cumulative, rng.random(TRIES), side="right")]
 
     return choose

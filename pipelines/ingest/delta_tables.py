@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from din_model.errors import InputError
-from pipelines.hadoop import escaped, reason
+from pipelines.access.files import escaped, reason
 from pipelines.store.delta import storage_options
 
 KIND = "delta"

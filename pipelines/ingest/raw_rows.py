@@ -1,5 +1,6 @@
 """Raw rows of a source, and what its query makes of them."""
 
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date
@@ -76,6 +77,16 @@ def _common(kinds: set[T.DataType]) -> T.DataType | None:
     return T.StringType()
 
 
+def _bound(rows: DataFrame) -> DataFrame:
+    """Return rows that stay those of the views of now; Spark Connect looks names up when it reads.
+
+    A view stands for what its names meant when it was made.
+    """
+    view = f"_queried_{secrets.token_hex(8)}"
+    rows.createOrReplaceTempView(view)
+    return rows.sparkSession.table(view)
+
+
 def _query_part(raw: Raw, query: str, name: str) -> Raw:
     """Apply a query to rows that their format could read."""
     rows = raw.rows
@@ -83,7 +94,7 @@ def _query_part(raw: Raw, query: str, name: str) -> Raw:
     if CORRUPT in rows.columns:
         good = rows.where(F.col(CORRUPT).isNull()).drop(CORRUPT)
     good.createOrReplaceTempView("raw")
-    result = good.sparkSession.sql(query)
+    result = _bound(good.sparkSession.sql(query))
     twice = [c for c, n in Counter(c.lower() for c in result.columns).items() if n > 1]
     if twice:
         raise InputError(

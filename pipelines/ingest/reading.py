@@ -19,15 +19,16 @@ from pyspark.sql import types as T
 
 from din_model.config import expand
 from din_model.errors import InputError
+from pipelines.access.choice import session_files
+from pipelines.access.files import Entry, escaped, path_of, reason
 from pipelines.columns import quoted
 from pipelines.failures import CUT_OFF
-from pipelines.hadoop import escaped, matches, of_uri, reason
 from pipelines.ingest import delta_tables
 from pipelines.ingest.parquet_files import layouts, readable_schema, typed
 from pipelines.ingest.raw_rows import Raw, queried
 from pipelines.ingest.source_checks import check_source
 from pipelines.ingest.sources import CORRUPT, Source
-from pipelines.ingest.text_files import first_lines, read_to_the_end
+from pipelines.ingest.text_files import first_lines
 
 NO_SCHEMA = "unknown int"
 """Any schema keeps Spark from inferring one where only the names of files are wanted."""
@@ -54,7 +55,7 @@ def read(
     raws: list[Raw] = []
     for day in days if source.dated else days[-1:]:
         path = source.path_of(day)
-        pattern, found = matches(spark, path) if path else ("", [])
+        pattern, found = session_files(spark).matches(path) if path else ("", [])
         if path and not found:
             if optional:
                 continue
@@ -64,7 +65,7 @@ def read(
                     " the logs of that date are lost, add it to sources.lost_dates"
                 )
             raise InputError(f"sources.{name}: no such file: {path} does not exist")
-        place = _Place(spark, source, name, pattern, tuple(s.getPath() for s in found), optional)
+        place = _Place(spark, source, name, pattern, tuple(found), optional)
         try:
             parts = [raw for raw in place.parts() if raw.rows.columns]
             raws += queried(parts, source, name, day) if source.query else parts
@@ -89,7 +90,7 @@ def naming_damaged(spark: SparkSession, files: Sequence[str]) -> Iterator[None]:
     except (PySparkException, Py4JJavaError) as error:
         if CUT_OFF.search(str(error)):
             for file in files:
-                read_to_the_end(spark, file)
+                session_files(spark).read_to_the_end(file)
         raise
 
 
@@ -105,9 +106,8 @@ def fingerprint(spark: SparkSession, frames: Sequence[DataFrame]) -> dict[str, A
     """
     digest, files = hashlib.sha256(), files_of(frames)
     for file in files:
-        file_system, path = of_uri(spark, file)
-        status = file_system.getFileStatus(path)
-        digest.update(f"{file} {status.getLen()} {status.getModificationTime()}\n".encode())
+        size, changed = session_files(spark).size_and_time(file)
+        digest.update(f"{file} {size} {changed}\n".encode())
     return {"files": len(files), "fingerprint": digest.hexdigest()[:16]}
 
 
@@ -119,7 +119,7 @@ class _Place:
     source: Source
     name: str
     pattern: str
-    roots: tuple[Any, ...]  # Java's paths that the pattern matches
+    roots: tuple[Entry, ...]  # what the pattern matches
     lenient: bool  # read a damaged file as far as it goes
 
     @property
@@ -144,8 +144,7 @@ class _Place:
             raise InputError(f"sources.{self.name}: set path or table")
         elif kind == delta_tables.KIND:
             for root in self.roots:
-                address = str(root.toUri())
-                yield Raw(delta_tables.table_rows(self.spark, address, self.options), address)
+                yield Raw(delta_tables.table_rows(self.spark, root.uri, self.options), root.uri)
         elif kind not in ("parquet", "csv", "json"):
             yield Raw(self.reader(self.source.schema).load(self.pattern), self.pattern)
         else:
@@ -187,8 +186,8 @@ class _Place:
 
         Spark itself gives the declared names by position.
         """
-        path = escaped(self._path(file).toString())
-        names = self.reader(header="true", inferschema="false").load(path).columns
+        path = Entry(file, is_folder=False).address
+        names = self.reader(header="true", inferschema="false").load(escaped(path)).columns
         types = {field.name: field.dataType for field in declared}
         return T.StructType([T.StructField(n, types.get(n, T.StringType())) for n in names])
 
@@ -199,18 +198,14 @@ class _Place:
         if len(group) == len(files):
             yield Raw(self.reader(schema).load(self.pattern), self.pattern)
             return
+        addresses = [Entry(file, is_folder=False).address for file in group]
         for root in self.roots:
-            folder = root.getFileSystem(self.spark._jsc.hadoopConfiguration()).getFileStatus(root)  # noqa: SLF001 (PySpark has no public way)
-            base = root if folder.isDirectory() else root.getParent()
-            paths = [path for path in map(self._path, group) if _is_below(path, root)]
-            options = {} if "basepath" in self.options else {"basepath": base.toString()}
-            if paths:
-                rows = self.reader(schema, **options).load([escaped(p.toString()) for p in paths])
+            base = root.address if root.is_folder else root.address.rpartition("/")[0]
+            options = {} if "basepath" in self.options else {"basepath": base}
+            if paths := [each for each in addresses if _is_below(path_of(each), root.path)]:
+                rows = self.reader(schema, **options).load([escaped(path) for path in paths])
                 more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-                yield Raw(rows, f"{paths[0].toUri().getPath()}{more}")
-
-    def _path(self, file: str) -> Any:
-        return of_uri(self.spark, file)[1]
+                yield Raw(rows, f"{path_of(paths[0])}{more}")
 
 
 def _parsed(rows: DataFrame) -> DataFrame:
@@ -218,5 +213,5 @@ def _parsed(rows: DataFrame) -> DataFrame:
     return rows.where(F.size(F.array(*[F.isnull(quoted(c)) for c in rows.columns])) > 0)
 
 
-def _is_below(path: Any, root: Any) -> bool:
-    return f"{path.toUri().getPath()}/".startswith(root.toUri().getPath().rstrip("/") + "/")
+def _is_below(path: str, root: str) -> bool:
+    return f"{path}/".startswith(root.rstrip("/") + "/")

@@ -33,6 +33,7 @@ HISTORY_DAYS = 21
 LIKED_SHARE = 0.4  # share of the impressions drawn from the user's own categories
 
 
+PARTITIONS = 512  # at most; many enough for any cluster that only writes logs
 BLOCK = 500  # users simulated together; part of the seeding, so independent of the cores
 
 
@@ -163,7 +164,7 @@ def simulate(
                 yield from _block(config, catalogue, part - config.days)
 
     count = config.days - (-config.users_by(config.days - 1) // BLOCK)
-    partitions = partitions or min(count, 8 * spark.sparkContext.defaultParallelism)
+    partitions = partitions or min(count, PARTITIONS)
     return spark.range(0, count, 1, partitions).mapInPandas(parts, EVENTS)
 
 

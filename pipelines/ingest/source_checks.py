@@ -5,16 +5,14 @@ Spark's parser says what a query is, without running any of it.
 """
 
 import difflib
-from collections.abc import Iterator
-from typing import Any
 
-from py4j.java_gateway import is_instance_of
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from din_model.errors import InputError
-from pipelines.hadoop import reason
+from pipelines.access.choice import session_analysis
+from pipelines.access.files import reason
 from pipelines.ingest import delta_tables
 from pipelines.ingest.sources import Source, SourcesConfig
 
@@ -30,17 +28,12 @@ OPERATORS = {
 """Spark's operators that a SELECT is parsed to. Commands, inserts and TRANSFORM are others."""
 
 CALLS_JAVA = {"java_method", "reflect", "try_reflect"}
-NAMED_LATER = "ExpressionWithUnresolvedIdentifier"
+NAMED_LATER = "identifier"
 """IDENTIFIER(…) can stand for any function."""
 
-OPTIONS_OF = {
-    "parquet": "execution.datasources.parquet.ParquetOptions",
-    "csv": "catalyst.csv.CSVOptions",
-    "json": "catalyst.json.JSONOptions",
-    "orc": "execution.datasources.orc.OrcOptions",
-    "text": "execution.datasources.text.TextOptions",
-}
-OF_ALL_FILES = "execution.datasources.FileIndexOptions"
+FORMATS = ("parquet", "csv", "json", "orc", "text")
+"""Spark's own, whose options it lists where there is a JVM."""
+
 UNLISTED = {"ignorecorruptfiles", "ignoremissingfiles", "path"}
 """Options that Spark reads, but does not list."""
 
@@ -78,29 +71,26 @@ def check_source(spark: SparkSession, source: Source, name: str) -> None:
 
 
 def _check_format(spark: SparkSession, source: Source, name: str) -> None:
-    if source.format.lower() == delta_tables.KIND:
+    is_delta = source.format.lower() == delta_tables.KIND
+    if is_delta or session_analysis(spark).knows_format(source.format):
         return
-    data_source = spark._jvm.org.apache.spark.sql.execution.datasources.DataSource  # type: ignore[union-attr]  # noqa: SLF001 (PySpark has no public way)
-    try:
-        data_source.lookupDataSource(source.format, spark._jsparkSession.sessionState().conf())  # noqa: SLF001 (the same)
-    except (PySparkException, Py4JError):
-        near = difflib.get_close_matches(source.format, list(OPTIONS_OF), n=1)
-        known = near[0] if near else ", ".join(OPTIONS_OF)
-        tabs = ' with options: {sep: "\\t"}' if known == "csv" else ""
-        raise InputError(
-            f"sources.{name}.format: Spark has no format {source.format!r}: write {known}{tabs}, or"
-            " add the package of the format to Spark"
-        ) from None
+    near = difflib.get_close_matches(source.format, FORMATS, n=1)
+    known = near[0] if near else ", ".join(FORMATS)
+    tabs = ' with options: {sep: "\\t"}' if known == "csv" else ""
+    raise InputError(
+        f"sources.{name}.format: Spark has no format {source.format!r}: write {known}{tabs}, or"
+        " add the package of the format to Spark"
+    )
 
 
 def _check_options(spark: SparkSession, source: Source, name: str) -> None:
     kind, options = source.format.lower(), source.options or {}
-    if kind not in OPTIONS_OF:
+    if kind not in FORMATS:
         return
-    listed = [*_listed(spark, OPTIONS_OF[kind]), *_listed(spark, OF_ALL_FILES)]
+    listed = session_analysis(spark).options_of(kind)
     known = {option.lower() for option in listed} | UNLISTED
     for option, value in options.items():
-        if "." not in option and option.lower() not in known:  # with a dot: one of Hadoop's
+        if listed and "." not in option and option.lower() not in known:  # a dot: one of Hadoop's
             near = difflib.get_close_matches(option, listed, n=1)
             raise InputError(
                 f"sources.{name}.options: {kind} has no option {option!r}; "
@@ -113,50 +103,16 @@ def _check_options(spark: SparkSession, source: Source, name: str) -> None:
             )
 
 
-def _listed(spark: SparkSession, options: str) -> list[str]:
-    owner: Any = spark._jvm.org.apache.spark.sql  # type: ignore[union-attr]  # noqa: SLF001 (PySpark has no public way)
-    for part in options.split("."):
-        owner = getattr(owner, part)
-    return owner.getAllOptions().mkString(",").split(",")
-
-
 def _check_query(spark: SparkSession, query: str, name: str) -> None:
-    parser = spark._jsparkSession.sessionState().sqlParser()  # noqa: SLF001 (PySpark has no public way)
+    """Refuse the operators and functions that a SELECT without effects cannot hold."""
     try:
-        plan = parser.parsePlan(query)
+        parts = list(session_analysis(spark).parts_of_query(query))
     except (PySparkException, Py4JError) as error:
         raise InputError(f"sources.{name}: {reason(error)}") from None
-    gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 (the same)
-    for found in _not_of_a_select(gateway, plan):
-        raise InputError(
-            f"sources.{name}.query: {found} is no part of a SELECT, and nothing is run: write one"
-            " SELECT over raw"
-        )
-
-
-def _not_of_a_select(gateway: Any, plan: Any) -> Iterator[str]:
-    """Yield the operators and functions that a SELECT without effects cannot hold."""
-    expression = "org.apache.spark.sql.catalyst.expressions.Expression"
-    with_plan = "org.apache.spark.sql.catalyst.expressions.PlanExpression"
-    stack = [plan]
-    while stack:
-        node = stack.pop()
-        kind = node.getClass().getName().split(".")[-1]
-        if is_instance_of(gateway, node, expression):
-            if kind == "UnresolvedFunction":
-                called = node.nameParts().last().lower()
-                if called in CALLS_JAVA:
-                    yield called
-            if kind == NAMED_LATER:
-                yield "IDENTIFIER"
-            if is_instance_of(gateway, node, with_plan):
-                stack.append(node.plan())
-        else:
-            if kind not in OPERATORS:
-                yield kind
-            stack += _items(node.expressions())
-        stack += [*_items(node.children()), *_items(node.innerChildren())]
-
-
-def _items(sequence: Any) -> list[Any]:
-    return [sequence.apply(i) for i in range(sequence.size())]
+    for part, is_operator in parts:
+        if part not in OPERATORS if is_operator else part in {*CALLS_JAVA, NAMED_LATER}:
+            found = part.upper() if part == NAMED_LATER else part
+            raise InputError(
+                f"sources.{name}.query: {found} is no part of a SELECT, and nothing is run: write"
+                " one SELECT over raw"
+            )

@@ -8,14 +8,14 @@ known.
 import json
 from dataclasses import asdict
 from datetime import date
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from din_model.errors import InputError
+from pipelines.access.choice import session_files
+from pipelines.access.files import escaped
 from pipelines.caching import cached, caching
-from pipelines.hadoop import hadoop_path
 from pipelines.ingest.simulation import GenerateConfig, simulate
 
 # Odd ids above 2^53 are not representable as doubles: a reader that uses floats loses them.
@@ -57,22 +57,21 @@ def generate(spark: SparkSession, config: GenerateConfig) -> dict[str, int]:
         InputError: impossible parameters, or logs in that folder that were not generated.
     """
     _check(config)
-    files, root = hadoop_path(spark, config.path.rstrip("/"))
-    marker = _child(spark, root, "_generated.json")
+    files = session_files(spark)
+    root = files.absolute(config.path.rstrip("/"))
+    marker = f"{root}/_generated.json"
     parameters = {key: value for key, value in asdict(config).items() if key != "path"}
     if files.exists(marker):
-        written = json.loads(bytes(files.open(marker).readAllBytes()))
+        written = json.loads(files.read_text(marker))
         if written["parameters"] == parameters and written["rows"]:
             return dict(written["rows"])
-    elif foreign := [t for t in TABLES if files.exists(_child(spark, root, t))]:
+    elif foreign := [t for t in TABLES if files.exists(f"{root}/{t}")]:
         raise InputError(
             f"{config.path}: {foreign} were not generated: set generate.path to an empty folder"
         )
 
     def mark(rows: dict[str, int]) -> None:
-        stream = files.create(marker, True)
-        stream.write(bytearray(json.dumps({"parameters": parameters, "rows": rows}), "utf-8"))
-        stream.close()
+        files.write_text(marker, json.dumps({"parameters": parameters, "rows": rows}))
 
     mark({})  # an interrupted run leaves this: the folder is ours, and must be written again
     events = cached(simulate(spark, config))
@@ -81,17 +80,14 @@ def generate(spark: SparkSession, config: GenerateConfig) -> dict[str, int]:
     return rows
 
 
-def _child(spark: SparkSession, folder: Any, name: str) -> Any:
-    return hadoop_path(spark, folder, name)[1]
-
-
 def _write_table(spark: SparkSession, events: DataFrame, config: GenerateConfig, table: str) -> int:
     """Replace the folder of a table; return its rows."""
     kind, selected = TABLES[table]
     if table == "items" and config.vector_size:
         selected = [*selected, VECTOR.format(size=config.vector_size)]
-    files, root = hadoop_path(spark, config.path.rstrip("/"))
-    target, fresh = _child(spark, root, table), _child(spark, root, f"_{table}")
+    files = session_files(spark)
+    root = files.absolute(config.path.rstrip("/"))
+    target, fresh = f"{root}/{table}", f"{root}/_{table}"
     columns = COLUMNS.format(first_date=config.first_date).strip().splitlines()
     frame = events.where(F.col("table") == table).selectExpr("*", *columns).selectExpr(*selected)
     dates = ["date"] if "date" in selected else []
@@ -99,14 +95,12 @@ def _write_table(spark: SparkSession, events: DataFrame, config: GenerateConfig,
     # DataFrame.hint() takes no column for this hint.
     hint = "/*+ REBALANCE(date) */" if dates else "/*+ REBALANCE(user_id) */"
     frame = spark.sql(f"SELECT {hint} * FROM {{frame}}", frame=frame)  # noqa: S608 (a constant)
-    frame.write.mode("overwrite").partitionBy(*dates).format(kind).save(str(fresh))
-    rows = spark.read.format(kind.replace("json", "text")).load(str(fresh)).count()
-    for file in files.globStatus(_child(spark, fresh, "*/*.txt")):
-        path = file.getPath()
-        name = path.getName().removesuffix("txt") + "json"
-        files.rename(path, _child(spark, path.getParent(), name))
-    files.delete(target, True)
-    files.rename(fresh, target)
+    frame.write.mode("overwrite").partitionBy(*dates).format(kind).save(fresh)
+    rows = spark.read.format(kind.replace("json", "text")).load(escaped(fresh)).count()
+    for file in files.matches(f"{escaped(fresh)}/*/*.txt")[1]:
+        files.move(file.address, f"{file.address.removesuffix('txt')}json")
+    files.remove(target)
+    files.move(fresh, target)
     return rows
 
 

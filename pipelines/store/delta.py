@@ -19,7 +19,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from fsspec import AbstractFileSystem
 
 from din_model.errors import InputError
-from pipelines.hadoop import reason
+from pipelines.access.files import reason
 
 UNFINISHED = timedelta(days=1)
 """Age below which a file without a transaction may belong to a job that is still running."""

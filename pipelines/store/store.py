@@ -24,7 +24,7 @@ from din_model.config import Section
 from din_model.errors import InputError
 from din_model.ranges import Duration
 from din_model.training.checkpoint import LATEST
-from pipelines.hadoop import escaped
+from pipelines.access.files import escaped
 from pipelines.store.data_sets import DATA_SETS, ERASURES, PINS
 from pipelines.store.delta import File, Table
 from pipelines.store.location import Location

@@ -30,6 +30,7 @@ from din_model.ranges import Count, Size
 from din_model.registry import tracking
 from din_model.registry.tracking import TrackingConfig
 from din_model.training.config import TrainConfig
+from pipelines.access.choice import is_connect
 from pipelines.failures import LOST, one_line
 from pipelines.session import spark_session
 from pipelines.store.store import Store
@@ -71,6 +72,15 @@ class LaunchConfig(Section):
             raise ValueError("restarts needs launcher torchrun; Spark has spark.task.maxFailures")
 
 
+def require_launcher(spark: SparkSession, config: LaunchConfig) -> None:
+    """Refuse, before any work begins, a launcher that a session cannot start ranks with."""
+    if config.launcher == "spark" and is_connect(spark):
+        raise InputError(
+            "launch.launcher: spark needs the JVM of a driver, which Spark Connect has not: set"
+            " torchrun or local, which train where the job runs"
+        )
+
+
 def launch_challenger(
     store: Store, training_set: TrainingSet, train: TrainConfig, launch: LaunchConfig,
     server: TrackingConfig, start: int | None = None,
@@ -94,7 +104,8 @@ def launch_challenger(
         run = tracking.address(), tracking.active()
         work = partial(_joined, server, run, store.url, work)
     if launch.launcher == "spark":
-        spark_session("train", training_set.spec.time_zone)  # TorchDistributor takes the active one
+        # TorchDistributor takes the active session.
+        require_launcher(spark_session("train", training_set.spec.time_zone), launch)
     return on_ranks(launch, store.url, work)
 
 

@@ -1,0 +1,1 @@
+"""What a driver asks of files and of Spark: through the JVM, and on Spark Connect without one."""
