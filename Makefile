@@ -4,7 +4,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
 BIN := .venv/bin
-EXTRAS ?= s3,postgres,redis,prometheus,lineage
+EXTRAS ?= s3,postgres,redis,prometheus,lineage,connect
 CYCLONEDX := cyclonedx-bom==7.5.0
 
 .DEFAULT_GOAL := help

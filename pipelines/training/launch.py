@@ -76,8 +76,8 @@ def require_launcher(spark: SparkSession, config: LaunchConfig) -> None:
     """Refuse, before any work begins, a launcher that a session cannot start ranks with."""
     if config.launcher == "spark" and is_connect(spark):
         raise InputError(
-            "launch.launcher: spark needs the JVM of a driver, which Spark Connect has not: set"
-            " torchrun or local, which train where the job runs"
+            "launch.launcher: spark needs the JVM of a driver, which Spark Connect does not have:"
+            " set torchrun or local, which train where the job runs"
         )
 
 
