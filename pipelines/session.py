@@ -152,9 +152,19 @@ def _connected(builder: SparkSession.Builder) -> SparkSession:
             f"SPARK_REMOTE: no session of Spark Connect at {server} ({reason(error)}): start the"
             " server, and pip install din-pipeline[connect]"
         ) from None
-    if is_connect(spark) and tuple(map(int, version.split(".")[:2])) < FIRST_CONNECT:
+    if is_connect(spark):
+        require_version(version)
+    return spark
+
+
+def require_version(version: str) -> None:
+    """Refuse a Connect server that is too old.
+
+    Raises:
+        InputError: it is.
+    """
+    if tuple(map(int, version.split(".")[:2])) < FIRST_CONNECT:
         raise InputError(
             f"SPARK_REMOTE: the server has Spark {version}, and Spark Connect is supported from 4.0"
             " on: use a newer server, or spark-submit without --remote"
         )
-    return spark

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from pipelines.session import FIRST_CONNECT
+from pipelines.session import SPARK as VERSION
 from tests.jobs.cluster import SPARK, said
 from tests.nights import environment
 
@@ -21,6 +25,8 @@ SETTINGS = {
 @contextmanager
 def connect_server(folder: Path) -> Iterator[str]:
     """The address of a server that answers; its log and its tables are in ``folder``."""
+    if VERSION < FIRST_CONNECT:
+        pytest.skip("pyspark ships the server from 4.0 on")
     command = [str(SPARK / "bin" / "spark-submit"), "--master", "local[2]"]
     command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer"]
     for name, value in SETTINGS.items():
