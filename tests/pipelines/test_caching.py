@@ -3,7 +3,7 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from pipelines.caching import cached, caching
+from pipelines.caching import UNSUPPORTED, cached, caching
 
 
 def test_a_frame_is_cached_until_its_block_ends(spark: SparkSession) -> None:
@@ -31,3 +31,11 @@ def test_an_exception_releases_the_frames_of_a_function(spark: SparkSession) -> 
     with pytest.raises(ValueError, match="on purpose"):
         fail()
     assert not frames[0].storageLevel.useMemory
+
+
+def test_only_a_server_that_caches_no_frames_goes_without() -> None:
+    refusal = (
+        "[NOT_SUPPORTED_WITH_SERVERLESS] PERSIST TABLE is not supported on serverless compute."
+    )
+    assert UNSUPPORTED.search(refusal)
+    assert not UNSUPPORTED.search("[UNRESOLVED_COLUMN] NOT_SUPPORTED cannot be resolved")

@@ -1,4 +1,4 @@
-"""Which Java Spark is given, and what a person is told where there is none that it can use."""
+"""Which Java or Connect server a session gets, and what a person is told of one it cannot use."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from din_model.errors import InputError
-from pipelines.session import java_home
+from pipelines.session import configure, connect_server, java_home, require_version
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,3 +106,39 @@ def test_make_reports_an_unsupported_python_in_one_sentence(tmp_path):
     said = done.stderr.splitlines()[0]
     assert said.startswith("din-pipeline needs Python 3.11 to 3.13")
     assert str(old) in said
+
+
+@pytest.mark.parametrize(
+    ("variables", "server"),
+    [
+        ({}, ""),
+        ({"SPARK_REMOTE": "sc://a"}, "sc://a"),
+        (
+            {"PYSPARK_REMOTE_INIT_CONF_0": '{"spark.remote": "sc://b", "spark.app.name": "x"}'},
+            "sc://b",
+        ),
+        ({"PYSPARK_REMOTE_INIT_CONF_0": '{"spark.app.name": "x"}'}, ""),
+    ],
+)
+def test_a_connect_server_is_named_as_spark_names_it(monkeypatch, variables, server):
+    monkeypatch.delenv("SPARK_REMOTE", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert connect_server() == server
+
+
+def test_a_connect_server_before_spark_4_is_one_line():
+    require_version("4.0.1")
+    require_version("4.3.0-SNAPSHOT")
+    with pytest.raises(
+        InputError, match=r"the server has Spark 3\.5\.9, and Spark Connect is supp"
+    ):
+        require_version("3.5.9")
+
+
+def test_a_setting_that_spark_refuses_is_one_line(spark):
+    with pytest.raises(
+        InputError, match=r"spark\.sql\.warehouse\.dir: this Spark does not let a job"
+    ):
+        configure(spark, "spark.sql.warehouse.dir", "/elsewhere")
+    configure(spark, "spark.sql.warehouse.dir", spark.conf.get("spark.sql.warehouse.dir"))

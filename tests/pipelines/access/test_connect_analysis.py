@@ -124,9 +124,3 @@ def test_ranks_on_executors_are_refused(spark, remote):
     with pytest.raises(InputError, match=r"launch\.launcher: spark needs the JVM"):
         require_launcher(remote, config)
     require_launcher(remote, LaunchConfig(launcher="torchrun"))
-
-
-def test_a_setting_that_a_server_refuses_is_one_line(remote):
-    with pytest.raises(InputError, match=r"spark\.sql\.warehouse\.dir: this Spark does not let"):
-        configure(remote, "spark.sql.warehouse.dir", "/elsewhere")
-    configure(remote, "spark.sql.warehouse.dir", remote.conf.get("spark.sql.warehouse.dir"))
