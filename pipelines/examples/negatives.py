@@ -171,8 +171,9 @@ def with_negatives(
         table = encode(logs.side_tables.table("items", others, day), [item, *others], vocabulary)
         negatives = negatives.drop(*[f.name for f in others]).withColumn("_at", F.col("cutoff"))
         negatives = as_of(negatives, table, spec.item).drop("_at")
-        negatives = negatives.fillna(
-            UNKNOWN, [f.name for f in others if not (f.is_list or f.is_value)]
-        )
-        negatives = negatives.fillna(float("nan"), [f.name for f in others if f.is_value])
+        fills: dict[str, float | int | str | bool] = {
+            f.name: UNKNOWN for f in others if not (f.is_list or f.is_value)
+        }
+        fills |= {f.name: float("nan") for f in others if f.is_value}
+        negatives = negatives.fillna(fills) if fills else negatives
     return rows.unionByName(negatives)

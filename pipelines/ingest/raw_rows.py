@@ -56,13 +56,13 @@ def _united(frames: Sequence[DataFrame]) -> DataFrame:
     for field in [field for frame in frames for field in frame.schema]:
         kinds.setdefault(field.name, set()).add(field.dataType)
     common = {name: kind for name, found in kinds.items() if (kind := _common(found))}
-    cast = [
-        frame.withColumns(
-            {c: F.col(quoted(c)).cast(common[c]) for c in frame.columns if c in common}
-        )
-        for frame in frames
-    ]
+    cast = [_cast(frame, common) for frame in frames]
     return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), cast)
+
+
+def _cast(rows: DataFrame, kinds: dict[str, T.DataType]) -> DataFrame:
+    cast = {c: F.col(quoted(c)).cast(kinds[c]) for c in rows.columns if c in kinds}
+    return rows.withColumns(cast) if cast else rows
 
 
 def _common(kinds: set[T.DataType]) -> T.DataType | None:

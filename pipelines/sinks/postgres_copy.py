@@ -101,7 +101,8 @@ def _copy(rows: DataFrame, settings: dict[str, str], staging: sql.Identifier) ->
         return _copy_partition(batches, settings, statement)
 
     # mapInArrow reads a dot in a name as a part of a struct.
-    numbered = rows.withColumns(as_text).toDF(*[f"column_{i}" for i in range(len(rows.columns))])
+    flat = rows.withColumns(as_text) if as_text else rows
+    numbered = flat.toDF(*[f"column_{i}" for i in range(len(rows.columns))])
     return [row["attempt"] for row in numbered.mapInArrow(run, COPIED_SCHEMA).collect()]
 
 

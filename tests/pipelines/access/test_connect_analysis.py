@@ -118,6 +118,14 @@ def test_a_query_of_a_date_keeps_its_rows_after_the_next_date_is_read(remote, tm
     assert [raw.rows.collect()[0]["id"] for raw in raws] == [1, 2]
 
 
+def test_a_query_reads_files_that_lack_a_column(remote, tmp_path):
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"id": [2], "more": [3]}), tmp_path / "b.parquet")
+    log = Source(path=str(tmp_path), query="SELECT id FROM raw")
+    [raw] = read(remote, log, "items", DAYS)
+    assert sorted(row["id"] for row in raw.rows.collect()) == [1, 2]
+
+
 def test_ranks_on_executors_are_refused(spark, remote):
     config = LaunchConfig(launcher="spark")
     require_launcher(spark, config)
