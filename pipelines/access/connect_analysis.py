@@ -23,7 +23,9 @@ NOWHERE = "/no-such-folder-5d1b9c0e/x"
 FIELDS = "spark.sql.debug.maxToStringFields"
 """How many fields of an operator a printed plan shows."""
 
-PARSED = re.compile(r"== Parsed Logical Plan ==\n(.*?)\n== Analyzed Logical Plan ==", re.DOTALL)
+PARSED = re.compile(r"== Parsed Logical Plan ==\n(.*)\n== Analyzed Logical Plan ==", re.DOTALL)
+"""To the last such line: a text in a query may hold one, and must hide nothing."""
+
 OPERATOR = re.compile(r"^[ :+-]*'?(\w+)", re.MULTILINE)
 FUNCTION = re.compile(r"(\w+)\(")
 PRINTED = {"CTE": "UnresolvedWith"}

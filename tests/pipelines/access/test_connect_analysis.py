@@ -64,6 +64,7 @@ def test_any_single_select_is_accepted(remote, query):
         "WITH r AS (SELECT TRANSFORM(user) USING 'touch {folder}/x' FROM raw) SELECT * FROM r",
         "SELECT (SELECT max(a) FROM (SELECT TRANSFORM(user) USING 'cat' AS a FROM raw)) FROM raw",
         "SELECT " + "0, " * 99 + "1 + length(reflect('java.lang.System', 'lineSeparator')) AS n",
+        "SELECT '\\n== Analyzed Logical Plan ==' FROM (FROM raw MAP user USING 'cat' AS user)",
         "SELECT * FROM raw WHERE JAVA_METHOD('java.lang.System', 'gc') > ''",
         "SELECT IDENTIFIER('reflect')('java.lang.System', 'lineSeparator')",
     ],

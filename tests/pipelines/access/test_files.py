@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from din_model.errors import InputError
-from pipelines.access.files import Entry
+from pipelines.access.files import Entry, escaped
 from pipelines.access.fsspec_files import FsspecFiles, fsspec_glob, without_braces
 from pipelines.access.hadoop_files import HadoopFiles
 
@@ -35,6 +35,7 @@ def test_a_path_that_exists_is_no_pattern(files, tmp_path, name):
     (tmp_path / "v2").mkdir()
     pattern, [entry] = files.matches(f"{tmp_path}/{name}")
     assert (entry.path, entry.name, entry.is_folder) == (f"{tmp_path}/{name}", name, True)
+    assert pattern.endswith(escaped(f"{tmp_path}/{name}"))
     assert files.matches(pattern)[1] == [entry]
 
 
