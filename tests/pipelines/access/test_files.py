@@ -12,6 +12,7 @@ from din_model.errors import InputError
 from pipelines.access.files import Entry, escaped
 from pipelines.access.fsspec_files import FsspecFiles, fsspec_glob, without_braces
 from pipelines.access.hadoop_files import HadoopFiles
+from tests.s3 import s3_server
 
 ODD = ["a b#", "50%20", "v[2]", "{x}", "a*b\\", "country=New%20Zealand", "ü", "x::y"]
 NAMES = ["a.csv", "b.csv", "ab.json", ".hidden", "_SUCCESS"]
@@ -172,3 +173,17 @@ def test_a_path_without_scheme_is_absolute_for_a_server(tmp_path, monkeypatch):
 def test_braces_with_escapes_stand_for_their_alternatives():
     assert without_braces("a{b,\\{c,d}e") == ["abe", "a\\{ce", "ade"]
     assert fsspec_glob("\\{a\\*[^b]**") == "{a[*][!b]*"
+
+
+def test_fsspec_reads_an_object_store_by_sparks_addresses(monkeypatch):
+    files = FsspecFiles()
+    with s3_server(monkeypatch) as bucket:
+        logs = f"{bucket.replace('s3:', 's3a:')}/logs"
+        assert files.matches(f"{logs}/*")[1] == []
+        files.write_text(f"{logs}/a b.csv", "user\n")
+        pattern, [entry] = files.matches(f"{logs}/*.csv")
+        assert (pattern, entry.uri) == (f"{logs}/*.csv", f"{logs}/a%20b.csv")
+        assert files.matches(f"{logs}/a b.csv")[1] == [entry]
+        assert files.first_line(entry.uri, "UTF-8", lambda _: None) == "user"
+        assert files.size_and_time(entry.uri)[0] == 5
+        assert files.children(files.matches(logs)[1][0]) == [entry]
