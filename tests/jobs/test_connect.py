@@ -45,14 +45,15 @@ def test_a_night_on_connect_publishes_what_a_classic_one_does(spark, server, tmp
     assert [each.returncode for each in done] == [0, 0, 0], [each.stderr for each in done]
     stores = Store(f"{tmp_path}/connect"), Store(f"{tmp_path}/classic")
     published, expected = ([(n, d) for n in DATA_SETS for d in s.dates(n)] for s in stores)
-    assert published == expected
+    assert published == expected != []
     for name, day in published:
+        if name == "nights":  # a record without rows
+            continue
         frames = [store.read(spark, [store.manifest(name, day)]) for store in stores]
         assert frames[0].schema == frames[1].schema
         keys = [n for n, t in frames[0].dtypes if t in ("string", "int", "bigint")]
         rows = [frame.orderBy(keys).toPandas() for frame in frames]
-        if name != "nights":  # a record without rows
-            assert_frame_equal(*rows, rtol=0, atol=1e-6, obj=f"{name} of {day}")
+        assert_frame_equal(*rows, rtol=0, atol=1e-6, obj=f"{name} of {day}")
 
 
 def test_ranks_on_executors_are_refused_before_anything_is_built(server, tmp_path):
