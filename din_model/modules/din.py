@@ -43,7 +43,8 @@ class ModelConfig(Section):
         personas: number of user vectors of the encoder ``personas``.
         matches: tell the tower how many behaviours share the item, the category and so on with the
             candidate; of the encoder ``din`` only.
-        item_bias: add a learned number per item to the logit.
+        item_bias: add a learned number per item to the logit, unless the item has dimension 0,
+            which keeps it out of the model.
         wide: number of hashed weights of (candidate, behaviour) crosses, which memorise pairs
             (arXiv 1606.07792); 0 for none.
         init_std: standard deviation of the initial embeddings.
@@ -82,7 +83,8 @@ class DIN(nn.Module):
     ) -> None:
         super().__init__()
         self.spec, self.config = spec, config
-        self.tables = EmbeddingTables(spec, id_to_row, config.item_bias, config.wide)
+        self.item_bias = config.item_bias and spec[spec.item].dimension > 0
+        self.tables = EmbeddingTables(spec, id_to_row, self.item_bias, config.wide)
         self.given_vectors: dict[str, GivenVectors] = {}
         for f in spec.vectors:
             self.given_vectors[f.vocabulary] = GivenVectors(f.size, f.dimension)
@@ -254,7 +256,7 @@ class DIN(nn.Module):
             if self.config.wide:
                 crosses = self._cross_rows(history, requests, pairs[history.kind])
                 requests[f"{WIDE}__{history.kind}"] = (WIDE, crosses)
-        if self.config.item_bias:
+        if self.item_bias:
             requests[ITEM_BIAS] = (ITEM_BIAS, requests[spec.item][1])
         trained = {
             n: request for n, request in requests.items() if request[0] not in self.given_vectors
@@ -267,7 +269,7 @@ class DIN(nn.Module):
             lists = batch.features.get(f.name)
             if isinstance(lists, Jagged):
                 embedded[f.name] = segment_reduce(embedded[f.name], lists.offsets, "mean")
-        if self.config.item_bias:
+        if self.item_bias:
             embedded[ITEM_BIAS] = embedded[ITEM_BIAS].squeeze(1)
         return embedded
 

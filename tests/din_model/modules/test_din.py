@@ -1,12 +1,15 @@
 """The whole model: logits, contributions, crosses, and the keys of its weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from din_model.data.batch import from_columns, with_histories
-from din_model.features import UNKNOWN
+from din_model.features import UNKNOWN, Feature, History
 from din_model.modules.attention import MIN_GROUP, MIN_SHARED
+from din_model.modules.din import ModelConfig, new_model
 from din_model.modules.layers import Dice
 from din_model.modules.segments import pairs_of
 from tests.din_model.conftest import few_items, small_spec, some_batch, some_columns, some_model
@@ -133,6 +136,22 @@ def test_matches_are_inputs_of_din_alone():
     }  # fmt: skip
     assert inputs["din", True] == inputs["din", False] + 2
     assert {inputs[each, True] for each in ("mean", "personas")} == {inputs["mean", False]}
+
+
+def test_an_item_that_is_kept_out_of_the_model_has_no_bias():
+    user, item, tags = small_spec().features
+    brand = Feature("brand", "item", "string", "brand", 4)
+    spec = replace(
+        small_spec(),
+        features=(user, replace(item, dimension=0), tags, brand),
+        histories=(History("clicks", 6, 0, {"brand": "brand"}),),
+    )
+    columns = some_columns(5)
+    columns |= {"brand": columns["item"], "clicks__brand": columns["clicks__item"]}
+    rows = {name: torch.arange(30, dtype=torch.int32) for name in spec.dimensions}
+    model = new_model(spec, ModelConfig(item_bias=True), rows, seed=1)
+    assert model(from_columns(columns, spec)).shape == (5,)
+    assert "item_bias" not in model.tables.sizes
 
 
 def test_forward_returns_the_logits_of_explain():
