@@ -118,8 +118,13 @@ class FeatureSpec:
         return features, fields
 
     def key_feature(self, history: History) -> Feature:
-        """Return the feature that names a behaviour: the item, else the first mirrored feature."""
-        mirrored = [f for f in self.features if f.name in history.fields.values()]
+        """Return the feature that names a behaviour: the item, else the first mirrored one.
+
+        A vector has no name for a person, and no trained row to cross.
+        """
+        mirrored = [
+            f for f in self.features if f.name in history.fields.values() and not f.is_vector
+        ]
         return next((f for f in mirrored if f.name == self.item), mirrored[0])
 
     def to_json(self) -> str:

@@ -67,11 +67,11 @@ def slices_from(tallies: Mapping[tuple[str, str], Tally]) -> list[Slice]:
 def interest_column(spec: FeatureSpec) -> str | None:
     """Return the history column whose distinct values count as interests, if there is one.
 
-    It is the first field broader than the item.
+    It is the first field broader than the item, whose vectors are not.
     """
     for history in spec.histories:
         for name, mirrored in history.fields.items():
-            if mirrored != spec.item:
+            if mirrored != spec.item and not spec[mirrored].is_vector:
                 return history.column(name)
     return None
 

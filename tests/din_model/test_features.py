@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+from din_model.evaluation.slices import interest_column
 from din_model.features import Counter, Feature, FeatureSpec, History
 from tests.din_model.conftest import small_spec
 
@@ -28,6 +29,16 @@ def test_a_spec_survives_json():
     assert again == spec
     assert again.hash == spec.hash
     assert replace(spec, time_zone="Europe/Oslo").hash != spec.hash
+
+
+def test_a_behaviour_is_named_by_keys_not_by_its_vector():
+    look, brand = (Feature(n, "item", k, n, 4) for n, k in (("a", "vector"), ("b", "string")))
+    history = History("clicks", 6, 0, {"a": "a", "b": "b"})
+    spec = replace(
+        small_spec(), features=(*small_spec().features, look, brand), histories=(history,)
+    )
+    assert spec.key_feature(history) == brand
+    assert interest_column(spec) == "clicks__b"
 
 
 def test_reading_the_contract_loads_neither_torch_nor_spark():
