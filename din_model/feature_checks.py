@@ -73,6 +73,11 @@ def _check_role(role: str, name: str, features: Mapping[str, Feature]) -> None:
             f"features.columns.{f.log_name if f else name}: declare the {role} column with side:"
             f" {role}, not a list"
         )
+    if f.type not in ("string", "int64"):
+        raise InputError(
+            f"features.columns.{f.log_name}: the {role} column has type {f.type}, but its keys are"
+            " string or int64: correct the type, or name another column"
+        )
     if f.log_name.lower() in OF_SCORES:
         raise InputError(
             f"features.columns.{f.log_name}: published scores have a column of this name: rename"
@@ -94,9 +99,11 @@ def _check_feature(f: Feature) -> None:
         raise InputError(
             f"{where}: a vector is of a user or an item, one a row, and of dimension 2 or more"
         )
-    if f.scale and (f.dimension or f.is_list):
+    if f.type == "number" and f.is_list:
+        raise InputError(f"{where}: a number is one value: remove max_length")
+    if f.scale and f.dimension:
         raise InputError(
-            f"{where}: a number with a scale is one value: no dimension, no max_length"
+            f"{where}: a number with a scale has no embedding: remove dimension, or set boundaries"
         )
     if f.quantiles < 0 or f.quantiles == 1:
         raise InputError(f"{where}.quantiles: must be 0 or at least 2")
@@ -132,6 +139,11 @@ def _check_history(history: History, features: Mapping[str, Feature]) -> None:
             )
         if f.dimension == 0:
             raise InputError(f"{where}.fields.{name}: {mirrored!r} has dimension 0")
+    if all(features[mirrored].is_vector for mirrored in history.fields.values()):
+        raise InputError(
+            f"{where}.fields: only vectors, which name no behaviour: add the item, whose vectors"
+            " follow it, or another feature with keys"
+        )
 
 
 def _check_counter(

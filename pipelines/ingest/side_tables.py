@@ -19,6 +19,7 @@ from pipelines.ingest.casting import Wanted, cast_rows
 from pipelines.ingest.raw_rows import Raw
 from pipelines.ingest.reading import read
 from pipelines.ingest.sources import SideTable, SourcesConfig
+from pipelines.ingest.typed_columns import vector_form
 
 ALWAYS = 2**62
 
@@ -78,7 +79,7 @@ class SideTables:
         if broken > BROKEN_VECTORS * rows:
             raise InputError(
                 f"sources.{name}: {broken} of {rows} rows have a {feature.log_name} that is not"
-                f" {feature.size} finite numbers: correct the table, or drop them in its query"
+                f" {vector_form(feature)}: correct the table, or drop them in its query"
             )
         values = F.col(feature.name).alias("values")
         key = _key_of_vector(self._key(name).name, feature.name).alias("key")

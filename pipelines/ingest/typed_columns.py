@@ -121,9 +121,13 @@ def _vector(value: str, kind: T.DataType, feature: Feature, name: str, place: st
     infinite = "CAST('Infinity' AS FLOAT)"
     broken = f"exists({floats}, x -> x IS NULL OR isnan(x) OR abs(x) = {infinite})"
     column = F.expr(f"IF(size({value}) {size} AND NOT {broken}, {floats}, NULL)")
-    numbers = f"{feature.size} finite numbers" if feature.size else "finite numbers"
     unusable = F.col(value).isNotNull() & column.isNull()
-    return TypedColumn(column, [(f"{feature.log_name} is not {numbers}", unusable)])
+    return TypedColumn(column, [(f"{feature.log_name} is not {vector_form(feature)}", unusable)])
+
+
+def vector_form(feature: Feature) -> str:
+    """Return what a vector must be, in words; its length once the first build has measured it."""
+    return f"{feature.size} finite numbers" if feature.size else "finite numbers"
 
 
 def _spark_type(feature: Feature) -> str:

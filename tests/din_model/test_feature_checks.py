@@ -53,7 +53,12 @@ def with_counter(**changes: object) -> dict[str, object]:
         (with_features(replace(HOUR, scale="log")), "hour: boundaries, quantiles and scale need"),
         (
             with_features(replace(PRICE, boundaries=(), scale="log")),
-            "price: a number with a scale is one value",
+            "price: a number with a scale has no embedding",
+        ),
+        (with_features(replace(PRICE, max_length=2)), "price: a number is one value"),
+        (
+            with_features(replace(PRICE, name="u", side="user")) | {"user": "u"},
+            "columns.u: the user column has type number, but its keys are string or int64",
         ),
         (with_features(Feature("ITEM", "item", "string", "x", 4)), "ITEM: another column"),
         (with_features(Feature("class", "item", "string", "x", 4)), "class: this name is reserved"),
@@ -87,6 +92,11 @@ def with_counter(**changes: object) -> dict[str, object]:
         (with_counter(windows=(-1,)), "nothing may be negative"),
         ({"histories": ()}, "history.kinds: declare a kind of behaviour"),
         (with_history(length=0), "history.kinds.clicks: length must be at least 1"),
+        (
+            with_features(Feature("look", "item", "vector", "look", 4))
+            | with_history(fields={"look": "look"}),
+            "history.kinds.clicks.fields: only vectors",
+        ),
         (with_history(fields={}), "name at least one field and the feature it mirrors"),
         (
             with_history(fields={"item": "item", "t": "tags"}),

@@ -100,6 +100,12 @@ def test_every_vector_is_published_once_also_of_items_never_shown(built):
     assert len(load_vectors(store, logs.spec, DAY)["look"]) == 2 + len(FIRST)
 
 
+def test_the_first_build_refuses_broken_vectors_without_a_length(spark, tmp_path):
+    logs = with_vectors(spark, tmp_path, {DAY: FIRST | {ITEMS[4]: [1.0, None]}})
+    with pytest.raises(InputError, match=r"1 of 17 rows have a look that is not finite numbers:"):
+        with_measures(logs, Store(str(tmp_path / "store")), DAY)
+
+
 def test_a_table_with_many_broken_vectors_is_refused(spark, tmp_path):
     broken = FIRST | {ITEMS[3]: [1.0, 2.0], ITEMS[4]: [1.0, 2.0, None]}
     store = Store(str(tmp_path / "store"))
