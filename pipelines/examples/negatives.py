@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from din_model.config import Section
 from din_model.errors import InputError
-from din_model.features import FIRST_ID, UNKNOWN, FeatureSpec
+from din_model.features import FIRST_ID, UNKNOWN, Feature, FeatureSpec
 from din_model.ranges import NotNegative, Probability, Seed, Size
 from pipelines.examples.vocabulary import encode
 from pipelines.ingest.logs import Logs
@@ -141,6 +141,14 @@ def _popular(positives: DataFrame, item: str, power: float) -> Choose:
     return choose
 
 
+def _or_missing(feature: Feature) -> Column:
+    """Return an encoded feature; for an item that the side table lacks, as a missing value."""
+    missing = F.lit(float("nan")).cast("float") if feature.is_value else F.lit(UNKNOWN)
+    if feature.is_list:
+        missing = F.array().cast("array<int>")
+    return F.coalesce(feature.name, missing).alias(feature.name)
+
+
 # Seven parameters: each is one input of a build, and no other caller would share a group of them.
 def with_negatives(
     rows: DataFrame, behaviours: DataFrame, logs: Logs, vocabulary: DataFrame,
@@ -171,9 +179,5 @@ def with_negatives(
         table = encode(logs.side_tables.table("items", others, day), [item, *others], vocabulary)
         negatives = negatives.drop(*[f.name for f in others]).withColumn("_at", F.col("cutoff"))
         negatives = as_of(negatives, table, spec.item).drop("_at")
-        fills: dict[str, float | int | str | bool] = {
-            f.name: UNKNOWN for f in others if not (f.is_list or f.is_value)
-        }
-        fills |= {f.name: float("nan") for f in others if f.is_value}
-        negatives = negatives.fillna(fills) if fills else negatives
+        negatives = negatives.withColumns({f.name: _or_missing(f) for f in others})
     return rows.unionByName(negatives)

@@ -16,7 +16,7 @@ from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
 from pipelines.columns import column as named
 from pipelines.ingest.casting import Wanted, cast_rows
-from pipelines.ingest.raw_rows import Raw
+from pipelines.ingest.raw_rows import Raw, columns_of
 from pipelines.ingest.reading import read
 from pipelines.ingest.sources import SideTable, SourcesConfig
 from pipelines.ingest.typed_columns import vector_form
@@ -63,8 +63,10 @@ class SideTables:
         return rows
 
     def latest(self, name: str, features: Sequence[Feature], day: date) -> DataFrame:
-        """Return key and features as last valid in the table."""
-        return self.table(name, features, day).where(F.col("_until") == ALWAYS).drop(*SPAN)
+        """Return key and features as last valid in the table, without those that it lacks."""
+        columns = columns_of(self._raws(name, day))
+        held = [f for f in features if f.log_name in columns]
+        return self.table(name, held, day).where(F.col("_until") == ALWAYS).drop(*SPAN)
 
     def vectors(self, feature: Feature, day: date) -> DataFrame:
         """Return (key, values) of all vectors of a feature; see examples.vectors for the key.
@@ -104,12 +106,8 @@ class SideTables:
 
     def _typed(self, name: str, features: Sequence[Feature], day: date) -> DataFrame:
         """Return key, features, ``_from``, ``reason`` and ``raw``, one row per key and time."""
-        source, key = self._source(name), self._key(name)
-        if source is None:
-            raise InputError("build.negatives: sampled items need attributes: set sources.items")
-        while source.dated and day in self.sources.lost_dates:
-            day -= timedelta(days=1)
-        raws = read(self.spark, source, name, [day])
+        raws, source, key = self._raws(name, day), self._source(name), self._key(name)
+        assert source is not None
         span = None
         if source.valid_from:
             raws = [self._valid_from(raw, source.valid_from, name) for raw in raws]
@@ -128,6 +126,15 @@ class SideTables:
                 f" rows{when}: select one row per key in sources.{name}.query"
             )
         return table
+
+    def _raws(self, name: str, day: date) -> list[Raw]:
+        """Return the raw rows of a table, of the last date that is not lost."""
+        source = self._source(name)
+        if source is None:
+            raise InputError("build.negatives: sampled items need attributes: set sources.items")
+        while source.dated and day in self.sources.lost_dates:
+            day -= timedelta(days=1)
+        return read(self.spark, source, name, [day])
 
     def _valid_from(self, raw: Raw, column: str, name: str) -> Raw:
         """Return the rows with their validity as the time."""

@@ -65,7 +65,8 @@ def explain_user(logs: Logs, store: Store, scores: Manifest, day: date) -> Expla
     top = table.where(best).orderBy("rank").collect()
     items = {str(row[item_key]) for row in top}
     items |= {str(why["item"]) for row in top for why in row["explanations"] or ()}
-    others = [f for f in spec.side("item") if f.name != spec.item and not f.is_list]
+    others = [f for f in spec.side("item") if f.name != spec.item]
+    others = [f for f in others if not (f.is_list or f.is_vector)]
     known = logs.side_tables.latest("items", others, day) if logs.sources.items else None
     named = _names(known, items, spec) if known is not None else {}
     key_feature = {h.kind: spec.key_feature(h).name for h in spec.histories}
@@ -85,5 +86,7 @@ def explain_user(logs: Logs, store: Store, scores: Manifest, day: date) -> Expla
 
 def _names(labels: DataFrame, items: set[str], spec: FeatureSpec) -> dict[str, str]:
     others = [c for c in labels.columns if c != spec.item]
+    if not others:
+        return {}
     rows = labels.where(F.col(spec.item).isin(*items)).collect()
     return {r[spec.item]: "(" + ", ".join(str(r[c]) for c in others) + ")" for r in rows}

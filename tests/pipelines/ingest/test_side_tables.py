@@ -131,6 +131,36 @@ def test_a_lost_date_uses_the_snapshot_before_it(spark, tmp_path):
     assert [tuple(row) for row in table.collect()] == [("i0", "kept")]
 
 
+def test_items_are_named_by_what_their_table_has(spark, tmp_path):
+    logs = logs_of(spark, tmp_path, [("u", "i0", NOON)], [("i0", "cheap", NOON)])
+    in_the_log = replace(logs.spec["price"], name="shelf", vocabulary="shelf")
+    table = logs.side_tables.latest("items", [logs.spec["price"], in_the_log], DAY)
+    assert [tuple(row) for row in table.collect()] == [("i0", "cheap")]
+
+
+def test_a_sampled_item_that_its_table_lacks_has_an_empty_list(spark, tmp_path):
+    logs = logs_of(spark, tmp_path, [("u", "i1", NOON)], [("i1", "x", datetime(2026, 1, 1))])
+    features = [replace(f, max_length=2 * (f.name == "price")) for f in logs.spec.features]
+    history = replace(logs.spec.histories[0], fields={"item": "item"})
+    logs = replace(logs, spec=replace(logs.spec, features=tuple(features), histories=(history,)))
+    spark.createDataFrame([("i1", ["x"])], "item string, price array<string>").write.parquet(
+        f"{tmp_path}/lists"
+    )
+    items = SideTable(path=f"{tmp_path}/lists")
+    logs = replace(logs, sources=replace(logs.sources, items=items))
+    keys = [("item", "i0", 2), ("item", "i1", 3), ("price", "x", 2), ("user", "u", 2)]
+    vocabulary = spark.createDataFrame(keys, "vocabulary string, key string, id int")
+    rows = logs.impressions(None, DAY).drop("reason", "raw", "city").selectExpr("*", "time cutoff")
+    encoded = [f for f in logs.spec.features if f.name != "city"]
+    positives = encode(rows, encoded, vocabulary)
+    drawn = with_negatives(
+        positives, positives.select("user", "item"), logs, vocabulary, {"item": 4},
+        NegativesConfig(), DAY,
+    )  # fmt: skip
+    found = {(row["item"], tuple(row["price"])) for row in drawn.collect()}
+    assert found == {(3, (2,)), (2, ())}
+
+
 def test_a_key_of_a_side_table_may_be_a_decimal_but_not_a_fraction(spark, tmp_path):
     logs = logs_of(spark, tmp_path, [("u", "i0", NOON)], [])
     (tmp_path / "items.json").write_text(
