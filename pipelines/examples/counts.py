@@ -2,7 +2,8 @@
 
 ``examples`` counts the examples that hold the id as candidate or in a history, once each: the n_j
 of mini-batch aware regularisation (arXiv 1706.06978, section 5.1), and what ``min_count`` looks at.
-``shown`` and ``clicked`` count it as candidate alone: the popularity-only baseline.
+``shown`` and ``clicked`` count it as candidate alone: the popularity-only baseline. An item is the
+candidate of its example, not a feature that shares its vocabulary, such as a list of similar items.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +35,8 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
     def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for each in runs(batches, spec):
             for vocabulary, (singles, lists) in columns.items():
-                ids, *counts = _count(each, singles, lists)
+                candidates = [spec.item] if spec.item in singles else singles
+                ids, *counts = _count(each, singles, lists, candidates)
                 names = pa.array([vocabulary] * len(ids), pa.string())
                 yield pa.RecordBatch.from_arrays(
                     [names, *map(pa.array, (ids, *counts))],
@@ -72,27 +74,32 @@ def content(examples: DataFrame, spec: FeatureSpec | None = None) -> str:
 
 
 def _count(
-    each: Runs, singles: Sequence[str], lists: Sequence[str]
+    each: Runs, singles: Sequence[str], lists: Sequence[str], candidates: Sequence[str]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return ids, and the rows that hold, show and clicked each, of one vocabulary in a batch.
 
     A pair of a run (or row) and an id is one number: ``run << 32 | id``.
     """
     rows = np.arange(each.batch.num_rows)
-    shown = np.unique(np.concatenate([_pairs(each.batch.column(c), rows) for c in singles]))
-    row, id_ = shown >> 32, shown & MASK
-    shown_ids = id_[id_ != PADDING]
-    clicked = id_[(id_ != PADDING) & (each.batch.column("label").to_numpy() > 0)[row]]
-    order = np.arange(each.run[-1] + 1)
-    empty = np.zeros(0, np.int64)
-    held = np.unique(np.concatenate([empty, *[_pairs(each.histories[c], order) for c in lists]]))
-    held = held[held & MASK != PADDING]
+    own = _distinct([each.batch.column(c) for c in singles], rows)
+    shown = own
+    if candidates != singles:
+        shown = _distinct([each.batch.column(c) for c in candidates], rows)
+    clicked = shown[each.batch.column("label").to_numpy()[shown >> 32] > 0]
+    held = _distinct([each.histories[c] for c in lists], np.arange(each.run[-1] + 1))
+    beside = own[~np.isin(each.run[own >> 32] << 32 | own & MASK, held)]
+    ids, place = np.unique(np.concatenate([held & MASK, own & MASK]), return_inverse=True)
     sizes = np.bincount(each.run)
-    beside = ~np.isin(each.run[row] << 32 | id_, held) & (id_ != PADDING)
-    ids, place = np.unique(np.concatenate([held & MASK, shown_ids]), return_inverse=True)
     examples = np.bincount(place[: len(held)], sizes[held >> 32], len(ids)).astype(np.int64)
-    examples += _tally(ids, id_[beside])
-    return ids.astype(np.int32), examples, _tally(ids, shown_ids), _tally(ids, clicked)
+    examples += _tally(ids, beside & MASK)
+    return ids.astype(np.int32), examples, _tally(ids, shown & MASK), _tally(ids, clicked & MASK)
+
+
+def _distinct(columns: Sequence[pa.Array], owners: NDArray[Any]) -> NDArray[Any]:
+    """Return the pairs of several columns, each once, without padding."""
+    pairs = [np.zeros(0, np.int64), *[_pairs(column, owners) for column in columns]]
+    distinct = np.unique(np.concatenate(pairs))
+    return distinct[distinct & MASK != PADDING]
 
 
 def _pairs(column: pa.Array, owners: NDArray[Any]) -> NDArray[Any]:

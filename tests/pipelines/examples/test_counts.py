@@ -1,5 +1,7 @@
 """Counts of ids, and the hash of a date's examples: of every row, and of nothing else."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
@@ -30,3 +32,15 @@ def test_a_feature_without_any_value_is_counted_as_nothing(spark, tmp_path):
     pq.write_table(pa.Table.from_batches(batches(rows, 9)), tmp_path / "rows.parquet")
     counted = count_ids(spark.read.parquet(str(tmp_path)), SPEC).collect()
     assert {row["vocabulary"] for row in counted} == {"user", "item"}
+
+
+def test_an_item_is_shown_as_candidate_not_as_a_feature_of_its_vocabulary(spark, tmp_path):
+    user, item, category = (SPEC[name] for name in ("user", "item", "category"))
+    spec = replace(SPEC, features=(user, item, replace(category, vocabulary=item.vocabulary)))
+    rows = [row | {"category": 7} for row in rows_of([([], [], 6)])]
+    pq.write_table(pa.Table.from_batches(batches(rows, 9)), tmp_path / "rows.parquet")
+    counted = count_ids(spark.read.parquet(str(tmp_path)), spec).where("vocabulary = 'item'")
+    found = {id_: numbers for _, id_, *numbers in counted.collect()}
+    assert sum(shown for _, shown, _ in found.values()) == 6
+    assert sum(clicked for *_, clicked in found.values()) == 3
+    assert found[7] == [6, 1, 1], "all examples hold it, and one shows it"
