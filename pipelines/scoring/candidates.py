@@ -130,7 +130,8 @@ def generated(logs: Logs, store: Store, day: date, config: CandidatesConfig) -> 
 
 def _by(spec: FeatureSpec, config: CandidatesConfig) -> str:
     """Return the item feature whose values the histories hold."""
-    mirrored = {name for h in spec.histories for name in h.fields.values()} - {spec.item}
+    mirrored = {name for h in spec.histories for name in h.fields.values()}
+    mirrored -= {spec.item, *(f.name for f in spec.vectors)}
     in_histories = {spec[name].log_name: name for name in mirrored}
     if config.by in in_histories:
         return in_histories[config.by]

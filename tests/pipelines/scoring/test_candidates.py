@@ -17,7 +17,7 @@ from pipelines.examples.state import advance
 from pipelines.examples.vocabulary import encode, grow, keys_of, open_vocabulary, padded
 from pipelines.ingest.logs import Logs
 from pipelines.ingest.sources import BehaviourSource, SideTable, Source, SourcesConfig, start_of
-from pipelines.scoring.candidates import CandidatesConfig, _liked, candidates, generated
+from pipelines.scoring.candidates import CandidatesConfig, _by, _liked, candidates, generated
 from pipelines.scoring.scorer import encode_candidates
 from pipelines.spec import ColumnConfig, FeaturesConfig, HistoryConfig, KindConfig, feature_spec
 from pipelines.store.store import Store
@@ -313,6 +313,13 @@ def test_without_any_history_no_category_is_used(spark, built, tmp_path):
 def test_on_the_first_date_of_a_store_nothing_is_new(built):
     with pytest.raises(InputError, match="candidates: nothing is generated for 2026-11-21"):
         generated(built.logs, built.store, DAYS[1], CandidatesConfig(new=5))
+
+
+def test_the_vectors_of_items_are_no_categories():
+    columns = FEATURES.columns | {"look": ColumnConfig("item", "vector", dimension=2)}
+    spec = feature_spec(replace(FEATURES, columns=columns), HISTORY)
+    assert "look" in spec.histories[0].fields
+    assert _by(spec, CandidatesConfig(of_categories=1)) == "category"
 
 
 def test_impossible_rules_are_reported_in_one_line(built):
