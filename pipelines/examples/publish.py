@@ -151,7 +151,10 @@ def _place(
     ranked = cached(with_rank(rows, *order, F.col(spec.item), name="_rank"))
     count = ranked.count()
     if count == 0:
-        raise InputError(f"{publication.name} of {publication.day}: no rows are left to publish")
+        raise InputError(
+            f"{publication.name} of {publication.day}: no rows are left to publish: all are broken"
+            " (data set quarantine), left out by split.skip_first, or by build.sample_rate"
+        )
     by_size = -(-count // config.rows_per_file)
     files = min(count, config.shards * -(-max(by_size, LEAST_FILES) // config.shards))
     placed = ranked.withColumn("_file", F.expr(f"cast(_rank * {files} div {count} as int)"))
