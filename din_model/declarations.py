@@ -36,7 +36,8 @@ class Feature:
         max_length: 0 for a single value, else the maximum length of a list.
         boundaries: bucket b holds values in [boundaries[b-1], boundaries[b]).
         quantiles: number of buckets with about equal rows; the first build computes the boundaries.
-        serving_default: value that scoring uses if the candidate table has no such column.
+        serving_default: of a context feature, the value that scoring uses if the candidate table
+            has no such column.
         scale: of a number that enters as a value: ``standard``, or ``log``, which takes sign(x) *
             log(1 + |x|) first. Examples hold the raw value, NaN if missing.
         center, spread: mean and standard deviation of the scaled values; the first build measures

@@ -1,10 +1,17 @@
 """Refuses a FeatureSpec that contradicts itself; each message names the key to correct."""
 
+import re
 from collections.abc import Mapping
 
 from din_model.declarations import AGE, IMPRESSIONS, Counter, Feature, History
 from din_model.errors import InputError
 from din_model.names import OF_MODEL, OF_SCORES, is_column, is_plain
+
+WRITTEN = {
+    "int64": r"0|-?[1-9][0-9]*",
+    "number": r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?|nan|NaN",
+}
+"""Type -> how a value of it is written; any text is a string."""
 
 
 def check(
@@ -91,6 +98,7 @@ def _check_feature(f: Feature) -> None:
         raise InputError(f"{where}.vocabulary: {f.vocabulary!r} is reserved or not plain")
     if f.side == "context" and f.serving_default is None:
         raise InputError(f"{where}: scoring does not know a context feature: set serving_default")
+    _check_serving_default(f, where)
     if f.type != "number" and (f.boundaries or f.quantiles or f.scale):
         raise InputError(f"{where}: boundaries, quantiles and scale need type: number")
     if f.type == "number" and bool(f.boundaries or f.quantiles) == bool(f.scale):
@@ -109,6 +117,21 @@ def _check_feature(f: Feature) -> None:
         raise InputError(f"{where}.quantiles: must be 0 or at least 2")
     if list(f.boundaries) != sorted(set(f.boundaries)):
         raise InputError(f"{where}.boundaries: must increase strictly")
+
+
+def _check_serving_default(f: Feature, where: str) -> None:
+    value = f.serving_default
+    if value is None:
+        return
+    if f.side != "context":
+        raise InputError(
+            f"{where}.serving_default: only a context feature has one: remove it; candidates or a"
+            f" side table must have {f.log_name!r}"
+        )
+    if f.type in WRITTEN and not re.fullmatch(WRITTEN[f.type], str(value)):
+        raise InputError(
+            f"{where}.serving_default: {value!r} is no {f.type}: set a value that the log may have"
+        )
 
 
 def _check_shared_table(f: Feature, first: Feature) -> None:

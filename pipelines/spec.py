@@ -38,7 +38,8 @@ class ColumnConfig(Section):
         scale: for a number that enters as a value: ``standard``, or ``log``, which takes sign(x) *
             log(1 + |x|) first, for prices and counts. The first build measures the mean and the
             standard deviation, and keeps them. null: ``standard``.
-        serving_default: value that scoring uses if the candidates have no such column.
+        serving_default: of a context feature, the value that scoring uses if the candidates have no
+            such column.
     """
 
     side: Literal["user", "item", "context"]

@@ -45,6 +45,18 @@ def with_counter(**changes: object) -> dict[str, object]:
             "a__b: this name is reserved or not plain",
         ),
         (with_features(replace(HOUR, serving_default=None)), "hour: .*set serving_default"),
+        (
+            with_features(replace(HOUR, serving_default="noon")),
+            "hour.serving_default: 'noon' is no int64",
+        ),
+        (
+            with_features(replace(PRICE, side="context", serving_default="cheap")),
+            "price.serving_default: 'cheap' is no number",
+        ),
+        (
+            with_features(replace(PRICE, serving_default=2.0)),
+            "price.serving_default: only a context feature has one",
+        ),
         (with_features(replace(PRICE, boundaries=())), "price: a number needs one of boundaries"),
         (with_features(replace(PRICE, boundaries=(2.0, 2.0))), "price.boundaries: must increase"),
         (with_features(Feature("x", "item", "string", "item", 8)), "shares the vocabulary 'item'"),
