@@ -18,6 +18,9 @@ are.
 LIMIT = 5.0
 """Standard deviations at which an input is cut, so that no outlier moves the tower."""
 
+LARGEST = 1e18
+"""Largest scaled value: FLT_MAX, which some logs write for a missing number, would be infinite."""
+
 HOUR = 3600.0
 
 
@@ -97,6 +100,7 @@ class NumericInputs(nn.Module):
         logs = torch.sign(values) * torch.log1p(values.abs())
         scaled = torch.where(values.new_tensor(self._logs).bool(), logs, values)
         scaled = (scaled - values.new_tensor(self._centers)) / values.new_tensor(self._spreads)
+        scaled = scaled.clamp(-LARGEST, LARGEST)
         inputs = [
             torch.log1p(numbers[:, self._counts].clamp(min=0)),
             rates,

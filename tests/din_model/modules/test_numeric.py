@@ -101,3 +101,12 @@ def test_a_number_is_scaled_and_a_missing_one_is_flagged():
     spec = spec_with()
     standard, _ = NumericInputs(spec)(torch.tensor([[np.expm1(3.0)], [float("nan")]]))
     assert standard.tolist() == [pytest.approx([1.0, 1.0]), [0.0, 0.0]]  # (3 - center) / spread
+
+
+def test_the_largest_numbers_leave_every_input_finite():
+    price = replace(PRICE, scale="standard", center=0.5, spread=0.1)
+    spec = replace(small_spec(), features=(*small_spec().features, price))
+    inputs, largest = NumericInputs(spec), float(np.finfo(np.float32).max)
+    numbers = torch.tensor([[largest], [-largest], [0.4], [0.6], [float("nan")]])
+    inputs.measure([numbers], base_rate=0.1)
+    assert inputs(numbers)[0].isfinite().all()
