@@ -139,7 +139,7 @@ def with_histories(
         features[f.name] = (
             _jagged(values, columns[f"{f.name}__length"]) if f.is_list else _ids(values)
         )
-    rows = len(columns[spec.item])
+    rows = count_rows(columns)
     label, weight = columns.get("label"), columns.get("weight")
     return Batch(
         rows=rows,
@@ -152,9 +152,14 @@ def with_histories(
     )
 
 
+def count_rows(columns: Mapping[str, NDArray[Any]]) -> int:
+    """Return the number of rows; no column is always there, not even the item (dimension 0)."""
+    return len(next(iter(columns.values())))
+
+
 def numbers_of(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec) -> Tensor:
     """Return counters and values [B, columns], in the order of spec.numeric_columns."""
-    numbers = torch.empty(len(columns[spec.item]), len(spec.numeric_columns))
+    numbers = torch.empty(count_rows(columns), len(spec.numeric_columns))
     for i, name in enumerate(spec.numeric_columns):
         numbers[:, i] = torch.from_numpy(np.asarray(columns[name], np.float32))
     return numbers

@@ -76,7 +76,7 @@ class Published(nn.Module):
             histories[history.kind] = Histories(
                 dict(zip(history.lists, fields, strict=True)), offsets
             )
-        rows, nothing = columns[spec.item].shape[0], torch.zeros(0)
+        rows, nothing = next(iter(columns.values())).shape[0], torch.zeros(0)
         numbers = torch.zeros(rows, 0)
         if spec.numeric_columns:
             numbers = torch.stack([columns[name] for name in spec.numeric_columns], 1)

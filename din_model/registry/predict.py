@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from din_model.data.batch import from_columns, input_columns, list_lengths
+from din_model.data.batch import count_rows, from_columns, input_columns, list_lengths
 from din_model.features import UNKNOWN, FeatureSpec
 from din_model.modules.din import DIN
 from din_model.registry.artifact import ModelMetadata
@@ -57,7 +57,7 @@ def probabilities(
         rows: examples as in the store: one column per feature, lists padded, with their lengths.
     """
     columns = {name: _array(rows[name]) for name in inputs_of(model.spec)}
-    size = len(columns[model.spec.item])
+    size = count_rows(columns)
     parts = [np.empty(0)]
     for start in range(0, size, ROWS_AT_ONCE):
         part = {name: values[start : start + ROWS_AT_ONCE] for name, values in columns.items()}

@@ -12,6 +12,8 @@ from din_model.modules.attention import MIN_GROUP, MIN_SHARED
 from din_model.modules.din import ModelConfig, new_model
 from din_model.modules.layers import Dice
 from din_model.modules.segments import pairs_of
+from din_model.registry.artifact import ModelMetadata
+from din_model.registry.predict import probabilities
 from tests.din_model.conftest import few_items, small_spec, some_batch, some_columns, some_model
 
 
@@ -147,10 +149,11 @@ def test_an_item_that_is_kept_out_of_the_model_has_no_bias():
         histories=(History("clicks", 6, 0, {"brand": "brand"}),),
     )
     columns = some_columns(5)
-    columns |= {"brand": columns["item"], "clicks__brand": columns["clicks__item"]}
+    columns |= {"brand": columns.pop("item"), "clicks__brand": columns["clicks__item"]}
     rows = {name: torch.arange(30, dtype=torch.int32) for name in spec.dimensions}
     model = new_model(spec, ModelConfig(item_bias=True), rows, seed=1)
     assert model(from_columns(columns, spec)).shape == (5,)
+    assert probabilities(model, ModelMetadata("2026-11-20", ""), columns).shape == (5,)
     assert "item_bias" not in model.tables.sizes
 
 
