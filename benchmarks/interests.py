@@ -54,6 +54,7 @@ def compare(
         "train.embedding_learning_rate=0.015",
         "train.regularisation=0.3",
         "train.model.init_std=0.01",
+        "train.model.matches=false",
         f"compare.dimensions={dimensions}",
         f"compare.seeds={seeds}",
     ]
