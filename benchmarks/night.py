@@ -6,7 +6,8 @@ A night builds two dates, trains on the first, judges on the second and scores t
 20 impressions a user and date, and 40 candidates for each of N / 100 users. Each size runs in
 processes of its own. Training reads each row once, so its steps grow with the rows. With ``--ids``,
 the impressions of the first date bring that many keys of a feature of their own, and two ranks
-train.
+train. Beside each size without ``--ids`` stands the same night in one process
+(``benchmarks.night_peer``), which a user would write first.
 
 The last line is JSON, by size: the seconds of each stage; the peak memory of the driver (Python and
 JVM), of the largest Spark worker and of the largest rank, in MB; and the bytes of an impression in
@@ -23,6 +24,7 @@ import threading
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from benchmarks.demo import demo_settings
 from din_model.console import Stage, recorded
@@ -133,7 +135,11 @@ def night(folder: Path, rows: int, ids: int) -> dict[str, float]:
         score_day(logs, store, version, settings.score, date(2026, 11, 21))
     seconds = time.perf_counter() - start
     logs.spark.stop()
-    return {"seconds": round(seconds, 1), **by_stage(stages), **peaks.end(), **sizes(store)}
+    auc = decision.metrics[settings.train.model.encoder]["auc"]
+    return {
+        "seconds": round(seconds, 1), **by_stage(stages), **peaks.end(), **sizes(store),
+        "auc": round(auc, 4),
+    }  # fmt: skip
 
 
 def by_stage(stages: list[Stage]) -> dict[str, float]:
@@ -154,25 +160,36 @@ def sizes(store: Store) -> dict[str, float]:
     }
 
 
+def run(words: list[str]) -> dict[str, Any]:
+    """Run a module in a session of its own; return the JSON of its last line."""
+    command = [sys.executable, "-m", *words]
+    done = subprocess.run(  # noqa: S603 (its own command)
+        command, stdout=subprocess.PIPE, text=True, check=True, start_new_session=True
+    )
+    print(done.stdout, end="", flush=True)
+    results: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return results
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
     parser.add_argument("--ids", type=int, default=0)
-    parser.add_argument("--one", action="store_true", help="run one size in this process")
+    parser.add_argument("--one", type=Path, help="run one size in this process and folder")
     words = parser.parse_args()
     if words.one:
-        with tempfile.TemporaryDirectory(prefix="night-") as folder:
-            print(json.dumps(night(Path(folder), words.rows[0], words.ids)))
+        print(json.dumps(night(words.one, words.rows[0], words.ids)))
         return
     results = {}
     for rows in words.rows:
-        command = [sys.executable, "-m", "benchmarks.night", "--one", "--rows", str(rows)]
-        command += ["--ids", str(words.ids)]
-        done = subprocess.run(  # noqa: S603 (its own command)
-            command, stdout=subprocess.PIPE, text=True, check=True, start_new_session=True
-        )
-        print(done.stdout, end="", flush=True)
-        results[f"{rows:.0e}".replace("e+0", "e")] = json.loads(done.stdout.splitlines()[-1])
+        with tempfile.TemporaryDirectory(prefix="night-") as folder:
+            one = ["--one", folder, "--rows", str(rows), "--ids", str(words.ids)]
+            ours = run(["benchmarks.night", *one])
+            results[f"{rows:.0e}".replace("e+0", "e")] = ours
+            if not words.ids:
+                ours["one process"] = run(["benchmarks.night_peer", f"{folder}/logs"])
     print(json.dumps(results))
 
 
