@@ -145,8 +145,8 @@ def with_histories(
         rows=rows,
         features=features,
         histories=histories,
-        label=torch.zeros(rows) if label is None else torch.as_tensor(label, dtype=torch.float32),
-        weight=torch.ones(rows) if weight is None else torch.as_tensor(weight, dtype=torch.float32),
+        label=torch.zeros(rows) if label is None else _floats(label),
+        weight=torch.ones(rows) if weight is None else _floats(weight),
         numbers=numbers_of(columns, spec),
         history_of=history_of,
     )
@@ -159,10 +159,15 @@ def count_rows(columns: Mapping[str, NDArray[Any]]) -> int:
 
 def numbers_of(columns: Mapping[str, NDArray[Any]], spec: FeatureSpec) -> Tensor:
     """Return counters and values [B, columns], in the order of spec.numeric_columns."""
-    numbers = torch.empty(count_rows(columns), len(spec.numeric_columns))
+    numbers = np.empty((count_rows(columns), len(spec.numeric_columns)), np.float32)
     for i, name in enumerate(spec.numeric_columns):
-        numbers[:, i] = torch.from_numpy(np.asarray(columns[name], np.float32))
-    return numbers
+        numbers[:, i] = columns[name]
+    return torch.from_numpy(numbers)
+
+
+def _floats(values: NDArray[Any]) -> Tensor:
+    """Copy the values: columns of Arrow are read-only, of which torch warns."""
+    return torch.from_numpy(np.array(values, np.float32))
 
 
 def _ids(values: NDArray[Any]) -> Tensor:

@@ -47,6 +47,17 @@ def test_numbers_are_in_the_order_of_the_spec():
     assert batch.numbers.tolist() == [[7, 1, 60, 6], [8, 2, -1, -1], [9, 3, 5, 5]]
 
 
+def test_columns_of_arrow_which_are_read_only_make_no_warning(recwarn):
+    price = Feature("price", "item", "number", "price", 0, scale="standard")
+    floats = {name: np.ones(3, np.float32) for name in ("label", "weight", "price")}
+    for column in floats.values():
+        column.flags.writeable = False
+    torch.set_warn_always(True)
+    from_columns(COLUMNS | floats, replace(SPEC, features=(*SPEC.features, price)))
+    torch.set_warn_always(False)
+    assert not recwarn.list
+
+
 def test_label_and_weight_default_to_zeros_and_ones():
     batch = from_columns(COLUMNS, SPEC)
     assert (batch.label.tolist(), batch.weight.tolist()) == ([0] * 3, [1] * 3)
