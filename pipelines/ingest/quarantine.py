@@ -57,7 +57,8 @@ def quarantine(
     for name, reasons in funnel.items():
         broken = {w: n for w, n in reasons.items() if w not in UNBROKEN}
         total = sum(reasons.values())
-        if sum(broken.values()) > limit * total:
+        all_broken = name == "impressions" and broken and not reasons.get("good")
+        if all_broken or sum(broken.values()) > limit * total:
             worst = max(broken, key=lambda why: broken[why])
             raise InputError(
                 f"sources.{name}: {sum(broken.values())} of {total} rows of {day} are broken,"

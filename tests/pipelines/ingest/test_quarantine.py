@@ -42,6 +42,12 @@ def test_repeats_do_not_count_as_broken_and_the_limit_is_a_share(marked, tmp_pat
         quarantine(store, DAY, {"impressions": marked}, funnel, limit=0.09)
 
 
+def test_a_day_whose_impressions_are_all_broken_is_not_called_empty(marked, tmp_path):
+    funnel = {"impressions": {"malformed": 2}}
+    with pytest.raises(InputError, match=r"2 of 2 rows of 2026-11-20 are broken, mostly 'malf"):
+        quarantine(Store(str(tmp_path)), DAY, {"impressions": marked}, funnel, limit=1.0)
+
+
 def test_a_day_without_a_good_impression_is_an_error(marked, tmp_path):
     broken = marked.where("reason is not null")
     with pytest.raises(InputError, match="no impressions on 2026-11-20"):
