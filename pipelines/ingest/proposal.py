@@ -265,6 +265,8 @@ def _in_context(column: Column, texts: "pd.Series[Any]") -> Column:
     if column.settings["side"] != "context":
         return column
     default = str(texts.mode().iloc[0])
+    if column.settings.get("type") == "int64" and "." in default:  # pandas reads nulls so
+        default = f"{float(default):.0f}"
     settings = column.settings | {"serving_default": default}
     return Column(column.name, settings, f"{column.why}; candidates get the most frequent one")
 

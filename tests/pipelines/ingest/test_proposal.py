@@ -48,6 +48,13 @@ def proposed(frame: pd.DataFrame, path: Path, *tables: Path, **given: str) -> Pr
     return propose(sample_log(str(path)), [sample_log(str(t)) for t in tables], given)
 
 
+def test_the_default_of_whole_numbers_with_nulls_is_a_whole_number(tmp_path: Path) -> None:
+    device = np.resize([1.0, np.nan, 1.0, 2.0, 3.0], ROWS)
+    found = proposed(log(device=device), tmp_path / "log.parquet")
+    (settings,) = (c.settings for c in found.columns if c.name == "device")
+    assert settings == {"side": "context", "type": "int64", "serving_default": "1"}
+
+
 def test_each_column_gets_its_role_and_side(tmp_path: Path) -> None:
     found = proposed(log(), tmp_path / "log.parquet")
     assert (found.user, found.item, found.label) == ("userId", "article_id", "clicked")
