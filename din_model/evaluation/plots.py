@@ -26,7 +26,8 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 def training_curve(losses: Sequence[tuple[int, float]], base_rate: float) -> Figure:
     """Plot loss against step, beside the loss of predicting the click rate."""
-    base_loss = -base_rate * np.log(base_rate) - (1 - base_rate) * np.log1p(-base_rate)
+    rate = min(max(base_rate, 1e-9), 1 - 1e-9)  # 0 log 0 is no number
+    base_loss = -rate * np.log(rate) - (1 - rate) * np.log1p(-rate)
     figure, axes = _axes(4, 2.8)
     axes.plot(*zip(*losses, strict=True), label="training loss")
     axes.axhline(base_loss, color="grey", linestyle="--", label="base rate")

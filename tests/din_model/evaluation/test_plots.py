@@ -22,6 +22,13 @@ def test_losses_are_drawn_beside_the_loss_of_predicting_the_click_rate():
     assert line(axes, "base rate")[1] == pytest.approx([entropy] * 2)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("base_rate", [0.0, 1.0])
+def test_rows_of_one_label_are_predicted_without_loss(base_rate):
+    (axes,) = training_curve([(1, 0.9), (2, 0.5)], base_rate).axes
+    assert line(axes, "base rate")[1] == pytest.approx([0.0] * 2, abs=1e-4)
+
+
 def test_calibration_is_one_point_per_bucket_beside_the_diagonal():
     (axes,) = calibration_curve([Calibration(5, 0.1, 0.2), Calibration(5, 0.3, 0.25)]).axes
     assert line(axes, "buckets") == [[0.1, 0.3], [0.2, 0.25]]
