@@ -134,6 +134,10 @@ class TrainingSet:
             raise InputError(
                 f"train.new_item_init_from: {name!r} is not a single-valued item feature with keys"
             )
+        if feature is item:
+            raise InputError(
+                f"train.new_item_init_from: {name!r} is the item itself: name its category"
+            )
         pairs = [(item.name, feature.name)]
         for history in self.spec.histories:
             fields = {mirrored: history.column(n) for n, mirrored in history.fields.items()}

@@ -10,7 +10,14 @@ from pipelines.examples.split import SplitConfig
 from pipelines.store.manifest import Manifest
 from pipelines.store.parquet import DataFile
 from pipelines.store.store import Store
-from pipelines.training.training_set import hold_out, open_training_set, training_days
+from pipelines.training.id_counts import IdCounts
+from pipelines.training.training_set import (
+    TrainingSet,
+    hold_out,
+    open_training_set,
+    training_days,
+)
+from tests.din_model.conftest import small_spec
 
 DAY = date(2026, 11, 22)
 BY_DATE = SplitConfig()
@@ -70,3 +77,10 @@ def test_of_several_days_the_last_is_held_out(tmp_path):
     assert slices.newest.date == "2026-11-21"
     assert slices.validation is not None
     assert slices.validation.date == "2026-11-21"
+
+
+def test_a_new_item_has_no_older_rows_of_its_own_to_start_from(tmp_path):
+    counts = IdCounts((), (), {"item": 9}, 0)
+    training_set = TrainingSet(small_spec(), (), None, None, None, {}, counts, 0.1, "")
+    with pytest.raises(InputError, match=r"new_item_init_from: 'item' is the item itself"):
+        training_set.values_of_items(Store(str(tmp_path)), "item")
