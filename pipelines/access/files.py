@@ -9,6 +9,9 @@ from py4j.protocol import Py4JJavaError
 from din_model.errors import InputError
 
 GLOB = re.compile(r"([\[\]{}*?\\])")
+FIELD = re.compile(r"\n(?=  \S)")
+"""What stands between the top-level columns of a printed Parquet schema."""
+
 AUTHORITY = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*):(?://(?P<host>[^/]*))?")
 
 
@@ -48,6 +51,21 @@ class Footer(NamedTuple):
     nanoseconds: tuple[tuple[str, bool], ...]
     arrow: str | None
     rows: int
+
+    @classmethod
+    def of(cls, schema: str, time: re.Pattern[str], arrow: str | None, rows: int) -> "Footer":
+        """Return the footer of a printed schema.
+
+        Args:
+            schema: printed, its first line names the message.
+            time: matches a column of nanoseconds: its name, and ``true`` if it is in UTC.
+            arrow: the schema that Arrow stored, in base64.
+            rows: number of rows.
+        """
+        fields = FIELD.split(schema.rstrip().removesuffix("\n}"))[1:]
+        times = [match for field in fields if (match := time.fullmatch(field))]
+        nanoseconds = tuple((match[1], match[2] == "true") for match in times)
+        return cls(tuple(fields), nanoseconds, arrow, rows)
 
 
 def path_of(address: str) -> str:

@@ -28,7 +28,6 @@ from pipelines.access.files import (
     unreadable_parquet,
 )
 
-FIELD = re.compile(r"\n(?=  \S)")
 NANOSECONDS = re.compile(
     r"  \w+ int64 (?:field_id=-?\d+ )?(.+) \(Timestamp\(isAdjustedToUTC=(true|false),"
     r" timeUnit=nanoseconds.*\)\);"
@@ -113,12 +112,9 @@ class FsspecFiles:
         """Return what the footer of a Parquet file says."""
         metadata = parquet_metadata(uri)
         printed = str(metadata.schema).partition("\n")[2]
-        fields = FIELD.split(printed.rstrip().removesuffix("\n}"))[1:]
-        times = [match for field in fields if (match := NANOSECONDS.fullmatch(field))]
         arrow = (metadata.metadata or {}).get(b"ARROW:schema")
-        nanoseconds = tuple((match[1], match[2] == "true") for match in times)
         text = arrow.decode(errors="replace") if arrow else None
-        return Footer(tuple(fields), nanoseconds, text, metadata.num_rows)
+        return Footer.of(printed, NANOSECONDS, text, metadata.num_rows)
 
     def first_line(self, uri: str, encoding: str, check: Callable[[bytes], None]) -> str | None:
         """Return the first line of a file of text; None if it has no lines."""

@@ -20,7 +20,6 @@ from pipelines.access.files import (
     unreadable_parquet,
 )
 
-FIELD = re.compile(r"\n(?=  \S)")
 NANOSECONDS = re.compile(r"  \w+ int64 (.+) \(TIMESTAMP\(NANOS,(true|false)\)\);")
 
 
@@ -99,12 +98,8 @@ class HadoopFiles:
             InputError: the file is not Parquet.
         """
         metadata, rows = parquet_metadata(self.spark, uri)
-        printed = metadata.getSchema().toString()
-        fields = FIELD.split(printed.removesuffix("\n}\n"))[1:]
-        times = [match for field in fields if (match := NANOSECONDS.fullmatch(field))]
         arrow = metadata.getKeyValueMetaData().get("ARROW:schema")
-        nanoseconds = tuple((match[1], match[2] == "true") for match in times)
-        return Footer(tuple(fields), nanoseconds, arrow, rows)
+        return Footer.of(metadata.getSchema().toString(), NANOSECONDS, arrow, rows)
 
     def first_line(self, uri: str, encoding: str, check: Callable[[bytes], None]) -> str | None:
         """Return the first line of a file of text; None if it has no lines.
