@@ -117,6 +117,12 @@ class FeatureSpec:
         ]
         return features, fields
 
+    def keyed_fields(self, history: History) -> dict[str, str]:
+        """Return field -> mirrored feature of a history, without vectors: ids that can be equal."""
+        return {
+            n: mirrored for n, mirrored in history.fields.items() if not self[mirrored].is_vector
+        }
+
     def key_feature(self, history: History) -> Feature:
         """Return the feature that names a behaviour: the item, else the first mirrored one.
 

@@ -70,8 +70,8 @@ def interest_column(spec: FeatureSpec) -> str | None:
     It is the first field broader than the item, whose vectors are not.
     """
     for history in spec.histories:
-        for name, mirrored in history.fields.items():
-            if mirrored != spec.item and not spec[mirrored].is_vector:
+        for name, mirrored in spec.keyed_fields(history).items():
+            if mirrored != spec.item:
                 return history.column(name)
     return None
 

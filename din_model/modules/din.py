@@ -96,7 +96,8 @@ class DIN(nn.Module):
         inputs += sum(2 * _width(spec, history) for history in spec.histories)
         self.numeric = NumericInputs(spec)
         inputs += self.numeric.size
-        self._matched = {h.kind: matched_fields(spec, config, h) for h in spec.histories}
+        matched = config.encoder == "din" and config.matches
+        self._matched = {h.kind: spec.keyed_fields(h) if matched else {} for h in spec.histories}
         inputs += sum(2 * len(names) for names in self._matched.values())
         self.tower = MLP(inputs, config.tower, config.activation)
         self.register_buffer("share", torch.tensor(1.0))
@@ -276,9 +277,9 @@ class DIN(nn.Module):
     def _matches(self, batch: Batch, history: History, pairs: Pairs) -> Tensor:
         """Return 1 where a behaviour has the candidate's id, 0 elsewhere [P, fields]."""
         columns = []
-        for name in self._matched[history.kind]:
+        for name, mirrored in self._matched[history.kind].items():
             own = pairs.gather_behaviours(batch.histories[history.kind].fields[name])
-            candidate = batch.features[history.fields[name]]
+            candidate = batch.features[mirrored]
             assert isinstance(candidate, Tensor)
             columns.append((own == candidate.index_select(0, pairs.row)) & (own > UNKNOWN))
         return torch.stack(columns, 1).float()
@@ -330,13 +331,6 @@ def _pooling(config: ModelConfig, dimension: int, age: bool) -> nn.Module:
 def _module(kind: str) -> str:
     """Return a name that no attribute of a torch module has, unlike items or type."""
     return f"of_{kind}"
-
-
-def matched_fields(spec: FeatureSpec, config: ModelConfig, history: History) -> list[str]:
-    """Return the fields of a history whose ids are compared with the candidate's."""
-    if config.encoder != "din" or not config.matches:
-        return []
-    return [name for name, mirrored in history.fields.items() if not spec[mirrored].is_vector]
 
 
 def _width(spec: FeatureSpec, history: History) -> int:

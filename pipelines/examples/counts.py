@@ -43,7 +43,7 @@ def count_ids(examples: DataFrame, spec: FeatureSpec) -> DataFrame:
                     ["vocabulary", "id", "examples", "shown", "clicked"],
                 )
 
-    wanted = [*shared_by(spec), *list(spec.history_lengths)]
+    wanted = [*shared_by(spec), *spec.history_lengths]
     wanted += [name for singles, _ in columns.values() for name in singles]
     partial = examples.select("label", *dict.fromkeys(wanted)).mapInArrow(
         count, "vocabulary string, id int, examples long, shown long, clicked long"

@@ -80,7 +80,6 @@ def matches(columns: Columns, spec: FeatureSpec) -> list[NDArray[np.int64]]:
     return [
         ((columns[h.column(name)] == candidate) & (candidate > UNKNOWN)).sum(1)
         for h in spec.histories
-        for name, mirrored in h.fields.items()
-        if not spec[mirrored].is_vector
+        for name, mirrored in spec.keyed_fields(h).items()
         for candidate in [columns[mirrored][:, None]]
     ]

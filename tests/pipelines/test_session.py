@@ -1,4 +1,4 @@
-"""Which Java or Connect server a session gets, and what a person is told of one it cannot use."""
+"""A session finds Java or a Connect server; an unusable one is refused with one error line."""
 
 import subprocess
 import sys
