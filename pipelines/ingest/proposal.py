@@ -26,6 +26,9 @@ LABEL = {"click", "clicked", "label", "target", "clk", "converted", "conversion"
 KEY = {"impression", "request", "event", "row", "log", "id"}
 LATER = {"dwell", "read", "scroll", "duration", "watch", "watched", "stay", "revenue", "rating"}
 
+FEW = 20
+"""Rows below which an agreement of two columns may be chance."""
+
 MANY = 1000
 """Distinct whole numbers above which a column is a quantity, unless it is named as an id."""
 
@@ -120,7 +123,14 @@ def propose(log: LogSample, tables: list[LogSample], given: Mapping[str, str | N
     taken = {user, item, time.column, label, *key}
     sides = _sides(tables, user, item)
     columns = [_id_column(frame, user, "user"), _id_column(frame, item, "item")]
-    columns += [_column(frame[n], frame, user, item) for n in frame.columns if n not in taken]
+    sizes = _group_sizes(frame)
+    columns += [
+        Column(n, None, f"counts the rows of its {sizes[n]}: known only after the last of them")
+        if n in sizes
+        else _column(frame[n], frame, user, item)
+        for n in frame.columns
+        if n not in taken
+    ]
     for section, table in sides.items():
         own = table.rows.to_pandas()
         side = section.removesuffix("s")
@@ -203,6 +213,23 @@ def _key(frame: pd.DataFrame, item: str, taken: set[str | None]) -> tuple[str, .
                 if not frame.duplicated(columns).any():
                     return tuple(columns)
     return ()
+
+
+def _group_sizes(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the columns that hold how many rows share a value of another column, and that column.
+
+    Such a size, as that of a session, tells a click what comes after it. Sizes are compared where
+    they differ from the commonest one, which a column could equal by chance.
+    """
+    numbers = [n for n in frame.columns if pd.api.types.is_numeric_dtype(frame[n])]
+    found: dict[str, str] = {}
+    for group in (n for n in frame.columns if _is_key(frame[n])):
+        sizes = frame.groupby(group)[group].transform("size")
+        telling = (sizes > 1) & (sizes != sizes[sizes > 1].mode().min())
+        if telling.sum() >= FEW:
+            equal = frame.loc[telling, numbers].eq(sizes[telling], axis=0).mean()
+            found |= {n: group for n in numbers if n != group and equal[n] > 0.9}
+    return found
 
 
 def _sides(tables: list[LogSample], user: str, item: str) -> dict[str, LogSample]:

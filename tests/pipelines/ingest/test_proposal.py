@@ -72,6 +72,19 @@ def test_each_column_gets_its_role_and_side(tmp_path: Path) -> None:
     assert found.mirrored == ["article_id", "category"]
 
 
+def test_a_size_of_sessions_is_no_feature(tmp_path: Path) -> None:
+    sessions = np.repeat(np.arange(ROWS), np.resize([1, 2, 3, 5], ROWS))[:ROWS]
+    sizes = pd.Series(sessions).groupby(sessions).transform("size").to_numpy()
+    constant = np.resize([3, 3, 3, 4], ROWS)  # equals a size by chance
+    found = proposed(
+        log(session_id=sessions, session_size=sizes, screen=constant), tmp_path / "log.parquet"
+    )
+    columns = {c.name: c for c in found.columns}
+    assert columns["session_size"].settings is None
+    assert "counts the rows of its session_id" in columns["session_size"].why
+    assert columns["screen"].settings
+
+
 @pytest.mark.parametrize(
     ("times", "unit", "pattern"),
     [
