@@ -24,10 +24,12 @@ MODE = "spark.sql.sources.partitionOverwriteMode"
 def to_catalog(rows: DataFrame, table: str, day: date) -> None:
     """Replace the partition of ``day`` in a table of the catalog; other dates do not change.
 
-    A missing table is created as Parquet, partitioned by date. An existing one may have any format
-    that Spark can overwrite by partition. Spark deletes the old rows after it has written the new
-    ones, so a job that fails earlier leaves them. While it deletes them, a reader of a Parquet
-    table may see neither; formats with transactions prevent that.
+    A missing table is created in the session's default format (``spark.sql.sources.default``:
+    Parquet in open-source Spark, Delta on Databricks; an Iceberg catalog makes Iceberg tables),
+    partitioned by date. An existing one may have any format that Spark can overwrite by partition.
+    Spark deletes the old rows after it has written the new ones, so a job that fails earlier leaves
+    them. While it deletes them, a reader of a Parquet table may see neither; formats with
+    transactions prevent that.
 
     Args:
         rows: not empty, with ``date`` as string.
@@ -41,7 +43,7 @@ def to_catalog(rows: DataFrame, table: str, day: date) -> None:
     quoted = ".".join(f"`{name}`" for name in identifiers(table, TABLE, 3))
     spark = rows.sparkSession
     with stage(f"{day} to {table}"), _one_line(table):
-        empty = rows.limit(0).write.format("parquet").partitionBy("date")
+        empty = rows.limit(0).write.partitionBy("date")
         empty.mode("ignore").saveAsTable(quoted)
         _require_same_columns(spark.table(quoted).schema, rows.schema, table)
         partitions = [c.name for c in spark.catalog.listColumns(quoted) if c.isPartition]

@@ -35,6 +35,17 @@ def test_a_table_is_created_and_one_date_of_it_replaced(spark, table):
     assert spark.table(named).count() == 8
 
 
+def test_a_table_is_created_in_the_default_format_of_the_session(spark, table):
+    spark.conf.set("spark.sql.sources.default", "orc")
+    try:
+        to_catalog(scores(spark, DAY, 2), table, DAY)
+    finally:
+        spark.conf.unset("spark.sql.sources.default")
+    described = spark.sql(f"DESCRIBE EXTENDED {table}").where("col_name = 'Provider'")
+    assert described.first().data_type == "orc"
+    assert sorted_rows(spark.table(table)) == plain(DAY, 2)
+
+
 def test_a_job_that_fails_while_writing_leaves_the_partition_unchanged(spark, table):
     to_catalog(scores(spark, DAY, 10), table, DAY)
     broken = scores(spark, DAY, 9).withColumn("model", F.expr(BROKEN))
