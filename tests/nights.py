@@ -25,6 +25,7 @@ SMALL = [
         )
     ),
     "train.epochs=3",
+    "train.min_steps=0",
     "train.batch_size=256",
     "train.learning_rate=0.005",
     "train.window=2",
