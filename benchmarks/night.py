@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.demo import demo_settings
+from benchmarks.memory import PROCESSES, peak_mb
 from din_model.console import Stage, recorded
 from din_model.registry import tracking
 from jobs.cli import Settings
@@ -92,7 +93,7 @@ class Peaks(threading.Thread):
     def run(self) -> None:
         """Look at all processes once a second, until ``end``."""
         while not self._over.wait(1.0):
-            for process in Path("/proc").glob("[0-9]*"):
+            for process in PROCESSES.glob("[0-9]*"):
                 self._look(process)
 
     def end(self) -> dict[str, float]:
@@ -105,15 +106,13 @@ class Peaks(threading.Thread):
         try:
             own = os.getsid(int(process.name)) == os.getsid(0)
             command = (process / "cmdline").read_bytes()
-            status = (process / "status").read_text()
         except OSError:
             return  # it has ended
-        if not own or "VmHWM:" not in status:
+        if not own:
             return
         kind = next((kind for kind, word in KINDS.items() if word in command), "other")
         kind = "driver" if process.name == str(os.getpid()) else kind
-        peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-        self.peaks[kind] = max(peak, self.peaks.get(kind, 0))
+        self.peaks[kind] = max(peak_mb(process), self.peaks.get(kind, 0))
 
 
 def night(folder: Path, rows: int, ids: int) -> dict[str, float]:

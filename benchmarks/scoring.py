@@ -17,7 +17,6 @@ memory of a worker.
 
 import argparse
 import json
-import re
 import statistics
 import tempfile
 import time
@@ -35,6 +34,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from benchmarks.memory import peak_mb_of_workers
 from benchmarks.training import CATEGORIES, LENGTH, SPEC, trainer_of
 from din_model.distributed.malloc import keep_freed_blocks
 from din_model.features import FIRST_ID
@@ -173,19 +173,6 @@ def function_alone(batches: list[pa.RecordBatch], folder: Path) -> float:
     for _ in score_batches(batches, model, facts, task):
         pass
     return time.perf_counter() - start
-
-
-def peak_mb_of_workers() -> float:
-    """Return the peak memory of Spark's largest Python worker so far."""
-    found = [0.0]
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            if b"pyspark.daemon" in status.with_name("cmdline").read_bytes():
-                peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
-                found.append(int(peak[1]) / 1024 if peak else 0.0)
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has just ended
-    return max(found)
 
 
 def prepare(users: int, candidates: int, folder: Path) -> tuple[SparkSession, Store, int]:

@@ -25,6 +25,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from rich.progress import track
 
+from benchmarks.memory import peak_mb_of_workers
 from din_model.features import Feature, FeatureSpec, History
 from pipelines.examples.point_in_time_join import attach_history, unpack
 from pipelines.session import spark_session
@@ -143,25 +144,12 @@ def row_sums(folder: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return first, second
 
 
-def peak_worker_rss() -> float:
-    """Return the peak memory in MB of Spark's largest Python worker on this machine."""
-    peak = 0
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"pyspark.daemon" in (process / "cmdline").read_bytes():
-                status = (process / "status").read_text()
-                peak = max(peak, int(status.split("VmHWM:")[1].split()[0]))
-        except (OSError, IndexError):
-            continue  # it has ended
-    return peak / 1024
-
-
 def measure(folder: Path, rounds: int) -> tuple[float, float]:
     """Return (median seconds, peak MB) of ours after a warm-up; run it in a new process."""
     spark = session()
     ours(spark, folder.parent / "warm")
     seconds = statistics.median(ours(spark, folder) for _ in range(rounds))
-    return seconds, peak_worker_rss()
+    return seconds, peak_mb_of_workers()
 
 
 def side_by_side(root: Path) -> dict[str, float]:
@@ -171,7 +159,7 @@ def side_by_side(root: Path) -> dict[str, float]:
     spark, folder = session(), root / "even"
     ours(spark, root / "warm")
     rounds = [(ours(spark, folder), theirs(folder)) for _ in track(range(ROUNDS), "rounds")]
-    rss = peak_worker_rss()
+    rss = peak_mb_of_workers()
     first, second = row_sums(folder)
     if first != second:
         raise SystemExit(f"rows differ: {first} (rows, hash sum) against DuckDB's {second}")
