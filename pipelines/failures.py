@@ -8,7 +8,7 @@ from py4j.protocol import Py4JNetworkError
 
 from din_model.errors import InputError
 from din_model.masking import masked
-from din_model.registry.tracking import TrackingError
+from din_model.registry.tracking import TrackingError, address
 
 ON_AN_EXECUTOR = re.compile(r"InputError: (.*)")
 FULL = re.compile(r"No space left on device.*|database or disk is full")
@@ -50,6 +50,8 @@ def one_line(error: Exception) -> str | None:
 def _message(error: Exception) -> str | None:
     if isinstance(error, TrackingError):
         first = (str(error).splitlines() or [type(error).__name__])[0]
+        if first.startswith("("):  # a database's own error, which does not say of which database
+            first = f"{address()}: {first}"
         return masked(f"tracking: {first}")
     fixable = error if isinstance(error, InputError) else machine_failure(error)
     if fixable is None and (match := ON_AN_EXECUTOR.search(str(error))):

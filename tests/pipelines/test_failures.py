@@ -13,6 +13,8 @@ from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 
 from din_model.data.petastorm_reader import row_groups
 from din_model.errors import InputError
+from din_model.registry import tracking
+from din_model.registry.tracking import TrackingConfig
 from pipelines.examples.split import SplitConfig
 from pipelines.failures import one_line
 from pipelines.store.store import Store
@@ -180,6 +182,13 @@ def test_a_server_that_refuses_artifacts_is_reported(tmp_path):
         line = told(lambda: files.log_artifact(str(tmp_path / "report.html")))
     assert line is not None, line
     assert line.startswith("tracking: 403 Client Error"), line
+
+
+def test_a_database_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "mlflow.db").mkdir()
+    line = told(lambda: tracking.connect(TrackingConfig(), f"file://{tmp_path}"))
+    assert line is not None, line
+    assert line.startswith(f"tracking: sqlite:///{tmp_path}/mlflow.db: (sqlite3."), line
 
 
 def test_a_bug_keeps_its_stack_trace():
