@@ -118,9 +118,15 @@ def spark_session(
     }
     for key, value in settings.items():
         configure(spark, key, value)
-    # Frames partitioned by user join by user and item as they lie, without another shuffle.
-    with suppress(InputError):  # a server that does not let it be set is slower
-        configure(spark, "spark.sql.requireAllClusterKeysForCoPartition", "false")
+    faster = {
+        # Frames partitioned by user join by user and item as they lie, without another shuffle.
+        "spark.sql.requireAllClusterKeysForCoPartition": "false",
+        # Any other limit is measured after every row that goes to Python, in all of its columns.
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
+    }
+    for key, value in faster.items():
+        with suppress(InputError):  # a server that does not let it be set is slower
+            configure(spark, key, value)
     return spark
 
 

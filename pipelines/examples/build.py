@@ -173,7 +173,7 @@ def _read_logs(job: _Job, first: date | None) -> _RawDay:
             before = (
                 store.read(logs.spark, [unsampled_examples(store, day - DAY)]) if built else None
             )
-            clicks = logs.clicks_accounted(day, good(impressions), before)
+            clicks = cached(logs.clicks_accounted(day, good(impressions), before))
         with naming_damaged(logs.spark, files):
             counted, numbers = data_quality.of_impressions(impressions, job.spec, day)
             funnel = {"impressions": counted, "behaviours": reasons(behaviours)}

@@ -9,7 +9,7 @@ are one label.
 from functools import reduce
 from operator import or_
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from din_model.features import FeatureSpec
@@ -20,28 +20,40 @@ LATE = "late click"
 ALONE = "click without an impression"
 
 
+def without_key(clicks: DataFrame) -> Column:
+    """Return whether the key of a click is unknown; one of which a part is missing is unknown.
+
+    The hash of such a key would skip the part.
+    """
+    keys = [c for c in clicks.columns if c.startswith("key_")]
+    return reduce(or_, [F.col(key).isNull() for key in keys]) if keys else F.lit(True)
+
+
+def by_key(clicks: DataFrame) -> DataFrame:
+    """Add ``example_id`` by the key of each click, null without one, and ``late``: false."""
+    keys = [c for c in clicks.columns if c.startswith("key_")]
+    id_of_key = F.xxhash64(*keys) if keys else F.lit(None).cast("long")
+    by_id = clicks.withColumn("example_id", F.when(~without_key(clicks), id_of_key))
+    return by_id.withColumn("late", F.lit(False))
+
+
 def attribute(
     clicks: DataFrame, impressions: DataFrame, spec: FeatureSpec, window: int
 ) -> DataFrame:
     """Add ``example_id`` to clicks (null if no impression matches) and ``late`` (boolean).
 
+    A click without key belongs to the newest impression of its user and item before it.
+
     Args:
-        clicks: time, key_0 … (null if unknown) and, if the log has them, user and item.
+        clicks: time, key_0 … (null if unknown), user and item.
         impressions: user, item, time and example_id of every impression that a click without key
             may belong to.
         spec: names user and item.
         window: attribution window in microseconds.
     """
-    keys = [c for c in clicks.columns if c.startswith("key_")]
-    # A key of which a part is missing names no impression: its hash would skip the part.
-    without_key = reduce(or_, [F.col(key).isNull() for key in keys]) if keys else F.lit(True)
-    id_of_key = F.xxhash64(*keys) if keys else F.lit(None).cast("long")
-    by_id = clicks.withColumn("example_id", F.when(~without_key, id_of_key))
-    by_id = by_id.withColumn("late", F.lit(False))
-    if spec.item not in clicks.columns:
-        return by_id
+    keyless, with_ids = without_key(clicks), by_key(clicks)
     pair = [spec.user, spec.item]
-    clicks_without_key = clicks.where(without_key)
+    clicks_without_key = clicks.where(keyless)
     impressions_of_pair = impressions.join(
         clicks_without_key.select(pair).distinct(), pair, "left_semi"
     )
@@ -61,7 +73,7 @@ def attribute(
     late = F.col("time") - F.col("_shown") > window
     stream = stream.withColumn("late", F.coalesce(late, F.lit(False)))
     stream = stream.withColumn("example_id", F.when(~F.col("late"), F.col("example_id")))
-    return by_id.where(~without_key).unionByName(stream.select(by_id.columns))
+    return with_ids.where(~keyless).unionByName(stream.select(with_ids.columns))
 
 
 def account(

@@ -17,10 +17,10 @@ from din_model.config import duration, microseconds
 from din_model.console import console
 from din_model.errors import InputError
 from din_model.features import Feature, FeatureSpec
-from pipelines.ingest.attribution import account, attribute
+from pipelines.ingest.attribution import account, attribute, by_key, without_key
 from pipelines.ingest.casting import Wanted, cast_rows, with_reason
 from pipelines.ingest.raw_rows import Raw, columns_of
-from pipelines.ingest.reading import read
+from pipelines.ingest.reading import files_of, naming_damaged, read
 from pipelines.ingest.repeats import mark_conflicts, mark_repeats
 from pipelines.ingest.side_tables import SideTables
 from pipelines.ingest.sources import (
@@ -133,19 +133,26 @@ class Logs:
     def _attributed(self, impressions: DataFrame, clicks: DataFrame, last: date) -> DataFrame:
         """Return the clicks with their example_id; see ingest.attribution."""
         spec, source = self.spec, self.sources.impressions
+        if spec.item not in clicks.columns or self._all_have_keys(clicks):
+            return by_key(clicks)
         window = microseconds(self.sources.attribution_window)
-        pair = [self.spec[spec.user], self.spec[spec.item]]
         shown = impressions.select(spec.user, spec.item, "time", "example_id")
         # A click just after midnight may belong to an impression just after midnight.
         _, end = self._span(source, last, last)
-        wanted = Wanted(pair, span=(end, end + window))
-        if spec.item in clicks.columns and (
-            after := self._later(source, "impressions", last, wanted)
-        ):
+        wanted = Wanted(list(spec.user_and_item), span=(end, end + window))
+        if after := self._later(source, "impressions", last, wanted):
             after = after.select(spec.user, spec.item, "time")
             # These impressions are no examples of the days, so any unused id will do.
             shown = shown.unionByName(after.withColumn("example_id", F.lit(0).cast("long")))
         return attribute(clicks, shown, spec, window)
+
+    def _all_have_keys(self, clicks: DataFrame) -> bool:
+        """Return whether no click needs the impressions of its user and item; reads the clicks.
+
+        They are few beside the impressions, of today and tomorrow, which then need not be read.
+        """
+        with naming_damaged(self.spark, files_of([clicks])):
+            return clicks.where(without_key(clicks)).isEmpty()
 
     def _later(self, source: Source, name: str, last: date, wanted: Wanted) -> DataFrame | None:
         """Return the good rows of the following days within the attribution window, if any.

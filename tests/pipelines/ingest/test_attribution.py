@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from din_model.errors import InputError
-from pipelines.ingest.attribution import attribute
+from pipelines.ingest.attribution import attribute, by_key
 from pipelines.ingest.logs import Logs
 from pipelines.ingest.quarantine import good, reasons
 from pipelines.ingest.sources import BehaviourSource, Source, SourcesConfig
@@ -61,11 +61,11 @@ def test_a_click_with_a_part_of_its_key_belongs_to_the_newest_impression_of_the_
         [("u", "x", 1, 11), ("u", "x", 4, 12), ("v", "x", 6, 13)],
         "user string, item string, time long, example_id long",
     )
-    by_key = spark.sql("select xxhash64('a', 'b')").first()[0]
+    hashed = spark.sql("select xxhash64('a', 'b')").first()[0]
     found = {row["time"]: row["example_id"] for row in attribute(clicks, shown, SPEC, 10).collect()}
-    assert found == {5: 12, 6: 12, 7: by_key}
-    without_pair = attribute(clicks.drop("user", "item"), shown, SPEC, 10).collect()
-    assert {row["time"]: row["example_id"] for row in without_pair} == {5: None, 6: None, 7: by_key}
+    assert found == {5: 12, 6: 12, 7: hashed}
+    without_pair = by_key(clicks.drop("user", "item")).collect()
+    assert {row["time"]: row["example_id"] for row in without_pair} == {5: None, 6: None, 7: hashed}
 
 
 def logs_of(spark, folder: Path, shown: list, clicks: list, columns: str = "*") -> Logs:
@@ -146,6 +146,17 @@ def test_a_click_log_without_ids_labels_by_user_and_item(spark, tmp_path):
     logs = logs_of(spark, tmp_path, SHOWN, clicks, "user, item, at")
     _, clicked = accounted(spark, logs)
     assert clicked == {"b", "c", "d", "g"}
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_only_clicks_without_key_need_the_impressions_of_the_next_day(spark, tmp_path, keyed):
+    clicks = [c for c in CLICKS if c[0]] if keyed else CLICKS
+    logs = logs_of(spark, tmp_path, SHOWN, clicks)
+    impressions = logs.impressions(DAYS[0], DAYS[0])
+    tomorrow = f"/impressions/date={DAYS[1]}/log.json"
+    assert any(file.endswith(tomorrow) for file in impressions.inputFiles()) != keyed
+    _, clicked = accounted(spark, logs)
+    assert clicked == ({"a", "d"} if keyed else {"a", "c", "d", "g"})
 
 
 def test_a_click_log_without_keys_is_an_error(spark, tmp_path):
