@@ -172,13 +172,23 @@ def restore_keys(scores: DataFrame, spec: FeatureSpec, vocabulary: DataFrame) ->
 def _restore_explanation_keys(
     scores: DataFrame, spec: FeatureSpec, vocabulary: DataFrame
 ) -> DataFrame:
-    reasons = scores.select(USER, ITEM, F.posexplode("explanations").alias("pos", "why"))
-    reasons = reasons.select(USER, ITEM, "pos", "why.kind", "why.item", "why.weight")
+    """Restore the keys of explanations; null for a score without one.
+
+    The other columns stay with the explanations, because a join back to the scores would compute
+    them twice.
+    """
+    others = [c for c in scores.columns if c not in (USER, ITEM, "explanations")]
+    rows = scores.select(USER, ITEM, *others, F.posexplode_outer("explanations").alias("pos", "w"))
+    rows = rows.select(USER, ITEM, *others, "pos", "w.kind", "w.item", "w.weight")
     pairs = [(h.kind, spec.key_feature(h).vocabulary) for h in spec.histories]
     of_kind = F.create_map(*[F.lit(name) for pair in pairs for name in pair])
-    reasons = decode(reasons, "item", of_kind[F.col("kind")], vocabulary)
-    why = F.sort_array(F.collect_list(F.struct("pos", "kind", "item", "weight")))
-    reasons = reasons.groupBy(USER, ITEM).agg(why.alias("explanations"))
+    rows = decode(rows, "item", of_kind[F.col("kind")], vocabulary)
+    reason = F.when(F.col("pos").isNotNull(), F.struct("pos", "kind", "item", "weight"))
+    # Candidates are unique, so a group has one value of each other column.
+    rows = rows.groupBy(USER, ITEM).agg(
+        *[F.first(c).alias(c) for c in others],
+        F.sort_array(F.collect_list(reason)).alias("explanations"),
+    )
     fields = "named_struct('kind', w.kind, 'item', w.item, 'weight', w.weight)"
-    reasons = reasons.withColumn("explanations", F.expr(f"transform(explanations, w -> {fields})"))
-    return scores.drop("explanations").join(reasons, [USER, ITEM], "left")
+    named = F.expr(f"transform(explanations, w -> {fields})")
+    return rows.withColumn("explanations", F.when(F.size("explanations") > 0, named))

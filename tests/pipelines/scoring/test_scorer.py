@@ -100,6 +100,19 @@ def test_users_split_over_tasks_have_the_same_scores_and_ranks(
     assert len(best) == 40
 
 
+def test_scores_with_explanations_are_computed_once(candidates, state, vocabulary, folder, capsys):
+    plain, _ = scored(candidates, state, vocabulary, folder)
+    explained, table = scored(candidates, state, vocabulary, folder, explain=2)
+    assert explained.keys() == plain.keys()
+    for key, (value, _, *others, _) in explained.items():
+        assert value == pytest.approx(plain[key][0], abs=1e-6)
+        assert others == [*plain[key][2:]]
+    assert any(told for *_, told in explained.values())
+    assert any(told is None for *_, told in explained.values()), "unknown users have no history"
+    table.explain()
+    assert capsys.readouterr().out.count("MapInArrow") == 1
+
+
 def test_a_user_with_many_candidates_is_split_into_groups(
     candidates, state, vocabulary, folder, monkeypatch
 ):
