@@ -178,8 +178,9 @@ def _restore_explanation_keys(
     them twice.
     """
     others = [c for c in scores.columns if c not in (USER, ITEM, "explanations")]
-    rows = scores.select(USER, ITEM, *others, F.posexplode_outer("explanations").alias("pos", "w"))
-    rows = rows.select(USER, ITEM, *others, "pos", "w.kind", "w.item", "w.weight")
+    each = F.posexplode_outer("explanations").alias("pos", "_why")
+    rows = scores.select(USER, ITEM, *others, each)
+    rows = rows.select(USER, ITEM, *others, "pos", "_why.kind", "_why.item", "_why.weight")
     pairs = [(h.kind, spec.key_feature(h).vocabulary) for h in spec.histories]
     of_kind = F.create_map(*[F.lit(name) for pair in pairs for name in pair])
     rows = decode(rows, "item", of_kind[F.col("kind")], vocabulary)
