@@ -108,11 +108,12 @@ class Peaks(threading.Thread):
             command = (process / "cmdline").read_bytes()
         except OSError:
             return  # it has ended
-        if not own:
+        peak = peak_mb(process)
+        if not own or not peak:
             return
         kind = next((kind for kind, word in KINDS.items() if word in command), "other")
         kind = "driver" if process.name == str(os.getpid()) else kind
-        self.peaks[kind] = max(peak_mb(process), self.peaks.get(kind, 0))
+        self.peaks[kind] = max(peak, self.peaks.get(kind, 0))
 
 
 def night(folder: Path, rows: int, ids: int) -> dict[str, float]:
