@@ -25,16 +25,20 @@ def without_key(clicks: DataFrame) -> Column:
 
     The hash of such a key would skip the part.
     """
-    keys = [c for c in clicks.columns if c.startswith("key_")]
+    keys = _keys(clicks)
     return reduce(or_, [F.col(key).isNull() for key in keys]) if keys else F.lit(True)
 
 
 def by_key(clicks: DataFrame) -> DataFrame:
     """Add ``example_id`` by the key of each click, null without one, and ``late``: false."""
-    keys = [c for c in clicks.columns if c.startswith("key_")]
+    keys = _keys(clicks)
     id_of_key = F.xxhash64(*keys) if keys else F.lit(None).cast("long")
     by_id = clicks.withColumn("example_id", F.when(~without_key(clicks), id_of_key))
     return by_id.withColumn("late", F.lit(False))
+
+
+def _keys(clicks: DataFrame) -> list[str]:
+    return [c for c in clicks.columns if c.startswith("key_")]
 
 
 def attribute(

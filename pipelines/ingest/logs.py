@@ -147,12 +147,12 @@ class Logs:
         return attribute(clicks, shown, spec, window)
 
     def _all_have_keys(self, clicks: DataFrame) -> bool:
-        """Return whether no click needs the impressions of its user and item; reads the clicks.
+        """Return whether no good click needs the impressions of its pair; reads the clicks.
 
         They are few beside the impressions, of today and tomorrow, which then need not be read.
         """
         with naming_damaged(self.spark, files_of([clicks])):
-            return clicks.where(without_key(clicks)).isEmpty()
+            return clicks.where("reason is null").where(without_key(clicks)).isEmpty()
 
     def _later(self, source: Source, name: str, last: date, wanted: Wanted) -> DataFrame | None:
         """Return the good rows of the following days within the attribution window, if any.

@@ -150,7 +150,8 @@ def test_a_click_log_without_ids_labels_by_user_and_item(spark, tmp_path):
 
 @pytest.mark.parametrize("keyed", [True, False])
 def test_only_clicks_without_key_need_the_impressions_of_the_next_day(spark, tmp_path, keyed):
-    clicks = [c for c in CLICKS if c[0]] if keyed else CLICKS
+    refused = (None, None, "x", "15:00:00")
+    clicks = [c for c in CLICKS if c[0] or c == refused] if keyed else CLICKS
     logs = logs_of(spark, tmp_path, SHOWN, clicks)
     impressions = logs.impressions(DAYS[0], DAYS[0])
     tomorrow = f"/impressions/date={DAYS[1]}/log.json"
