@@ -1,4 +1,4 @@
-"""attach_history and the state against a brute-force oracle in plain Python."""
+"""attach_history against a brute-force oracle in plain Python."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,6 @@ from pyspark.sql import SparkSession
 
 from din_model.features import Feature, FeatureSpec, History
 from pipelines.examples.point_in_time_join import attach_history, unpack, unpacked
-from pipelines.examples.state import advance, as_behaviours
 
 DAY = 1000
 SPEC = FeatureSpec(
@@ -146,20 +145,3 @@ def test_a_behaviour_at_the_cutoffs_own_microsecond_is_not_visible(spark):
     (row,) = unpacked(attach_history(targets, done, SPEC), SPEC).collect()
     assert (row["clicks__item"], row["clicks__length"]) == ([8, 0, 0, 0], 1)
     assert (row["carts__item"], row["carts__length"]) == ([6, 0], 1)
-
-
-def test_the_state_day_by_day_equals_one_cold_build(spark, small_batches):
-    _, behaviours = logs(seed=5)
-    schema = "user int, kind byte, time long, item int, category int"
-    state = None
-    for day in range(4):
-        of_day = behaviours[behaviours.time // DAY == day]
-        state = advance(state, spark.createDataFrame(of_day, schema), SPEC, (day + 1) * DAY)
-        state = state.localCheckpoint()
-    cold = advance(None, spark.createDataFrame(behaviours, schema), SPEC, 4 * DAY)
-    chained, rebuilt = (sorted(map(str, frame.collect())) for frame in (state, cold))
-    assert chained == rebuilt
-    kept = as_behaviours(cold, SPEC).toPandas()
-    waiting = kept[(kept.kind == 1) & (kept.time + 300 >= 4 * DAY)]
-    expected = behaviours[(behaviours.kind == 1) & (behaviours.time + 300 >= 4 * DAY)]
-    assert len(waiting) == len(expected) > 0

@@ -9,7 +9,6 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, QueryBuilder
@@ -181,14 +180,6 @@ def test_a_damaged_log_is_named(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "numbers/_delta_log/00000000000000000000.json").write_text("{")
     with pytest.raises(InputError, match="numbers/_delta_log: cannot be read"):
         Store(str(tmp_path)).manifest("numbers", DAY)
-
-
-def test_a_record_of_another_format_says_which() -> None:
-    row = Manifest("numbers", str(DAY), "r").to_table()
-    column = row.schema.get_field_index("format_version")
-    row = row.set_column(column, "format_version", pa.array([99]))
-    with pytest.raises(InputError, match="format version 99, but this release reads 2"):
-        Manifest.from_table("numbers", str(DAY), row)
 
 
 def test_a_required_date_that_is_not_there_names_the_way_out(tmp_path: Path) -> None:
