@@ -21,7 +21,7 @@ from pipelines.ingest.attribution import account, attribute, by_key, without_key
 from pipelines.ingest.casting import Wanted, cast_rows, with_reason
 from pipelines.ingest.raw_rows import Raw, columns_of
 from pipelines.ingest.reading import files_of, naming_damaged, read
-from pipelines.ingest.repeats import mark_conflicts, mark_repeats
+from pipelines.ingest.repeats import mark_repeats
 from pipelines.ingest.side_tables import SideTables
 from pipelines.ingest.sources import (
     BehaviourSource,
@@ -84,9 +84,10 @@ class Logs:
         rows = self._labelled(rows, first, last)
         if keys:
             # Ids may count from 1 again each day, and a build of many days must equal one by one.
-            of_day = [*keys, "_date"]
+            # The rows may lie by the first two already, and the click log labels a key but once.
+            of_day, conflicts = ["example_id", "_date", *keys], not self.sources.clicks
             rows = rows.withColumn("_date", _date_of(F.col("time")))
-            rows = mark_repeats(mark_conflicts(rows, of_day), of_day, "impression").drop("_date")
+            rows = mark_repeats(rows, of_day, "impression", conflicts).drop("_date")
         rows = rows.drop(*keys).withColumn("_at", self._cutoff())
         return self.side_tables.join(rows, spec.features, last).drop("_at")
 

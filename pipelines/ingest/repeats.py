@@ -2,22 +2,33 @@
 
 from collections.abc import Sequence
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from pipelines.ingest.casting import with_reason
 
 
-def mark_repeats(rows: DataFrame, keys: Sequence[str], what: str) -> DataFrame:
-    """Mark all but one of the good rows with equal keys; the choice is deterministic."""
+def mark_repeats(
+    rows: DataFrame, keys: Sequence[str], what: str, conflicts: bool = False
+) -> DataFrame:
+    """Mark all but one of the good rows with equal keys; the choice is deterministic.
+
+    Args:
+        rows: typed rows with ``reason`` and ``raw``.
+        keys: columns that identify a row.
+        what: a row is called, for the reason.
+        conflicts: mark all good rows of a key that has both labels: nothing tells which is right.
+    """
     others = [c for c in rows.columns if c not in (*keys, "reason", "raw")]
-    window = Window.partitionBy(*keys).orderBy(F.col("reason").isNotNull(), *others)
-    return with_reason(rows, F.when(F.row_number().over(window) > 1, f"repeated {what}"))
+    of_key = Window.partitionBy(*keys).orderBy(F.col("reason").isNotNull(), *others)
+    why = F.when(F.row_number().over(of_key) > 1, f"repeated {what}")
+    if conflicts:
+        why = F.when(_labels_differ(of_key), "one key with different labels").otherwise(why)
+    return with_reason(rows, why)
 
 
-def mark_conflicts(rows: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """Mark all good rows of a key that has both labels: nothing tells which one is right."""
+def _labels_differ(of_key: WindowSpec) -> Column:
+    """Return whether good rows have both labels, in the order of another function: one sort."""
+    every = of_key.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     label = F.when(F.col("reason").isNull(), F.col("label"))
-    of_key = Window.partitionBy(*keys)
-    differ = F.min(label).over(of_key) < F.max(label).over(of_key)
-    return with_reason(rows, F.when(differ, "one key with different labels"))
+    return F.min(label).over(every) < F.max(label).over(every)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from pyspark.sql import SparkSession
 
-from pipelines.ingest.repeats import mark_conflicts, mark_repeats
+from pipelines.ingest.repeats import mark_repeats
 
 SCHEMA = "key string, label float, reason string, raw string"
 
@@ -25,10 +25,12 @@ def test_one_good_row_of_a_key_is_kept_wherever_they_lie(
 
 def test_good_rows_of_a_key_with_both_labels_are_all_set_aside(spark: SparkSession) -> None:
     rows = [("a", 1.0, None, None), ("a", 0.0, None, None), ("b", 1.0, None, None)]
-    rows += [("b", 0.0, "no time", "{b}"), ("c", None, None, None), ("c", 1.0, None, None)]
-    found = mark_conflicts(spark.createDataFrame(rows, SCHEMA), ["key"]).collect()
+    rows += [("b", 0.0, "no time", "{b}"), ("c", 1.0, None, None), ("c", 1.0, None, None)]
+    found = mark_repeats(
+        spark.createDataFrame(rows, SCHEMA), ["key"], "click", conflicts=True
+    ).collect()
     reasons = Counter((row["key"], row["reason"]) for row in found)
     assert reasons == {
         ("a", "one key with different labels"): 2, ("b", None): 1, ("b", "no time"): 1,
-        ("c", None): 2,
+        ("c", None): 1, ("c", "repeated click"): 1,
     }  # fmt: skip
