@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 from din_model.errors import InputError
 from pipelines.ingest.reading import read
 from pipelines.ingest.sources import Source
-from tests.pipelines.ingest.test_reading import DAY, rows
+from tests.pipelines.ingest.files import DAY, rows
 
 
 @pytest.fixture
