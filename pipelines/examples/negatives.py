@@ -22,7 +22,10 @@ from pipelines.ingest.logs import Logs
 from pipelines.ingest.side_tables import as_of
 
 TRIES = 64
-Choose = Callable[[np.random.Generator], NDArray[Any]]
+"""Items drawn at once for a row; if all of them are touched, it is drawn from what is left."""
+
+Choose = Callable[[np.random.Generator, set[int]], int | None]
+"""Draw an item that is not in the set; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def sample_negatives(
         items: the next free id of an item.
 
     Raises:
-        InputError: no untouched item was found for a user.
+        InputError: a user has touched every item.
     """
     user, item = spec.user, spec.item
     lists = touched.groupBy(user).agg(F.collect_set(item).alias("_touched"))
@@ -106,14 +109,14 @@ def sample_negatives(
                 drawn = np.empty(len(ids), np.int32)
                 for row, (example, never) in enumerate(zip(ids, forbidden, strict=True)):
                     seed = [config.seed, number, int(example) % 2**63]
-                    choices = choose(np.random.default_rng(seed))
-                    drawn[row] = next((c for c in choices if c not in never), -1)
-                if (drawn < 0).any():
-                    raise InputError(
-                        f"build.negatives: no item left that user id"
-                        f" {batch.column(user)[int(drawn.argmin())]} never touched: lower"
-                        " per_positive, or drop such users in the query"
-                    )
+                    chosen = choose(np.random.default_rng(seed), never)
+                    if chosen is None:
+                        raise InputError(
+                            f"build.negatives: the user with id {batch.column(user)[row]} in the"
+                            " vocabulary has touched every item that can be sampled: leave such"
+                            " users out in the query of the source"
+                        )
+                    drawn[row] = chosen
                 columns = [batch.column(i) for i in range(len(schema))]
                 columns[at_item] = pa.array(drawn)
                 columns[at_label] = pa.array(np.zeros(len(ids)))
@@ -125,20 +128,42 @@ def sample_negatives(
 
 
 def _uniform(items: int) -> Choose:
-    return lambda rng: rng.integers(FIRST_ID, items, TRIES)
+    def choose(rng: np.random.Generator, never: set[int]) -> int | None:
+        tried = rng.integers(FIRST_ID, items, TRIES)
+        return _first(tried, never) or _of_rest(rng, np.arange(FIRST_ID, items), never)
+
+    return choose
 
 
 def _popular(positives: DataFrame, item: str, power: float) -> Choose:
     """Choose by clicks ** power: one number per clicked item, sent with the function."""
     counted = positives.groupBy(item).count().orderBy(item).collect()
     ids = np.array([row[0] for row in counted], np.int32)
-    weights = np.cumsum(np.array([row[1] for row in counted], np.float64) ** power)
-    cumulative = weights / weights[-1]
+    weights = np.array([row[1] for row in counted], np.float64) ** power
+    cumulative = np.cumsum(weights)
+    cumulative /= cumulative[-1]
 
-    def choose(rng: np.random.Generator) -> NDArray[Any]:
-        return ids[np.searchsorted(cumulative, rng.random(TRIES), side="right")]
+    def choose(rng: np.random.Generator, never: set[int]) -> int | None:
+        tried = ids[np.searchsorted(cumulative, rng.random(TRIES), side="right")]
+        return _first(tried, never) or _of_rest(rng, ids, never, weights)
 
     return choose
+
+
+def _first(tried: NDArray[Any], never: set[int]) -> int | None:
+    return next((int(item) for item in tried if item not in never), None)
+
+
+def _of_rest(
+    rng: np.random.Generator, ids: NDArray[Any], never: set[int],
+    weights: NDArray[Any] | None = None,
+) -> int | None:  # fmt: skip
+    """Draw one of the ids that are not in ``never``, by their weights; equally without weights."""
+    left = np.isin(ids, list(never), invert=True)
+    if not left.any():
+        return None
+    share = None if weights is None else weights[left] / weights[left].sum()
+    return int(rng.choice(ids[left], p=share))
 
 
 def _or_missing(feature: Feature) -> Column:

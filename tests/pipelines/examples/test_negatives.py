@@ -60,10 +60,22 @@ def test_sampled_negatives_exclude_touched_items_and_repeat(spark, by):
     assert sorted(map(str, first)) == sorted(map(str, again))
 
 
-def test_a_user_who_touched_every_item_is_named(spark):
+@pytest.mark.parametrize("by", ["uniform", "popularity"])
+def test_a_user_who_touched_almost_every_item_gets_the_others(spark, by):
+    clicks = [(n, 1, n + 2, 1.0, 0) for n in range(998)]
+    touched = [(1, item) for _, _, item, *_ in clicks]
+    left = [(n, 2, n + 2, 1.0, 0) for n in (998, 999)]
+    found = drawn(spark, clicks + left, touched, NegativesConfig(by=by), 1002)
+    of_user = Counter(row["item"] for row in found if row["user"] == 1)
+    assert set(of_user) == {1000, 1001}
+    assert chisquare(list(of_user.values())).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("by", ["uniform", "popularity"])
+def test_a_user_who_touched_every_item_is_named(spark, by):
     touched = [(7, item) for item in range(2, 8)]
-    with pytest.raises(Exception, match=r"build.negatives: no item left that user id"):
-        drawn(spark, [(1, 7, 2, 1.0, 0)], touched, NegativesConfig(), 8)
+    with pytest.raises(Exception, match=r"the user with id 7 in the vocabulary has touched every"):
+        drawn(spark, [(1, 7, 2, 1.0, 0)], touched, NegativesConfig(by=by), 8)
 
 
 @pytest.mark.slow
