@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from jinja2 import Environment, PackageLoader
 
 from din_model.errors import InputError
@@ -82,7 +83,10 @@ class Proposal:
         time, names = self.time, self.log.rows.column_names
         columns = "*"
         if time.pattern:
-            parsed = f"to_timestamp(`{time.column}`, '{time.pattern}') as `{time.column}`"
+            text, type_ = f"`{time.column}`", self.log.rows.schema.field(time.column).type
+            if pa.types.is_integer(type_) or pa.types.is_floating(type_):
+                text = f"cast(cast({text} as bigint) as string)"
+            parsed = f"to_timestamp({text}, '{time.pattern}') as `{time.column}`"
             columns = ", ".join(parsed if n == time.column else f"`{n}`" for n in names)
         return columns if self.label else f"{columns}, 1 as clicked"
 

@@ -19,10 +19,18 @@ EPOCHS = {"s": 1e9, "ms": 1e12, "us": 1e15, "ns": 1e18}
 PATTERNS = {
     "%m/%d/%Y %I:%M:%S %p": "M/d/yyyy h:mm:ss a", "%m/%d/%Y %H:%M:%S": "M/d/yyyy H:mm:ss",
     "%m/%d/%Y %H:%M": "M/d/yyyy H:mm", "%d/%m/%Y %H:%M:%S": "d/M/yyyy H:mm:ss",
-    "%d.%m.%Y %H:%M:%S": "d.M.yyyy H:mm:ss", "%Y%m%d%H%M%S": "yyyyMMddHHmmss",
-    "%Y%m%d": "yyyyMMdd",
+    "%d.%m.%Y %H:%M:%S": "d.M.yyyy H:mm:ss",
 }  # fmt: skip
 """Texts of times that are not ISO: Python's pattern -> Spark's."""
+
+DIGITS = {
+    "%Y%m%d": "yyyyMMdd", "%y%m%d%H": "yyMMddHH", "%Y%m%d%H": "yyyyMMddHH",
+    "%Y%m%d%H%M": "yyyyMMddHHmm", "%Y%m%d%H%M%S": "yyyyMMddHHmmss",
+}  # fmt: skip
+"""Times of digits alone, as text or as whole numbers."""
+
+YEARS = (1990, 2100)
+"""Of digits that are a date; other numbers may look like one."""
 
 STRAY = 0.005
 """Share of the times, at both ends, that may be wrong."""
@@ -71,8 +79,9 @@ def time_of(frame: pd.DataFrame, given: str | None, taken: set[str]) -> Time:
         times = parsed(frame[name])
         if times is not None:
             words = words_of(name)
-            rank = (bool(words & OF_EVENT) - bool(words & NOT_OF_EVENT), bool(words & TIME))
-            found.append((rank, -len(found), name, times))
+            of_event = bool(words & OF_EVENT) - bool(words & NOT_OF_EVENT)
+            rank = (of_event, bool(words & TIME), not _are_dates(times[0]), -len(found))
+            found.append((rank, name, times))
     if not found:
         raise InputError(
             f"no column holds times{f' in {given}' if given else ''}: say --time COLUMN, one of"
@@ -84,12 +93,21 @@ def time_of(frame: pd.DataFrame, given: str | None, taken: set[str]) -> Time:
 
 
 def _last_date(times: "pd.Series[Any]") -> date:
-    """Return the newest date of usual size that reaches noon, or else the day before."""
+    """Return the newest date of usual size that reaches noon, or else the day before.
+
+    A log that has dates alone has whole ones.
+    """
     ends = times.groupby(times.dt.date).agg(["size", "max"])
     sizes = ends["size"].sort_values()
     usual = sizes[sizes.cumsum() * 2 >= sizes.sum()].iloc[0]  # of the date of the middle event
     last = ends["max"][ends["size"] >= FEW * usual].max()
+    if _are_dates(times):
+        return last.date()
     return (last if last.hour >= NOON else last - timedelta(days=1)).date()
+
+
+def _are_dates(times: "pd.Series[Any]") -> bool:
+    return bool((times == times.dt.normalize()).all())
 
 
 def parsed(values: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None, str | None] | None:
@@ -100,17 +118,28 @@ def parsed(values: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None, str 
     if pd.api.types.is_datetime64_any_dtype(values):
         return values, None, None
     if pd.api.types.is_numeric_dtype(values):
-        middle = float(values.median())
-        for unit, size in EPOCHS.items():
-            if 0.5 * size < middle < 5 * size:
-                return pd.to_datetime(values, unit=unit), unit, None  # type: ignore[call-overload]
-        return None
+        return _of_numbers(values)
     texts = values.astype(str)
-    if texts.map(lambda text: bool(re.fullmatch(r"\d{10}|\d{13}|\d{16}", text))).mean() > 0.99:
-        return parsed(pd.to_numeric(texts))
+    if texts.str.fullmatch(r"\d{8,16}").mean() > 0.99:
+        return _of_numbers(pd.to_numeric(texts, errors="coerce").dropna())
     for pattern in (None, *PATTERNS):
         options: dict[str, Any] = {"format": pattern or "ISO8601", "errors": "coerce"}
         times = pd.to_datetime(texts, utc=True, **options)
         if times.notna().mean() > 0.95:
             return times.dropna(), None, PATTERNS[pattern] if pattern else None
+    return None
+
+
+def _of_numbers(values: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None, str | None] | None:
+    """Return (times, unit, pattern) of digits that are a date, or of times since 1970."""
+    if (values % 1 == 0).all() and values.abs().max() < 2**63:
+        digits = values.astype("int64").astype(str)
+        for pattern in DIGITS:
+            times = pd.to_datetime(digits, format=pattern, errors="coerce", utc=True)
+            if times.dt.year.between(*YEARS).mean() > 0.95:
+                return times.dropna(), None, DIGITS[pattern]
+    middle = float(values.median())
+    for unit, size in EPOCHS.items():
+        if 0.5 * size < middle < 5 * size:
+            return pd.to_datetime(values, unit=unit), unit, None  # type: ignore[call-overload]
     return None

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.sql import SparkSession
 
 from din_model.config import load
 from din_model.errors import InputError
@@ -110,6 +111,16 @@ def test_a_proposal_is_a_configuration(
     sides = {n: c.side for n, c in settings.features.columns.items()}
     assert ("category" in sides) == bool(label), "negatives need attributes of items by item"
     assert sides["country"] == "user"
+
+
+def test_whole_numbers_that_are_dates_are_parsed_by_the_query(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    hours = log()["shown_at"].dt.strftime("%y%m%d%H").astype("int64")
+    found = proposed(log(shown_at=hours), tmp_path / "log.parquet")
+    spark.read.parquet(str(tmp_path / "log.parquet")).createOrReplaceTempView("raw")
+    times = spark.sql(f"select {found.selected} from raw").select("shown_at").toPandas()
+    assert list(times["shown_at"]) == list(log()["shown_at"].dt.floor("h"))
 
 
 def test_attributes_come_from_tables_of_items_and_users(tmp_path: Path) -> None:
