@@ -15,20 +15,18 @@ from jinja2 import Environment, PackageLoader
 
 from din_model.errors import InputError
 from pipelines.ingest.log_sample import LogSample
+from pipelines.ingest.outcomes import group_sizes, is_key, named_later, telling
 from pipelines.ingest.times import Time, parsed, time_of, words_of
 
 USER = {"user", "uid", "userid", "member", "customer", "visitor", "reader", "account", "viewer",
-        "subscriber", "client", "cookie", "session", "visitorid", "reviewer"}  # fmt: skip
+        "subscriber", "client", "cookie", "session", "visitorid", "reviewer", "uuid"}  # fmt: skip
 ITEM = {"item", "article", "articles", "news", "product", "movie", "video", "ad", "adgroup", "sku",
         "content", "asin", "listing", "song", "track", "book", "game", "post", "story", "document",
-        "goods", "itemid", "iid", "pid", "creative", "recipe", "hotel", "job", "offer"}  # fmt: skip
+        "goods", "itemid", "iid", "pid", "creative", "recipe", "hotel", "job", "offer", "campaign",
+        "url"}  # fmt: skip
 LABEL = {"click", "clicked", "label", "target", "clk", "converted", "conversion", "liked",
          "purchased", "bought", "isclick"}  # fmt: skip
 KEY = {"impression", "request", "event", "row", "log", "id"}
-LATER = {"dwell", "read", "scroll", "duration", "watch", "watched", "stay", "revenue", "rating"}
-
-FEW = 20
-"""Rows below which an agreement of two columns may be chance."""
 
 MANY = 1000
 """Distinct whole numbers above which a column is a quantity, unless it is named as an id."""
@@ -127,14 +125,15 @@ def propose(log: LogSample, tables: list[LogSample], given: Mapping[str, str | N
     taken = {user, item, time.column, label, *key}
     sides = _sides(tables, user, item)
     columns = [_id_column(frame, user, "user"), _id_column(frame, item, "item")]
-    sizes = _group_sizes(frame)
-    columns += [
-        Column(n, None, f"counts the rows of its {sizes[n]}: known only after the last of them")
-        if n in sizes
-        else _column(frame[n], frame, user, item)
-        for n in frame.columns
-        if n not in taken
-    ]
+    sizes = group_sizes(frame)
+    for name in (n for n in frame.columns if n not in taken):
+        column = _column(frame[name], frame, user, item)
+        if name in sizes:
+            why = f"counts the rows of its {sizes[name]}: known only after the last of them"
+            column = Column(name, None, why)
+        elif column.settings and (later := _outcome(frame, name, user, item, label)):
+            column = Column(name, None, later)
+        columns.append(column)
     for section, table in sides.items():
         own = table.rows.to_pandas()
         side = section.removesuffix("s")
@@ -169,7 +168,7 @@ def _yaml(value: Any) -> str:
 def _named(frame: pd.DataFrame, role: str, names: set[str], taken: set[str]) -> str:
     """Return the column that names say is user or item: best an id, first with the best word."""
     found = [
-        n for n in frame.columns if n not in taken and words_of(n) & names and _is_key(frame[n])
+        n for n in frame.columns if n not in taken and words_of(n) & names and is_key(frame[n])
     ]
     if not found:
         lists = [n for n in frame.columns if words_of(n) & names and _is_list(frame[n])]
@@ -179,9 +178,14 @@ def _named(frame: pd.DataFrame, role: str, names: set[str], taken: set[str]) -> 
             f" {', '.join(frame.columns)}{hint}"
         )
 
-    def rank(name: str) -> tuple[bool, bool, int]:
+    found = [n for n in found if "session" not in words_of(n)] or found
+    values = {name: frame[name].nunique() for name in found}
+
+    def rank(name: str) -> tuple[bool, bool, int, int]:
         words = words_of(name)
-        return "session" not in words, "id" in words or name.lower() in names, -len(words)
+        is_id, kinds = "id" in words or name.lower() in names, values[name]
+        # A position or a category may be named like an item, but has few values.
+        return kinds >= 0.1 * max(values.values()), is_id, -len(words), kinds
 
     return max(found, key=rank)
 
@@ -189,11 +193,6 @@ def _named(frame: pd.DataFrame, role: str, names: set[str], taken: set[str]) -> 
 def _is_list(values: "pd.Series[Any]") -> bool:
     known = values.dropna()
     return len(known) > 0 and pd.api.types.is_list_like(known.iloc[0])
-
-
-def _is_key(values: "pd.Series[Any]") -> bool:
-    kind = pd.api.types.infer_dtype(values.dropna().head(100))
-    return kind in ("string", "integer", "empty") and values.nunique() > 1
 
 
 def _label(frame: pd.DataFrame, taken: set[str | None]) -> str | None:
@@ -212,28 +211,11 @@ def _is_flag(values: "pd.Series[Any]") -> bool:
 def _key(frame: pd.DataFrame, item: str, taken: set[str | None]) -> tuple[str, ...]:
     """Return the columns that are named like an id and identify a row, if there are such."""
     for name in (n for n in frame.columns if n not in taken and words_of(n) & KEY):
-        if _is_key(frame[name]):
+        if is_key(frame[name]):
             for columns in ([name], [name, item]):
                 if not frame.duplicated(columns).any():
                     return tuple(columns)
     return ()
-
-
-def _group_sizes(frame: pd.DataFrame) -> dict[str, str]:
-    """Return the columns that hold how many rows share a value of another column, and that column.
-
-    Such a size, as that of a session, tells a click what comes after it. Sizes are compared where
-    they differ from the commonest one, which a column could equal by chance.
-    """
-    numbers = [n for n in frame.columns if pd.api.types.is_numeric_dtype(frame[n])]
-    found: dict[str, str] = {}
-    for group in (n for n in frame.columns if _is_key(frame[n])):
-        sizes = frame.groupby(group)[group].transform("size")
-        telling = (sizes > 1) & (sizes != sizes[sizes > 1].mode().min())
-        if telling.sum() >= FEW:
-            equal = frame.loc[telling, numbers].eq(sizes[telling], axis=0).mean()
-            found |= {n: group for n in numbers if n != group and equal[n] > 0.9}
-    return found
 
 
 def _sides(tables: list[LogSample], user: str, item: str) -> dict[str, LogSample]:
@@ -266,8 +248,6 @@ def _column(
     distinct = texts.nunique()
     if distinct == 1:
         return Column(name, None, "one value in the sample")
-    if words_of(name) & LATER:
-        return Column(name, None, "may be known only after the click, which would leak it")
     if parsed(known) is not None:
         return Column(name, None, "another time")
     side = side or _side(texts, frame, user, item)
@@ -288,6 +268,16 @@ def _column(
     if distinct > 0.5 * len(known) and texts.str.len().mean() > 30:
         return Column(name, None, "free text")
     return _in_context(Column(name, settings, f"{distinct:,} values"), texts)
+
+
+def _outcome(frame: pd.DataFrame, name: str, user: str, item: str, label: str | None) -> str | None:
+    """Return why a column may be known only after the click, which would leak it."""
+    if named_later(name):
+        return "may be known only after the click, which would leak it"
+    if label is None or frame[label].isna().any():
+        return None
+    how = telling(frame[name], frame[label].astype(float), frame[[user, item]])
+    return f"{how}: known only after the click" if how else None
 
 
 def _in_context(column: Column, texts: "pd.Series[Any]") -> Column:

@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.table import Table
@@ -28,12 +29,16 @@ from pipelines.reports.log_warnings import (
     on_columns,
     on_history,
     on_labels,
+    on_outcomes,
     on_rows,
 )
 from pipelines.training import boosted_trees
 
 SHOWN = 20
 """Typed rows that are printed."""
+
+SAMPLE = 20_000
+"""Rows in which columns are looked for that tell the click."""
 
 OF_TIME_AND_LABEL, LEAST_WIDTH = 33, 14
 """Characters of a line: the columns of time and label, and each further column."""
@@ -74,6 +79,7 @@ def check_logs(logs: Logs, config: CheckConfig, day: date) -> list[str]:
     console.print(f"  {shown:,} good impressions, {clicked:,} clicked ({rate:.2%})")
     warnings = on_rows(reasons, config, day)
     warnings += on_columns(numbers, {name: n for name, (n, _) in values.items()}, spec)
+    warnings += on_outcomes(_sample(rows, spec), spec) if shown else []
     warnings += on_labels(shown, clicked, _users_with_both_labels(rows, spec), config)
     warnings += _print_history(logs, rows, day)
     warnings += _print_candidates(logs, rows, day)
@@ -90,6 +96,13 @@ def _values(rows: DataFrame, spec: FeatureSpec) -> dict[str, tuple[int, str]]:
     row = rows.agg(*aggregates).first()
     assert row is not None
     return {f.name: (row[2 * i], row[2 * i + 1] or "") for i, f in enumerate(spec.features)}
+
+
+def _sample(rows: DataFrame, spec: FeatureSpec) -> pd.DataFrame:
+    """Return label and features of some rows, without lists and vectors."""
+    names = [f.name for f in spec.features if not (f.is_list or f.is_vector)]
+    chosen = rows.orderBy(F.xxhash64("example_id"), "example_id").limit(SAMPLE)
+    return chosen.select(F.col("label").cast("double").alias("label"), *names).toPandas()
 
 
 def _users_with_both_labels(rows: DataFrame, spec: FeatureSpec) -> int:

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
+import pandas as pd
+
 from din_model.features import FeatureSpec
 from pipelines.examples.data_quality import Numbers
+from pipelines.ingest.outcomes import telling
 from pipelines.ingest.quarantine import UNBROKEN
 
 MOSTLY = 0.5
@@ -64,6 +67,23 @@ def on_columns(numbers: Numbers, distinct: Mapping[str, int], spec: FeatureSpec)
     if not spec.key:
         warnings.append("features.key is not set: repeats of an impression go unseen")
     return warnings
+
+
+def on_outcomes(sample: pd.DataFrame, spec: FeatureSpec) -> list[str]:
+    """Return warnings on columns that are known only after the click.
+
+    Args:
+        sample: some good rows: label and features, without lists and vectors.
+        spec: names the features.
+    """
+    owners = sample[[spec.user, spec.item]]
+    others = [f for f in spec.features if f.name in sample.columns and f.name not in owners]
+    found = {f.log_name: telling(sample[f.name], sample["label"], owners) for f in others}
+    return [
+        f"{name}: {how}: if it is known only after the click, remove it from features.columns"
+        for name, how in found.items()
+        if how
+    ]
 
 
 def on_labels(shown: int, clicked: int, users: int, config: CheckConfig) -> list[str]:

@@ -1,5 +1,6 @@
 """A configuration is proposed from the columns of a log and a sample of its rows."""
 
+import re
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -72,17 +73,27 @@ def test_each_column_gets_its_role_and_side(tmp_path: Path) -> None:
     assert found.mirrored == ["article_id", "category"]
 
 
-def test_a_size_of_sessions_is_no_feature(tmp_path: Path) -> None:
+def test_what_is_known_only_after_the_click_is_no_feature(tmp_path: Path) -> None:
     sessions = np.repeat(np.arange(ROWS), np.resize([1, 2, 3, 5], ROWS))[:ROWS]
     sizes = pd.Series(sessions).groupby(sessions).transform("size").to_numpy()
-    constant = np.resize([3, 3, 3, 4], ROWS)  # equals a size by chance
+    frame = log(session_id=sessions, session_size=sizes)
     found = proposed(
-        log(session_id=sessions, session_size=sizes, screen=constant), tmp_path / "log.parquet"
+        frame.assign(
+            nonclk=1 - frame["clicked"], is_like=frame["clicked"] * frame["device"].eq("d1")
+        ),
+        tmp_path / "log.parquet",
     )
-    columns = {c.name: c for c in found.columns}
-    assert columns["session_size"].settings is None
-    assert "counts the rows of its session_id" in columns["session_size"].why
-    assert columns["screen"].settings
+    why = {c.name: c.why for c in found.columns if not c.settings}
+    assert "counts the rows of its session_id" in why["session_size"]
+    assert re.match(r"all \d+ sampled rows with 0 are clicked: known only after", why["nonclk"])
+    assert why["is_like"] == "may be known only after the click, which would leak it"
+
+
+def test_a_place_on_the_page_is_no_item(tmp_path: Path) -> None:
+    places = np.resize(["a_1", "a_2"], ROWS)
+    frame = log(pid=places).rename(columns={"article_id": "adgroup_id", "userId": "user"})
+    found = proposed(frame, tmp_path / "log.parquet")
+    assert (found.user, found.item) == ("user", "adgroup_id")
 
 
 @pytest.mark.parametrize("label", ["clicked", None])

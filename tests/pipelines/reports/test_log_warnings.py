@@ -1,15 +1,19 @@
 """Each shape of a log that often goes wrong is warned of, and a sound one is not."""
 
+from dataclasses import replace
 from datetime import date
 
+import pandas as pd
 import pytest
 
+from din_model.features import Feature
 from pipelines.reports.log_warnings import (
     CheckConfig,
     on_candidates,
     on_columns,
     on_history,
     on_labels,
+    on_outcomes,
     on_rows,
 )
 from tests.din_model.conftest import small_spec
@@ -71,3 +75,15 @@ def test_histories_and_candidates():
     ]
     assert on_candidates(0.4, DAY, SPEC) == []
     assert on_candidates(0.6, DAY, SPEC)[0].startswith("60% of the candidates have items that")
+
+
+def test_a_column_that_tells_the_click():
+    spec = replace(SPEC, features=(*SPEC.features, Feature("ended", "context", "string", "e", 2)))
+    numbers = pd.Series(range(400))
+    sample = pd.DataFrame({"user": numbers % 13, "item": numbers % 17, "ended": numbers % 7})
+    sample["label"] = (numbers % 11 % 2).astype(float)
+    assert on_outcomes(sample, spec) == []
+    sample["ended"] = 1 - sample["label"]
+    (warning,) = on_outcomes(sample, spec)
+    assert warning.startswith("ended: all 1")
+    assert "are clicked: if it is known only after the click, remove it" in warning
