@@ -78,7 +78,7 @@ def test_histories_and_candidates():
 
 
 def test_a_column_that_tells_the_click():
-    spec = replace(SPEC, features=(*SPEC.features, Feature("ended", "context", "string", "e", 2)))
+    spec = replace(SPEC, features=(*SPEC.features, Feature("ended", "user", "string", "ended", 2)))
     numbers = pd.Series(range(400))
     sample = pd.DataFrame({"user": numbers % 13, "item": numbers % 17, "ended": numbers % 7})
     sample["label"] = (numbers % 11 % 2).astype(float)
