@@ -28,11 +28,18 @@ def best_baseline(results: Metrics, by: str) -> str:
 
 
 def winning_baseline(results: Metrics, model: str, by: str) -> str:
-    """Return a sentence on the best baseline if it beats the model, else an empty string."""
-    best = best_baseline(results, by)
-    if model not in results or not best:
+    """Return sentences on the baselines that beat the model by ``by`` and by log loss, if any."""
+    if model not in results:
         return ""
-    if rank_by(results[best], by) >= rank_by(results[model], by):
+    sentences = [_win(results, model, metric) for metric in dict.fromkeys((by, "log_loss"))]
+    if results[model]["log_loss"] > results.get("base rate", results[model])["log_loss"]:
+        sentences.append(f"As probabilities the scores of {model} mislead: train on more days.")
+    return " ".join(filter(None, sentences))
+
+
+def _win(results: Metrics, model: str, by: str) -> str:
+    best = best_baseline(results, by)
+    if not best or rank_by(results[best], by) >= rank_by(results[model], by):
         return ""
     values = f"{results[best][by]:.4f}, {model} {results[model][by]:.4f}"
     return f"The baseline {best} wins: {METRICS[by]} {values}."

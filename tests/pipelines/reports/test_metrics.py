@@ -11,6 +11,8 @@ RESULTS = {
     "base rate": {"auc": 0.5, "gauc": float("nan"), "log_loss": 0.40, "calibration": 1.0},
 }
 
+BY_LOG_LOSS = "The baseline popularity wins: log loss 0.2900, din 0.3000."
+
 
 @pytest.mark.parametrize(
     ("by", "order"),
@@ -31,12 +33,21 @@ def test_a_value_that_is_missing_is_a_dash():
 @pytest.mark.parametrize(
     ("by", "sentence"),
     [
-        ("gauc", "The baseline lightgbm wins: GAUC 0.6200, din 0.6100."),
-        ("log_loss", "The baseline popularity wins: log loss 0.2900, din 0.3000."),
+        ("gauc", f"The baseline lightgbm wins: GAUC 0.6200, din 0.6100. {BY_LOG_LOSS}"),
+        ("log_loss", BY_LOG_LOSS),
     ],
 )
-def test_the_best_baseline_ahead_of_the_model_is_named(by, sentence):
+def test_the_best_baselines_ahead_of_the_model_are_named(by, sentence):
     assert winning_baseline(RESULTS, "din", by) == sentence
+
+
+def test_probabilities_that_are_worse_than_the_base_rate_are_named():
+    results = {name: RESULTS[name] | {"gauc": 0.5} for name in ("base rate", "lightgbm")}
+    results["din"] = RESULTS["din"] | {"log_loss": 0.6171}
+    assert winning_baseline(results, "din", "gauc") == (
+        "The baseline lightgbm wins: log loss 0.3100, din 0.6171."
+        " As probabilities the scores of din mislead: train on more days."
+    )
 
 
 def test_no_baseline_is_named_if_the_model_wins():
