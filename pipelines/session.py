@@ -37,9 +37,10 @@ LOCAL_DEFAULTS = {
     "spark.ui.enabled": "false",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOGGING.as_uri()}",
 }
 
+JAVA_OPTIONS = ("SPARK_SUBMIT_OPTS", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+"""Variables that pass options to the Java of a local session."""
 
 FIRST_CONNECT = (4, 0)
 """The first version whose Connect server is supported."""
@@ -101,7 +102,8 @@ def spark_session(
     elif not submitted:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("SPARK_LOCAL_IP", LOCAL_DEFAULTS["spark.driver.host"])
-        for key, value in (LOCAL_DEFAULTS | (defaults or {})).items():
+        own = {"spark.driver.extraJavaOptions": java_options()}
+        for key, value in (LOCAL_DEFAULTS | own | (defaults or {})).items():
             builder = builder.config(key, value)
         builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
     if server or submitted:
@@ -128,6 +130,19 @@ def spark_session(
         with suppress(InputError):  # a server that does not let it be set is slower
             configure(spark, key, value)
     return spark
+
+
+def java_options() -> str:
+    """Return the options for the Java of a local session: its log, and the garbage collector.
+
+    A sort of wide rows allocates pages that are larger than a region of G1, Java's default, which
+    then collects the whole heap for each. The collector of the environment, if any, is left alone.
+    """
+    options = [f"-Dlog4j2.configurationFile={LOGGING.as_uri()}"]
+    given = " ".join(os.environ.get(name, "") for name in JAVA_OPTIONS)
+    if not re.search(r"-XX:\+Use\w+GC\b", given):
+        options.append("-XX:+UseParallelGC")
+    return " ".join(options)
 
 
 def configure(spark: SparkSession, key: str, value: str) -> None:

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from din_model.errors import InputError
-from pipelines.session import configure, connect_server, java_home, require_version
+from pipelines.session import (
+    JAVA_OPTIONS,
+    configure,
+    connect_server,
+    java_home,
+    java_options,
+    require_version,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +58,14 @@ def test_java_home_wins_over_the_path(machine, monkeypatch):
     fake(machine / "jdk" / "bin" / "java", "echo 'openjdk version \"17.0.9\"' >&2")
     monkeypatch.setenv("JAVA_HOME", str(machine / "jdk"))
     assert java_home() == str(machine / "jdk")
+
+
+@pytest.mark.parametrize("variable", JAVA_OPTIONS)
+def test_java_collects_in_parallel_unless_the_environment_says_otherwise(monkeypatch, variable):
+    monkeypatch.delenv("SPARK_SUBMIT_OPTS")
+    assert java_options().endswith(" -XX:+UseParallelGC")
+    monkeypatch.setenv(variable, "-XX:TieredStopAtLevel=1 -XX:+UseG1GC")
+    assert "GC" not in java_options()
 
 
 @pytest.mark.parametrize(
