@@ -22,10 +22,11 @@ from pipelines.ingest.logs import Logs
 from pipelines.ingest.side_tables import as_of
 
 TRIES = 64
-"""Items drawn at once for a row; if all of them are touched, it is drawn from what is left."""
+"""Items sampled at once for a row. If the user has touched all of them, the item is sampled from
+those that the user has not touched."""
 
 Choose = Callable[[np.random.Generator, set[int]], int | None]
-"""Draw an item that is not in the set; None if there is none."""
+"""Sampler of a negative item outside the set of touched items; returns None if all are touched."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _of_rest(
     rng: np.random.Generator, ids: NDArray[Any], never: set[int],
     weights: NDArray[Any] | None = None,
 ) -> int | None:  # fmt: skip
-    """Draw one of the ids that are not in ``never``, by their weights; equally without weights."""
+    """Sample an id outside ``never`` by weight, or uniformly; return None if none is left."""
     left = np.isin(ids, list(never), invert=True)
     if not left.any():
         return None

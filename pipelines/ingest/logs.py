@@ -84,7 +84,8 @@ class Logs:
         rows = self._labelled(rows, first, last)
         if keys:
             # Ids may count from 1 again each day, and a build of many days must equal one by one.
-            # The rows may lie by the first two already, and the click log labels a key but once.
+            # The join with clicks may have partitioned the rows by the first two. It gives all rows
+            # of a key the same label.
             of_day, conflicts = ["example_id", "_date", *keys], not self.sources.clicks
             rows = rows.withColumn("_date", _date_of(F.col("time")))
             rows = mark_repeats(rows, of_day, "impression", conflicts).drop("_date")

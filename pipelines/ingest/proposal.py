@@ -131,8 +131,10 @@ def propose(log: LogSample, tables: list[LogSample], given: Mapping[str, str | N
         if name in sizes:
             why = f"counts the rows of its {sizes[name]}: known only after the last of them"
             column = Column(name, None, why)
-        elif column.settings and (later := _outcome(frame, name, user, item, label)):
-            column = Column(name, None, later)
+        elif column.settings and label and frame[label].notna().all():
+            owners = frame[[user, item]]
+            if how := telling(frame[name], frame[label].astype(float), owners):
+                column = Column(name, None, f"{how}: known only after the click")
         columns.append(column)
     for section, table in sides.items():
         own = table.rows.to_pandas()
@@ -248,6 +250,8 @@ def _column(
     distinct = texts.nunique()
     if distinct == 1:
         return Column(name, None, "one value in the sample")
+    if named_later(name):
+        return Column(name, None, "may be known only after the click, which would leak it")
     if parsed(known) is not None:
         return Column(name, None, "another time")
     side = side or _side(texts, frame, user, item)
@@ -268,16 +272,6 @@ def _column(
     if distinct > 0.5 * len(known) and texts.str.len().mean() > 30:
         return Column(name, None, "free text")
     return _in_context(Column(name, settings, f"{distinct:,} values"), texts)
-
-
-def _outcome(frame: pd.DataFrame, name: str, user: str, item: str, label: str | None) -> str | None:
-    """Return why a column may be known only after the click, which would leak it."""
-    if named_later(name):
-        return "may be known only after the click, which would leak it"
-    if label is None or frame[label].isna().any():
-        return None
-    how = telling(frame[name], frame[label].astype(float), frame[[user, item]])
-    return f"{how}: known only after the click" if how else None
 
 
 def _in_context(column: Column, texts: "pd.Series[Any]") -> Column:

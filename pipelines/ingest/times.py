@@ -87,7 +87,7 @@ def time_of(frame: pd.DataFrame, given: str | None, taken: set[str]) -> Time:
             f"no column holds times{f' in {given}' if given else ''}: say --time COLUMN, one of"
             f" {', '.join(frame.columns)}, or give the log such a column"
         )
-    *_, name, (times, unit, pattern) = max(found)
+    _, name, (times, unit, pattern) = max(found)
     first = times.quantile(STRAY).date()
     return Time(name, unit, pattern, first, max(first, _last_date(times)))
 

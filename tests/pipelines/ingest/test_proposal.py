@@ -136,14 +136,19 @@ def test_whole_numbers_that_are_dates_are_parsed_by_the_query(
 
 def test_attributes_come_from_tables_of_items_and_users(tmp_path: Path) -> None:
     items, users = tmp_path / "items.parquet", tmp_path / "users.parquet"
-    pd.DataFrame({"article_id": [f"i{n}" for n in range(30)], "brand": ["a", "b"] * 15}).to_parquet(
-        items
-    )
+    pd.DataFrame(
+        {
+            "article_id": [f"i{n}" for n in range(30)],
+            "brand": ["a", "b"] * 15,
+            "rating": [1, 2, 3] * 10,
+        }
+    ).to_parquet(items)
     pd.DataFrame({"userId": range(40), "plan": ["x", "y"] * 20}).to_parquet(users)
     frame = log().drop(columns="clicked")
     found = proposed(frame, tmp_path / "log.parquet", items, users)
     sides = {c.name: c.settings["side"] for c in found.columns if c.settings}
     assert (sides["brand"], sides["plan"]) == ("item", "user")
+    assert "rating" not in sides
     assert set(found.tables) == {"items", "users"}
 
 
