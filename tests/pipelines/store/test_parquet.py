@@ -49,3 +49,41 @@ def test_a_row_group_is_closed_at_its_size(monkeypatch: pytest.MonkeyPatch) -> N
     batches = [pa.record_batch({"x": pa.array(range(size))}) for size in (0, 3, 3, 0, 1)]
     monkeypatch.setattr(parquet, "GROUP_BYTES", 30)
     assert [len(table) for table in parquet._row_groups(batches)] == [6, 1]
+
+
+def encodings(path: Path) -> dict[str, set[str]]:
+    """Return the encodings of each column of a file."""
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    return {chunk.path_in_schema: set(chunk.encodings) - {"RLE"} for chunk in chunks}
+
+
+def test_a_column_is_encoded_by_how_often_its_values_repeat(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rows = spark.range(1000).selectExpr(
+        "id", "id % 250 as few", "id % 251 as many", "id * 7 as time", "array(id % 2) as list"
+    )
+    (file,) = parquet.write(rows.coalesce(1), str(tmp_path / "run"))
+    path = tmp_path / "run" / file.path
+    plain, dictionary = {"PLAIN"}, {"PLAIN", "RLE_DICTIONARY"}
+    assert encodings(path) == {
+        "id": plain, "few": dictionary, "many": plain, "time": {"DELTA_BINARY_PACKED"},
+        "list.list.element": plain,
+    }  # fmt: skip
+    assert rows.exceptAll(spark.read.parquet(str(path))).count() == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "cast(null as void)", "true", "decimal(1.5)", "date'2026-01-01'", "'text'", "x'00'",
+        "timestamp'2026-01-01'", "timestamp_ntz'2026-01-01'", "map('a', 1)",
+        "cast('nan' as double)",
+    ],
+)  # fmt: skip
+def test_values_of_any_type_are_written(spark: SparkSession, tmp_path: Path, value: str) -> None:
+    rows = spark.range(8).selectExpr(f"{value} as time", f"if(id = 0, null, {value}) as b")
+    parquet.write(rows, str(tmp_path / "run"))
+    found = spark.read.schema(rows.schema).parquet(str(tmp_path / "run"))
+    assert sorted(map(str, found.collect())) == sorted(map(str, rows.collect()))
