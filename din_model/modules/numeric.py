@@ -117,8 +117,10 @@ class NumericInputs(nn.Module):
     ) -> Tensor:
         """Take mean and spread from numbers [B, columns] of all ranks; return what never differs.
 
-        An input that never differs keeps the spread 1, and is True in the result [size]. Rates of
-        exactly 0 and 1 have no logit, so the base rate is kept a millionth away from them.
+        An input that never differs keeps the spread 1, and is True in the result [size]. A
+        popularity that never differs gets no weight: what the model learns beside it, such as the
+        biases of items, holds the popularity already, and would count it twice once it differs.
+        Rates of exactly 0 and 1 have no logit, so the base rate is kept a millionth away from them.
         ``popularity_weight`` is 1 unless negatives were sampled by popularity.
         """
         self.base.copy_(torch.logit(torch.tensor(base_rate), eps=1e-6))
@@ -135,4 +137,6 @@ class NumericInputs(nn.Module):
         constant = variance <= 1e-12
         self.mean.copy_(mean)
         self.spread.copy_(torch.where(constant, 1.0, variance.sqrt()))
+        if self._popularity is not None and moments[0, -1] > 0:
+            self.popularity_weight *= ~constant[len(self._counts) + self._popularity]
         return constant.to(self.mean.device)

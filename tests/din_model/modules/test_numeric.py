@@ -70,7 +70,7 @@ def test_a_counter_that_never_differed_in_training_has_no_influence():
     seen = from_columns(columns, spec)
     model = untrained(spec, 0.2)
     model.reset_parameters(3)
-    model.measure(seen.numbers.split(20), 0.2, 0.0)
+    model.measure(seen.numbers.split(20), 0.2)
     torch.nn.init.ones_(model.tower[-1].weight)
     later = from_columns(columns | {"by_item__events_all": np.full(60, 900.0)}, spec)
     other = from_columns(columns | {"by_item__events_1d": np.full(60, 900.0)}, spec)
